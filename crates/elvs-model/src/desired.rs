@@ -1,0 +1,60 @@
+//! What a configuration file asks for.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Destination, VirtualService};
+
+/// Everything a configuration asks of a director, with defaults left open.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Desired {
+    /// Virtual services in the order of the file; no two have the same key.
+    pub services: Vec<DesiredService>,
+    /// `lvs_timeouts`, if given.
+    pub timeouts: Option<Timeouts>,
+    /// `data_plane { ... }`.
+    pub data_plane: DataPlaneSettings,
+}
+
+/// One virtual service with its destinations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DesiredService {
+    /// The service.
+    pub service: VirtualService,
+    /// Destinations in the order of the file (the order in which they are added).
+    pub destinations: Vec<Destination>,
+}
+
+/// Timeouts of `ipvsadm --set` and `lvs_timeouts`, in seconds; 0 keeps the value in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Timeouts {
+    /// Established TCP connections.
+    pub tcp: u32,
+    /// TCP connections after a FIN.
+    pub tcp_fin: u32,
+    /// UDP flows.
+    pub udp: u32,
+}
+
+/// The `data_plane` block: what keepalived has no word for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataPlaneSettings {
+    /// Interfaces to attach to; empty = found from the routing table.
+    pub interfaces: Vec<String>,
+    /// Connections the flow table is made for; `None` = 1,048,576.
+    pub connections: Option<u32>,
+    /// How the program is attached.
+    pub xdp_mode: XdpMode,
+}
+
+/// How the XDP program is attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum XdpMode {
+    /// Native where the driver has it, generic otherwise.
+    #[default]
+    Auto,
+    /// Native or fail.
+    Native,
+    /// Generic.
+    Generic,
+}

@@ -1,0 +1,18 @@
+//! Domain types of ELVS: what a virtual service and a destination are, the table they form, and how it changes.
+//!
+//! **Invariant:** nothing here does I/O, reads a clock or knows how a packet is forwarded. Every value that can be
+//! built is meaningful: ranges are checked where text or JSON becomes a type.
+//!
+//! Called by the configuration reader (which builds a [`Desired`]), by the `ipvsadm` front end (which builds
+//! [`Change`]s), and by the daemon, which keeps the one [`Table`] and hands it to the data plane.
+
+mod change;
+mod desired;
+mod service;
+
+pub use change::{Change, ChangeError};
+pub use desired::{DataPlaneSettings, Desired, DesiredService, Timeouts, XdpMode};
+pub use service::{
+    Destination, DestinationKey, Family, ForwardingMethod, Netmask, Persistence, Protocol,
+    Scheduler, SchedulerFlags, ServiceKey, TunnelChecksum, TunnelKind, UnknownName, VirtualService,
+};
