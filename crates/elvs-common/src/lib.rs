@@ -1,1 +1,46 @@
+//! What the program in the kernel and the daemon agree on: map names, memory layouts, counter ids.
+//!
+//! **Invariant:** every type that lies in a map is `#[repr(C)]`, made of integers and arrays only, without hidden
+//! padding, and its size and offsets are asserted at compile time. A change of any layout raises
+//! [`LAYOUT_VERSION`], which is part of the pin path, so that two versions never share a map.
+//!
+//! Used by `elvs-fastpath` (which reads and writes these layouts), by the BPF program and by `elvs-dataplane`.
+#![no_std]
+#![forbid(unsafe_code)]
 
+mod blob;
+mod control;
+mod counter;
+mod destination;
+mod maps;
+mod settings;
+mod state;
+
+pub use blob::{
+    BLOB_LINES, FILTER_BITS, FILTER_LINES, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, HEADER_LINE,
+    Line, POOL_ENTRIES_PER_LINE, PoolEntry, SERVICE_MAX_PROBES, SERVICES_LINE, SchedulerWord,
+    ServiceRecord, filter_bit, scheduler_id, service_hash, service_kind,
+};
+pub use control::{Control, Method, Phase};
+pub use counter::{COUNTERS, Counter, CounterKind};
+pub use destination::{
+    DestinationFlags, DestinationLoad, DestinationRecord, DestinationStats, NextHop,
+};
+pub use maps::{LAYOUT_VERSION, MAX_DESTINATIONS, MAX_SERVICES, map_names, program_names};
+pub use settings::{Settings, ticks_from_seconds};
+pub use state::{TCP_STATES, TcpState};
+
+/// IP protocol number of TCP.
+pub const TCP: u8 = 6;
+/// IP protocol number of UDP.
+pub const UDP: u8 = 17;
+
+/// Slots in one bucket of the flow table: four of 32 bytes, so that a slot never crosses a cache line and a
+/// bucket is two adjacent lines.
+pub const BUCKET_SLOTS: usize = 4;
+
+/// Buckets that one connection may lie in: its home bucket and the seven after it.
+pub const CHAIN_BUCKETS: u32 = 8;
+
+/// Bytes of one slot of the flow table.
+pub const SLOT_BYTES: usize = 32;

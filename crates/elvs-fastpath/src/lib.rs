@@ -1,1 +1,33 @@
+//! The decision core: what happens to one packet, from its bytes to a verdict.
+//!
+//! **Invariant:** no I/O, no clock, no allocation, no panic. Everything it reads comes through [`Host`] and [`Frame`],
+//! so the program in the kernel, the tests, the fuzzers and the daemon's sweeper run the very same code.
+//!
+//! Called by the XDP program with maps behind [`Host`], and on the host with plain memory behind it.
+#![no_std]
+#![cfg_attr(not(test), forbid(unsafe_code))]
 
+mod atomic;
+mod checksum;
+mod director;
+mod flow;
+mod forward;
+mod frame;
+mod host;
+mod packet;
+mod schedule;
+mod service;
+mod tcp;
+
+pub use atomic::Atomic64;
+pub use director::process;
+pub use flow::{
+    Bucket, Eviction, FlowKey, FlowMemory, FoundFlow, Inserted, NewFlow, Slot, client_of,
+    client_port_of, destination_of, find_flow, flow_hash, home_bucket, insert_flow, ports_of,
+    release_flow, virtual_of, virtual_port_of,
+};
+pub use frame::{Frame, Verdict};
+pub use host::{ClientHop, Host};
+pub use schedule::{MAX_POOL, Pick, carry_over, pick, wrr_parameters};
+pub use service::find_service;
+pub use tcp::{Direction, TcpFlags, next_state};

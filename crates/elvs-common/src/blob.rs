@@ -1,0 +1,181 @@
+//! The configuration blob: one array of 64-byte lines that holds everything a new connection needs, made whole by
+//! the daemon and swapped at once.
+//!
+//! | lines | content |
+//! |---|---|
+//! | 0 | header: word 0 service mask (slots - 1), word 1 hash seed, word 2 generation |
+//! | 1..=64 | filter of virtual addresses, 32,768 bits |
+//! | 65..=128 | filter of real-server addresses whose replies are rewritten (NAT), 32,768 bits |
+//! | 129.. | service slots, open addressing, power of two |
+//! | then | scheduling lists: eight entries of (destination, weight) a line, each list from a line of its own |
+//!
+//! **Invariant:** a blob in force is never written. Byte order inside addresses and ports is network order.
+
+/// One line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct Line(pub [u64; 8]);
+
+/// Lines of a blob: 1 MiB.
+pub const BLOB_LINES: usize = 16_384;
+/// Line of the header.
+pub const HEADER_LINE: u32 = 0;
+/// Bits of one filter.
+pub const FILTER_BITS: u32 = 32_768;
+/// Lines of one filter.
+pub const FILTER_LINES: u32 = FILTER_BITS / 512;
+/// First line of the filter of virtual addresses.
+pub const FILTER_VIP_LINE: u32 = 1;
+/// First line of the filter of real-server addresses.
+pub const FILTER_REAL_SERVER_LINE: u32 = FILTER_VIP_LINE + FILTER_LINES;
+/// First line of the service slots.
+pub const SERVICES_LINE: u32 = FILTER_REAL_SERVER_LINE + FILTER_LINES;
+/// Slots looked at before a service counts as absent; the daemon never places one further away.
+pub const SERVICE_MAX_PROBES: u32 = 8;
+/// Entries of a scheduling list in one line.
+pub const POOL_ENTRIES_PER_LINE: u32 = 8;
+
+/// Bit of an IPv4 address (network order, as loaded) in a filter: 0..[`FILTER_BITS`].
+#[inline(always)]
+pub const fn filter_bit(address: u32) -> u32 {
+    address.wrapping_mul(0x9e37_79b1) >> 17
+}
+
+/// Hash of a service key; the slot is the hash and the mask.
+#[inline(always)]
+pub const fn service_hash(address: u32, port: u16, protocol: u8, seed: u64) -> u32 {
+    let key = (address as u64) << 32 | (protocol as u64) << 16 | port as u64;
+    let mixed = (key ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((mixed ^ mixed >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93) >> 32) as u32
+}
+
+/// What a service slot holds.
+pub mod service_kind {
+    /// Nothing.
+    pub const EMPTY: u8 = 0;
+    /// A virtual service.
+    pub const SERVICE: u8 = 1;
+    /// A virtual address: some service or some old connection uses it (port and protocol 0).
+    pub const ADDRESS: u8 = 2;
+}
+
+/// Scheduler numbers.
+pub mod scheduler_id {
+    /// Round robin.
+    pub const RR: u8 = 0;
+    /// Weighted round robin.
+    pub const WRR: u8 = 1;
+    /// Weighted least connections.
+    pub const WLC: u8 = 2;
+}
+
+/// A service slot; one line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct ServiceRecord {
+    /// Virtual address, network order.
+    pub address: u32,
+    /// Virtual port, network order.
+    pub port: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// See [`service_kind`].
+    pub kind: u8,
+    /// Index of the service, for its scheduler word; stable across swaps.
+    pub index: u32,
+    /// See [`scheduler_id`].
+    pub scheduler: u8,
+    /// Zero.
+    pub pad0: u8,
+    /// Tag of the initial scheduler word; a word with another tag is from before this blob.
+    pub tag: u16,
+    /// First line of the scheduling list.
+    pub pool_line: u32,
+    /// Entries of the scheduling list.
+    pub pool_entries: u32,
+    /// wrr: greatest common divisor of the weights above 0.
+    pub weight_step: u32,
+    /// wrr: greatest weight less (step - 1), IPVS's `mw`.
+    pub weight_max: u32,
+    /// Scheduler word to start from when the one in the map has another tag.
+    pub initial_word: u64,
+    /// Virtual IPv6 address; reserved for IPv6.
+    pub address6: [u8; 16],
+    /// Zero.
+    pub pad1: u64,
+}
+
+/// One entry of a scheduling list, in IPVS's list order (newest first).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct PoolEntry {
+    /// Index of the destination.
+    pub destination: u32,
+    /// Weight, 0..=2_147_483_647.
+    pub weight: u32,
+}
+
+/// State of a scheduler: one word, changed by compare-and-swap.
+///
+/// | bits | field |
+/// |---|---|
+/// | 0-15 | position: 0 = head of the list, n = entry n - 1 was used last |
+/// | 16-46 | wrr: current weight |
+/// | 48-63 | tag of the blob it belongs to |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct SchedulerWord(pub u64);
+
+impl SchedulerWord {
+    /// A word of its fields.
+    #[inline(always)]
+    pub const fn new(tag: u16, position: u32, weight: u32) -> Self {
+        Self(
+            (tag as u64) << 48 | ((weight & 0x7fff_ffff) as u64) << 16 | (position & 0xffff) as u64,
+        )
+    }
+
+    /// Tag of the blob it belongs to.
+    #[inline(always)]
+    pub const fn tag(self) -> u16 {
+        (self.0 >> 48) as u16
+    }
+
+    /// 0 = head of the list, n = entry n - 1 was used last.
+    #[inline(always)]
+    pub const fn position(self) -> u32 {
+        (self.0 & 0xffff) as u32
+    }
+
+    /// wrr: current weight.
+    #[inline(always)]
+    pub const fn weight(self) -> u32 {
+        (self.0 >> 16 & 0x7fff_ffff) as u32
+    }
+}
+
+const _: () = assert!(size_of::<Line>() == 64);
+const _: () = assert!(size_of::<ServiceRecord>() == 64);
+const _: () = assert!(core::mem::offset_of!(ServiceRecord, initial_word) == 32);
+const _: () = assert!(core::mem::offset_of!(ServiceRecord, address6) == 40);
+const _: () = assert!(size_of::<PoolEntry>() == 8);
+
+#[cfg(test)]
+mod tests {
+    use super::{FILTER_BITS, SchedulerWord, filter_bit};
+
+    #[test]
+    fn scheduler_words_round_trip_at_their_limits() {
+        let word = SchedulerWord::new(0xffff, 0xffff, 0x7fff_ffff);
+        assert_eq!((word.tag(), word.position(), word.weight()), (0xffff, 0xffff, 0x7fff_ffff));
+        let word = SchedulerWord::new(1, 0, 0);
+        assert_eq!((word.tag(), word.position(), word.weight()), (1, 0, 0));
+    }
+
+    #[test]
+    fn filter_bits_stay_in_range() {
+        for address in [0, 1, u32::MAX, 0x0a00_0001, 0x0100_000a] {
+            assert!(filter_bit(address) < FILTER_BITS);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Counters by reason: every drop, refusal and rare event of the data plane has one.
+//!
+//! **Invariant:** one enum variant, one slot of the per-CPU counter map, one name in the API, one doc line.
+
+/// What a counter says about its packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CounterKind {
+    /// The packet was dropped.
+    Drop,
+    /// The packet went to the host's own network stack although it met a virtual service.
+    Pass,
+    /// Something worth knowing happened; the packet was forwarded.
+    Event,
+}
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $kind:ident $name:literal,)+) => {
+        /// A reason to count.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u32)]
+        pub enum Counter {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Counter {
+            /// Every counter, in the order of its map index.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// Name in the API and in metrics.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// What it says about its packet.
+            pub const fn kind(self) -> CounterKind {
+                match self { $(Self::$variant => CounterKind::$kind,)+ }
+            }
+
+            /// One line for operators: what happened and, for faults, what to look at.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+),)+ }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connection's destination was removed from its service; IPVS drops such packets until the connection expires.
+    DestinationGone = Drop "destination_gone",
+    /// No destination of the service can take a new connection (all have weight 0, or there are none).
+    NoDestination = Drop "no_destination",
+    /// MAC address of the next hop is not known; look at the real server's link and ARP.
+    NoNextHop = Drop "no_next_hop",
+    /// Every slot the new connection could use holds an established one; raise `data_plane { connections N }`.
+    TableFull = Drop "table_full",
+    /// Fragments cannot be matched to a connection by this release.
+    Fragment = Drop "fragment",
+    /// Time to live would reach 0 at the director.
+    TtlExpired = Drop "ttl_expired",
+    /// Packet with its outer header exceeds the MTU of the way to the real server.
+    TunnelTooBig = Drop "tunnel_too_big",
+    /// Headers are truncated or contradict each other in a packet for a virtual address.
+    Malformed = Drop "malformed",
+    /// Another CPU was inserting into the same part of the flow table for too long.
+    InsertContended = Drop "insert_contended",
+    /// Other CPUs changed the scheduler's state too often while this packet was scheduled.
+    SchedulerContended = Drop "scheduler_contended",
+    /// No room in front of the packet for the outer header.
+    NoHeadroom = Drop "no_headroom",
+    /// A table contradicts itself; a bug of ELVS.
+    Bug = Drop "bug",
+    /// TCP packet of no known connection that is no SYN; it goes to the host's stack, as with IPVS.
+    NotSyn = Pass "not_syn",
+    /// Expired connection was replaced because its bucket was full before the daemon came by.
+    EvictedExpired = Event "evicted_expired",
+    /// Half-open connection was replaced by a new one because its bucket was full.
+    EvictedHalfOpen = Event "evicted_half_open",
+    /// SYN came for a connection in TIME_WAIT or CLOSE, so it was scheduled anew (conn_reuse_mode 1).
+    Reused = Event "reused",
+    /// Two CPUs met the same new connection; the second used the first one's entry.
+    InsertRace = Event "insert_race",
+    /// Kernel's routing table was asked, because the daemon had no next hop for the packet.
+    FibFallback = Event "fib_fallback",
+}
+
+/// Number of counters.
+pub const COUNTERS: usize = Counter::ALL.len();
+
+#[cfg(test)]
+mod tests {
+    use super::Counter;
+
+    #[test]
+    fn names_are_unique_and_indexes_are_dense() {
+        for (i, a) in Counter::ALL.iter().enumerate() {
+            assert_eq!(*a as usize, i);
+            assert!(!a.help().is_empty());
+            assert_eq!(Counter::ALL.iter().filter(|b| b.name() == a.name()).count(), 1, "{a:?}");
+        }
+    }
+}

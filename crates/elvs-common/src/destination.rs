@@ -1,0 +1,114 @@
+//! Destinations as the program in the kernel sees them.
+//!
+//! A destination keeps its index for as long as a connection refers to it. The daemon writes records in place
+//! through mapped memory while packets are read against them, so what changes together is written to the copy that
+//! is not in use, and then one word is flipped.
+
+/// Where frames for a destination go: the twelve bytes that replace the Ethernet addresses, and the interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct NextHop {
+    /// MAC address of the next hop.
+    pub destination_mac: [u8; 6],
+    /// MAC address of our interface.
+    pub source_mac: [u8; 6],
+    /// Egress interface; 0 = not resolved.
+    pub ifindex: u32,
+}
+
+/// Bits of [`DestinationRecord::flags`].
+#[derive(Clone, Copy, Debug)]
+pub struct DestinationFlags;
+
+impl DestinationFlags {
+    /// In its service's table; cleared when it is removed while connections still refer to it.
+    pub const AVAILABLE: u32 = 1;
+    /// The address is the director's own: packets go to the host's stack.
+    pub const LOCAL: u32 = 2;
+}
+
+/// One destination. 128 bytes: what IPv4 needs lies in the first cache line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct DestinationRecord {
+    /// Which of the two next hops is in use, 0 or 1.
+    pub selector: u32,
+    /// See [`DestinationFlags`].
+    pub flags: u32,
+    /// [`crate::Method`] of new connections.
+    pub method: u32,
+    /// Port, network order.
+    pub port: u16,
+    /// 0 = IPIP; further tunnel kinds come later.
+    pub tunnel_kind: u16,
+    /// IPv4 address, network order.
+    pub address: u32,
+    /// IPv4 source of the outer header, network order.
+    pub tunnel_source: u32,
+    /// Two copies; `selector` names the one in use.
+    pub next_hop: [NextHop; 2],
+    /// Longest IP packet that leaves towards it, bytes; 0 = unknown.
+    pub mtu: u32,
+    /// Index of the service it belongs to.
+    pub service: u32,
+    /// IPv6 address, network order; reserved for IPv6.
+    pub address6: [u8; 16],
+    /// IPv6 source of the outer header; reserved for IPv6.
+    pub tunnel_source6: [u8; 16],
+    /// Zero.
+    pub pad: [u32; 8],
+}
+
+/// What schedulers weigh: connections per destination, changed by atomic addition.
+///
+/// `active` is the upper half of the word and `inactive` the lower one, so that a connection moves from one to the
+/// other in a single addition.
+#[derive(Clone, Copy, Debug)]
+pub struct DestinationLoad;
+
+impl DestinationLoad {
+    /// Adds one active connection.
+    pub const ACTIVE: u64 = 1 << 32;
+    /// Adds one inactive connection.
+    pub const INACTIVE: u64 = 1;
+
+    /// Unit of a connection.
+    #[inline(always)]
+    pub const fn unit(inactive: bool) -> u64 {
+        if inactive { Self::INACTIVE } else { Self::ACTIVE }
+    }
+
+    /// Active connections in a load word.
+    #[inline(always)]
+    pub const fn active(word: u64) -> u32 {
+        (word >> 32) as u32
+    }
+
+    /// Inactive connections in a load word.
+    #[inline(always)]
+    pub const fn inactive(word: u64) -> u32 {
+        (word & 0xffff_ffff) as u32
+    }
+}
+
+/// Per-CPU counters of one destination; the order is that of `ipvsadm -L --stats`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct DestinationStats {
+    /// Connections scheduled.
+    pub connections: u64,
+    /// Packets from clients.
+    pub in_packets: u64,
+    /// Packets from the real server (NAT).
+    pub out_packets: u64,
+    /// Bytes from clients: IP packet lengths.
+    pub in_bytes: u64,
+    /// Bytes from the real server: IP packet lengths.
+    pub out_bytes: u64,
+}
+
+const _: () = assert!(size_of::<NextHop>() == 16);
+const _: () = assert!(size_of::<DestinationRecord>() == 128);
+const _: () = assert!(core::mem::offset_of!(DestinationRecord, next_hop) == 24);
+const _: () = assert!(core::mem::offset_of!(DestinationRecord, address6) == 64);
+const _: () = assert!(size_of::<DestinationStats>() == 40);

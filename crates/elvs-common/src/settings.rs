@@ -1,0 +1,67 @@
+//! Settings that both sides read.
+
+/// The only element of the settings map. The daemon writes it through mapped memory.
+///
+/// Times are in ticks: a tick is `1 << tick_shift` jiffies, about 64 ms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Settings {
+    /// Idle time after which a TCP connection expires, by state, ticks.
+    pub tcp_timeouts: [u32; 16],
+    /// Idle time after which a UDP flow expires, ticks.
+    pub udp_timeout: u32,
+    /// Buckets of the flow table that hash values map to (without the tail that chains run into).
+    pub buckets: u32,
+    /// Jiffies per second.
+    pub jiffies_per_second: u32,
+    /// Tick = jiffies >> this.
+    pub tick_shift: u32,
+    /// Connections that the table was configured for.
+    pub connections: u32,
+    /// Zero.
+    pub pad: u32,
+    /// Secret of the flow hash.
+    pub seed: [u64; 2],
+}
+
+impl Settings {
+    /// IPVS's default timeouts in seconds by TCP state (`ip_vs_proto_tcp.c`, `tcp_timeouts`).
+    pub const TCP_SECONDS: [u32; 11] = [2, 900, 120, 60, 120, 120, 10, 60, 30, 120, 120];
+    /// IPVS's default UDP timeout in seconds.
+    pub const UDP_SECONDS: u32 = 300;
+
+    /// Timeout of a connection in ticks.
+    #[inline(always)]
+    pub fn timeout(&self, protocol: u8, state: u8) -> u32 {
+        if protocol == crate::TCP {
+            self.tcp_timeouts.get(state as usize).copied().unwrap_or(0)
+        } else {
+            self.udp_timeout
+        }
+    }
+}
+
+/// Ticks in `seconds`, rounded up, so that nothing expires early.
+pub const fn ticks_from_seconds(seconds: u32, jiffies_per_second: u32, tick_shift: u32) -> u32 {
+    let jiffies = seconds as u64 * jiffies_per_second as u64;
+    let ticks = jiffies.div_ceil(1 << tick_shift);
+    #[expect(clippy::cast_possible_truncation, reason = "bounded by the comparison")]
+    let ticks = if ticks > u32::MAX as u64 { u32::MAX } else { ticks as u32 };
+    ticks
+}
+
+const _: () = assert!(size_of::<Settings>() == 104);
+const _: () = assert!(core::mem::offset_of!(Settings, seed) == 88);
+
+#[cfg(test)]
+mod tests {
+    use super::ticks_from_seconds;
+
+    #[test]
+    fn ticks_round_up_and_saturate() {
+        assert_eq!(ticks_from_seconds(900, 1000, 6), 14_063);
+        assert_eq!(ticks_from_seconds(1, 250, 4), 16);
+        assert_eq!(ticks_from_seconds(0, 1000, 6), 0);
+        assert_eq!(ticks_from_seconds(u32::MAX, 1000, 0), u32::MAX);
+    }
+}

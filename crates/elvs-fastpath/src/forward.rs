@@ -1,0 +1,213 @@
+//! Sending a packet on: direct routing, masquerading both ways, tunnelling.
+//!
+//! **Invariant:** a packet is changed only when it is certain that it can be sent; a refusal leaves it as it came.
+
+use elvs_common::{Counter, DestinationRecord, NextHop, UDP};
+
+use crate::checksum::{Delta, fold};
+use crate::frame::{Frame, Verdict};
+use crate::host::Host;
+use crate::packet::Ipv4;
+
+/// Bytes of the outer IPv4 header.
+const OUTER: usize = 20;
+/// IP protocol number of IPv4 in IPv4 (RFC 2003).
+const IPIP: u8 = 4;
+
+/// The rewriting of one end of a packet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rewrite {
+    /// New address, network order as loaded.
+    pub(crate) address: u32,
+    /// New port, network order as loaded.
+    pub(crate) port: u16,
+    /// Rewrites the source instead of the destination.
+    pub(crate) source: bool,
+}
+
+/// Next hop of a destination: the daemon's, else the kernel's routing table.
+#[inline(always)]
+pub(crate) fn next_hop<H: Host>(host: &H, destination: &DestinationRecord) -> Option<NextHop> {
+    let [first, second] = &destination.next_hop;
+    let hop = if destination.selector & 1 == 0 { first } else { second };
+    if hop.ifindex != 0 {
+        return Some(*hop);
+    }
+    host.count(Counter::FibFallback);
+    host.route(destination.address)
+}
+
+/// Direct routing: the frame goes to the real server's MAC address, the packet keeps its addresses.
+#[inline(always)]
+pub(crate) fn direct<F: Frame>(frame: &mut F, ip: &Ipv4, hop: &NextHop) -> Option<Verdict> {
+    let header = frame.window::<20>(ip.offset)?;
+    age(header);
+    address_frame(frame, hop)
+}
+
+/// Masquerading: one end of the packet is rewritten, checksums are updated.
+#[inline(always)]
+pub(crate) fn masquerade<F: Frame>(
+    frame: &mut F,
+    ip: &Ipv4,
+    hop: &NextHop,
+    rewrite: &Rewrite,
+) -> Option<Verdict> {
+    // All windows are looked at before anything is written.
+    let old_port = if ip.protocol == UDP {
+        let datagram = frame.window::<8>(ip.payload)?;
+        let [s0, s1, d0, d1, ..] = *datagram;
+        if rewrite.source { u16::from_ne_bytes([s0, s1]) } else { u16::from_ne_bytes([d0, d1]) }
+    } else {
+        let segment = frame.window::<18>(ip.payload)?;
+        let [s0, s1, d0, d1, ..] = *segment;
+        if rewrite.source { u16::from_ne_bytes([s0, s1]) } else { u16::from_ne_bytes([d0, d1]) }
+    };
+    let header = frame.window::<20>(ip.offset)?;
+    let old_address = if rewrite.source { ip.source } else { ip.destination };
+    let [a0, a1, a2, a3] = rewrite.address.to_ne_bytes();
+    let [.., s0, s1, s2, s3, d0, d1, d2, d3] = header;
+    if rewrite.source {
+        (*s0, *s1, *s2, *s3) = (a0, a1, a2, a3);
+    } else {
+        (*d0, *d1, *d2, *d3) = (a0, a1, a2, a3);
+    }
+    let moved = Delta::default().word(old_address, rewrite.address);
+    let [_, _, _, _, _, _, _, _, _, _, c0, c1, ..] = header;
+    [*c0, *c1] = moved.apply(u16::from_ne_bytes([*c0, *c1])).to_ne_bytes();
+    age(header);
+    let moved = moved.half(old_port, rewrite.port);
+    let port = rewrite.port.to_ne_bytes();
+    if ip.protocol == UDP {
+        let [s0, s1, d0, d1, _, _, c0, c1] = frame.window::<8>(ip.payload)?;
+        if rewrite.source {
+            [*s0, *s1] = port;
+        } else {
+            [*d0, *d1] = port;
+        }
+        let checksum = u16::from_ne_bytes([*c0, *c1]);
+        // RFC 768: 0 means that the sender computed none, and a sum of 0 is sent as all ones.
+        if checksum != 0 {
+            let sum = moved.apply(checksum);
+            [*c0, *c1] = if sum == 0 { [0xff; 2] } else { sum.to_ne_bytes() };
+        }
+    } else {
+        let [s0, s1, d0, d1, _, _, _, _, _, _, _, _, _, _, _, _, c0, c1] =
+            frame.window::<18>(ip.payload)?;
+        if rewrite.source {
+            [*s0, *s1] = port;
+        } else {
+            [*d0, *d1] = port;
+        }
+        [*c0, *c1] = moved.apply(u16::from_ne_bytes([*c0, *c1])).to_ne_bytes();
+    }
+    address_frame(frame, hop)
+}
+
+/// Tunnelling, IP in IP: time to live and type of service are copied from the inner header, and "don't fragment" is
+/// (`ip_vs_tunnel_xmit` with `pmtu_disc` 1). The caller has
+/// seen that the packet fits the MTU. `None` if there is no room in front.
+#[inline(always)]
+pub(crate) fn tunnel<F: Frame>(
+    frame: &mut F,
+    ip: &Ipv4,
+    hop: &NextHop,
+    destination: &DestinationRecord,
+) -> Option<Verdict> {
+    // The bytes between the MAC addresses and the IP header: Ethernet type and VLAN tags.
+    match ip.offset {
+        14 => encapsulate::<F, 2>(frame, ip, hop, destination),
+        18 => encapsulate::<F, 6>(frame, ip, hop, destination),
+        _ => encapsulate::<F, 10>(frame, ip, hop, destination),
+    }
+}
+
+/// `TAGS` bytes lie between the MAC addresses and the IP header.
+#[inline(always)]
+fn encapsulate<F: Frame, const TAGS: usize>(
+    frame: &mut F,
+    ip: &Ipv4,
+    hop: &NextHop,
+    destination: &DestinationRecord,
+) -> Option<Verdict> {
+    let tags = *frame.window::<TAGS>(12)?;
+    let header = frame.window::<20>(12 + TAGS)?;
+    let [_, tos, _, _, i0, i1, f0, _, ..] = *header;
+    if !frame.grow_front::<OUTER>() {
+        return None;
+    }
+    let inner = frame.window::<20>(12 + TAGS + OUTER)?;
+    age(inner);
+    // RFC 3168 section 9.1.1, full functionality: "congestion experienced" is not copied outwards.
+    let tos = if tos & 3 == 3 { tos & !1 } else { tos };
+    let dont_fragment = f0 & 0x40;
+    // RFC 6864: an atomic datagram's identification means nothing; the kernel sends 0.
+    let [i0, i1] = if dont_fragment != 0 { [0, 0] } else { [i0, i1] };
+    let [l0, l1] = ip.length.wrapping_add(20).to_be_bytes();
+    let source = destination.tunnel_source.to_ne_bytes();
+    let target = destination.address.to_ne_bytes();
+    let ttl = ip.ttl.wrapping_sub(1);
+    let word = |a: u8, b: u8| u16::from_ne_bytes([a, b]) as u64;
+    let [s0, s1, s2, s3] = source;
+    let [t0, t1, t2, t3] = target;
+    let sum = word(0x45, tos)
+        + word(l0, l1)
+        + word(i0, i1)
+        + word(dont_fragment, 0)
+        + word(ttl, IPIP)
+        + word(s0, s1)
+        + word(s2, s3)
+        + word(t0, t1)
+        + word(t2, t3);
+    let [c0, c1] = (!fold(sum)).to_ne_bytes();
+    let outer = frame.window::<20>(12 + TAGS)?;
+    *outer = [
+        0x45,
+        tos,
+        l0,
+        l1,
+        i0,
+        i1,
+        dont_fragment,
+        0,
+        ttl,
+        IPIP,
+        c0,
+        c1,
+        s0,
+        s1,
+        s2,
+        s3,
+        t0,
+        t1,
+        t2,
+        t3,
+    ];
+    *frame.window::<TAGS>(12)? = tags;
+    address_frame(frame, hop)
+}
+
+/// Lowers the time to live by one (RFC 1812 section 5.3.1); the caller has seen that it is above 1.
+#[inline(always)]
+fn age(header: &mut [u8; 20]) {
+    let [_, _, _, _, _, _, _, _, ttl, protocol, c0, c1, ..] = header;
+    let old = u16::from_ne_bytes([*ttl, *protocol]);
+    *ttl = ttl.wrapping_sub(1);
+    let new = u16::from_ne_bytes([*ttl, *protocol]);
+    [*c0, *c1] =
+        Delta::default().half(old, new).apply(u16::from_ne_bytes([*c0, *c1])).to_ne_bytes();
+}
+
+/// Writes the Ethernet addresses and says where the frame goes.
+#[inline(always)]
+fn address_frame<F: Frame>(frame: &mut F, hop: &NextHop) -> Option<Verdict> {
+    let ethernet = frame.window::<12>(0)?;
+    let [d0, d1, d2, d3, d4, d5] = hop.destination_mac;
+    let [s0, s1, s2, s3, s4, s5] = hop.source_mac;
+    *ethernet = [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5];
+    Some(if hop.ifindex == frame.ingress() {
+        Verdict::Transmit
+    } else {
+        Verdict::Redirect(hop.ifindex)
+    })
+}

@@ -1,0 +1,70 @@
+//! What the decision core needs from whoever runs it.
+
+use elvs_common::{Counter, DestinationRecord, DestinationStats, Line, NextHop};
+
+use crate::atomic::Atomic64;
+use crate::flow::FlowMemory;
+
+/// The tables and the clock.
+///
+/// Methods that return `Option` answer `None` for an index outside their table, nothing else.
+pub trait Host: FlowMemory {
+    /// Tick of now; see [`elvs_common::Settings`].
+    fn tick(&self) -> u32;
+
+    /// Buckets that hash values map to.
+    fn buckets(&self) -> u32;
+
+    /// Secret of the flow hash.
+    fn seed(&self) -> [u64; 2];
+
+    /// Line of the configuration in force. All lines read for one packet come from the same blob.
+    fn line(&self, index: u32) -> Option<&Line>;
+
+    /// Destination of an index.
+    fn destination(&self, index: u32) -> Option<&DestinationRecord>;
+
+    /// Load word of a destination.
+    fn load(&self, index: u32) -> Option<&Self::Word>;
+
+    /// Scheduler word of a service.
+    fn scheduler(&self, index: u32) -> Option<&Self::Word>;
+
+    /// Adds to this CPU's statistics of a destination.
+    fn add_stats(&self, index: u32, added: DestinationStats);
+
+    /// Idle ticks after which a connection in `state` may be replaced.
+    fn timeout(&self, protocol: u8, state: u8) -> u32;
+
+    /// Counts.
+    fn count(&self, counter: Counter);
+
+    /// Where replies to a client go.
+    ///
+    /// `learned` is given with the first packet of a connection: the hop it came from, to be used while the routing
+    /// table has no resolved neighbour.
+    fn client_hop(&self, client: u32, learned: Option<NextHop>) -> ClientHop;
+
+    /// Next hop towards an address by the kernel's routing table, for when the daemon has given none.
+    fn route(&self, address: u32) -> Option<NextHop>;
+}
+
+/// Answer of [`Host::client_hop`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientHop {
+    /// Send it there.
+    Known(NextHop),
+    /// No route, or its neighbour is not resolved.
+    Unknown,
+}
+
+/// Adds `delta` to a destination's load; an index outside the table is a bug and counted as one.
+#[inline(always)]
+pub(crate) fn add_load<H: Host>(host: &H, destination: u32, delta: u64) {
+    match host.load(destination) {
+        Some(word) => {
+            word.fetch_add(delta);
+        }
+        None => host.count(Counter::Bug),
+    }
+}

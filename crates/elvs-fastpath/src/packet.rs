@@ -1,0 +1,126 @@
+//! Reading a packet: Ethernet with up to two VLAN tags, IPv4, TCP and UDP.
+
+use elvs_common::{TCP, UDP};
+
+use crate::frame::Frame;
+use crate::tcp::TcpFlags;
+
+/// An IPv4 packet's addresses and where it lies. Addresses are as loaded (network order in memory).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ipv4 {
+    /// Offset of the IP header: 14, 18 or 22.
+    pub(crate) offset: usize,
+    /// Offset of what follows it.
+    pub(crate) payload: usize,
+    pub(crate) source: u32,
+    pub(crate) destination: u32,
+    pub(crate) protocol: u8,
+    pub(crate) ttl: u8,
+    /// Total length, bytes.
+    pub(crate) length: u16,
+    /// Whether it is a fragment, the first included.
+    pub(crate) fragment: bool,
+    /// Whether the header's own lengths contradict each other or the frame.
+    pub(crate) malformed: bool,
+}
+
+/// Ports and flags of TCP or UDP.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Transport {
+    /// Source port (low half), destination port (high half), as loaded.
+    pub(crate) ports: u32,
+    /// TCP flags; 0 for UDP.
+    pub(crate) flags: TcpFlags,
+}
+
+impl Transport {
+    #[inline(always)]
+    pub(crate) const fn source_port(&self) -> u16 {
+        (self.ports & 0xffff) as u16
+    }
+
+    #[inline(always)]
+    pub(crate) const fn destination_port(&self) -> u16 {
+        (self.ports >> 16) as u16
+    }
+}
+
+const IPV4: u16 = 0x0800;
+const VLAN: u16 = 0x8100;
+const SERVICE_VLAN: u16 = 0x88a8;
+
+/// The IPv4 packet in a frame; `None` if it holds something else or too little to tell its addresses.
+#[inline(always)]
+pub(crate) fn parse_ipv4<F: Frame>(frame: &mut F) -> Option<Ipv4> {
+    let [.., e0, e1] = *frame.window::<14>(0)?;
+    let mut ethertype = u16::from_be_bytes([e0, e1]);
+    let mut offset = 14;
+    if ethertype != IPV4 {
+        if ethertype != VLAN && ethertype != SERVICE_VLAN {
+            return None;
+        }
+        let [_, _, e0, e1] = *frame.window::<4>(14)?;
+        ethertype = u16::from_be_bytes([e0, e1]);
+        offset = 18;
+        if ethertype == VLAN {
+            let [_, _, e0, e1] = *frame.window::<4>(18)?;
+            ethertype = u16::from_be_bytes([e0, e1]);
+            offset = 22;
+        }
+        if ethertype != IPV4 {
+            return None;
+        }
+    }
+    parse_header(frame, offset)
+}
+
+#[inline(always)]
+fn parse_header<F: Frame>(frame: &mut F, offset: usize) -> Option<Ipv4> {
+    let frame_length = frame.length();
+    let [version_ihl, _, l0, l1, _, _, f0, f1, ttl, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
+        *frame.window::<20>(offset)?;
+    let header = ((version_ihl & 15) as usize) * 4;
+    let length = u16::from_be_bytes([l0, l1]);
+    if version_ihl >> 4 != 4 {
+        return None;
+    }
+    Some(Ipv4 {
+        offset,
+        payload: offset + header,
+        source: u32::from_ne_bytes([s0, s1, s2, s3]),
+        destination: u32::from_ne_bytes([d0, d1, d2, d3]),
+        protocol,
+        ttl,
+        length,
+        fragment: u16::from_be_bytes([f0, f1]) & 0x3fff != 0,
+        malformed: header < 20
+            || (length as usize) < header
+            || offset + length as usize > frame_length,
+    })
+}
+
+/// Ports and flags; `None` if the packet is too short for its protocol's header.
+#[inline(always)]
+pub(crate) fn parse_transport<F: Frame>(frame: &mut F, ip: &Ipv4) -> Option<Transport> {
+    let length = ip.length as usize;
+    let header = ip.payload - ip.offset;
+    if ip.protocol == TCP {
+        if length < header + 20 {
+            return None;
+        }
+        let [p0, p1, p2, p3, _, _, _, _, _, _, _, _, _, flags] = *frame.window::<14>(ip.payload)?;
+        Some(Transport { ports: u32::from_ne_bytes([p0, p1, p2, p3]), flags: TcpFlags(flags) })
+    } else {
+        if length < header + 8 {
+            return None;
+        }
+        let [p0, p1, p2, p3] = *frame.window::<4>(ip.payload)?;
+        Some(Transport { ports: u32::from_ne_bytes([p0, p1, p2, p3]), flags: TcpFlags(0) })
+    }
+}
+
+/// Whether a protocol is balanced.
+#[inline(always)]
+pub(crate) const fn is_balanced(protocol: u8) -> bool {
+    protocol == TCP || protocol == UDP
+}

@@ -1,0 +1,107 @@
+//! Service lookup in the configuration blob.
+
+use elvs_common::{
+    FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, HEADER_LINE, Line, SERVICE_MAX_PROBES, SERVICES_LINE,
+    ServiceRecord, filter_bit, service_hash, service_kind,
+};
+
+use crate::host::Host;
+
+/// Whether an address may be a virtual one (a filter: it can err towards yes).
+#[inline(always)]
+pub(crate) fn may_be_virtual<H: Host>(host: &H, address: u32) -> bool {
+    in_filter(host, FILTER_VIP_LINE, address)
+}
+
+/// Whether an address may be that of a real server whose replies are rewritten (a filter).
+#[inline(always)]
+pub(crate) fn may_be_real_server<H: Host>(host: &H, address: u32) -> bool {
+    in_filter(host, FILTER_REAL_SERVER_LINE, address)
+}
+
+#[inline(always)]
+fn in_filter<H: Host>(host: &H, first_line: u32, address: u32) -> bool {
+    let bit = filter_bit(address);
+    let Some(line) = host.line(first_line + (bit >> 9)) else { return false };
+    let Some(word) = line.0.get((bit >> 6 & 7) as usize) else { return false };
+    word >> (bit & 63) & 1 != 0
+}
+
+/// The virtual service of an address, port (network order) and protocol.
+#[inline(always)]
+pub fn find_service<H: Host>(
+    host: &H,
+    address: u32,
+    port: u16,
+    protocol: u8,
+) -> Option<ServiceRecord> {
+    find(host, address, port, protocol, service_kind::SERVICE)
+}
+
+/// Whether an address is exactly a virtual one.
+#[inline(always)]
+pub(crate) fn is_virtual<H: Host>(host: &H, address: u32) -> bool {
+    find(host, address, 0, 0, service_kind::ADDRESS).is_some()
+}
+
+#[inline(always)]
+fn find<H: Host>(
+    host: &H,
+    address: u32,
+    port: u16,
+    protocol: u8,
+    kind: u8,
+) -> Option<ServiceRecord> {
+    let header = host.line(HEADER_LINE)?;
+    let [mask, seed, ..] = header.0;
+    let hash = service_hash(address, port, protocol, seed);
+    let mut probe = 0;
+    while probe < SERVICE_MAX_PROBES {
+        #[expect(clippy::cast_possible_truncation, reason = "the daemon writes a 32-bit mask")]
+        let slot = (hash.wrapping_add(probe)) & mask as u32;
+        let record = service_of(host.line(SERVICES_LINE.wrapping_add(slot))?);
+        if record.kind == service_kind::EMPTY {
+            return None;
+        }
+        if record.address == address
+            && record.port == port
+            && record.protocol == protocol
+            && record.kind == kind
+        {
+            return Some(record);
+        }
+        probe += 1;
+    }
+    None
+}
+
+/// Reads a line as a service slot: the layout of [`ServiceRecord`], little-endian as all BPF targets of ELVS are.
+#[inline(always)]
+fn service_of(line: &Line) -> ServiceRecord {
+    let [w0, w1, w2, w3, w4, w5, w6, w7] = line.0;
+    let [a0, a1, a2, a3, p0, p1, protocol, kind] = w0.to_ne_bytes();
+    let [i0, i1, i2, i3, scheduler, pad0, t0, t1] = w1.to_ne_bytes();
+    let [l0, l1, l2, l3, e0, e1, e2, e3] = w2.to_ne_bytes();
+    let [s0, s1, s2, s3, m0, m1, m2, m3] = w3.to_ne_bytes();
+    let mut address6 = [0; 16];
+    let (low, high) = address6.split_at_mut(8);
+    low.copy_from_slice(&w5.to_ne_bytes());
+    high.copy_from_slice(&w6.to_ne_bytes());
+    ServiceRecord {
+        address: u32::from_ne_bytes([a0, a1, a2, a3]),
+        port: u16::from_ne_bytes([p0, p1]),
+        protocol,
+        kind,
+        index: u32::from_ne_bytes([i0, i1, i2, i3]),
+        scheduler,
+        pad0,
+        tag: u16::from_ne_bytes([t0, t1]),
+        pool_line: u32::from_ne_bytes([l0, l1, l2, l3]),
+        pool_entries: u32::from_ne_bytes([e0, e1, e2, e3]),
+        weight_step: u32::from_ne_bytes([s0, s1, s2, s3]),
+        weight_max: u32::from_ne_bytes([m0, m1, m2, m3]),
+        initial_word: w4,
+        address6,
+        pad1: w7,
+    }
+}

@@ -1,0 +1,50 @@
+use elvs_common::TcpState;
+
+use super::{Direction, TcpFlags, next_state};
+
+/// The kernel's table in the kernel's notation, written down apart from the code under test.
+const TABLE: &[(Direction, u8, &str)] = &[
+    (Direction::Input, TcpFlags::SYN, "SR ES ES SR SR SR SR SR SR SR SR"),
+    (Direction::Input, TcpFlags::FIN, "CL CW SS TW TW TW CL CW LA LI TW"),
+    (Direction::Input, TcpFlags::ACK, "ES ES SS ES FW TW CL CW CL LI ES"),
+    (Direction::Input, TcpFlags::RST, "CL CL CL SR CL CL CL CL LA LI SR"),
+    (Direction::Output, TcpFlags::SYN, "SS ES SS SR SS SS SS SS SS LI SR"),
+    (Direction::Output, TcpFlags::FIN, "TW FW SS TW FW TW CL TW LA LI TW"),
+    (Direction::Output, TcpFlags::ACK, "ES ES SS ES FW TW CL CW LA ES ES"),
+    (Direction::Output, TcpFlags::RST, "CL CL SS CL CL TW CL CL CL CL CL"),
+    (Direction::InputOnly, TcpFlags::SYN, "SR ES ES SR SR SR SR SR SR SR SR"),
+    (Direction::InputOnly, TcpFlags::FIN, "CL FW SS TW FW TW CL CW LA LI TW"),
+    (Direction::InputOnly, TcpFlags::ACK, "ES ES SS ES FW TW CL CW CL LI ES"),
+    (Direction::InputOnly, TcpFlags::RST, "CL CL CL SR CL CL CL CL LA LI CL"),
+];
+
+const SHORT: [&str; 11] = ["NO", "ES", "SS", "SR", "FW", "TW", "CL", "CW", "LA", "LI", "SA"];
+
+#[test]
+fn every_transition_is_the_kernels() {
+    for (direction, flag, row) in TABLE {
+        for (state, wanted) in row.split(' ').enumerate() {
+            let next = next_state(*direction, state as u8, TcpFlags(*flag));
+            assert_eq!(SHORT[next as usize], wanted, "{direction:?} {flag:#x} in {}", SHORT[state]);
+        }
+    }
+}
+
+#[test]
+fn flags_have_the_kernels_precedence() {
+    let all = TcpFlags::FIN | TcpFlags::SYN | TcpFlags::RST | TcpFlags::ACK;
+    let in_established = |flags| next_state(Direction::Input, 1, TcpFlags(flags));
+    assert_eq!(in_established(all), TcpState::Close as u8);
+    assert_eq!(in_established(all & !TcpFlags::RST), TcpState::Established as u8);
+    assert_eq!(in_established(TcpFlags::FIN | TcpFlags::ACK), TcpState::CloseWait as u8);
+    assert_eq!(in_established(0x08), TcpState::Established as u8, "PSH alone changes nothing");
+}
+
+#[test]
+fn only_a_bare_syn_opens() {
+    assert!(TcpFlags(TcpFlags::SYN).opens());
+    assert!(TcpFlags(TcpFlags::SYN | 0xc0).opens(), "ECN bits do not matter");
+    assert!(!TcpFlags(TcpFlags::SYN | TcpFlags::ACK).opens());
+    assert!(!TcpFlags(TcpFlags::SYN | TcpFlags::RST).opens());
+    assert!(!TcpFlags(TcpFlags::ACK).opens());
+}
