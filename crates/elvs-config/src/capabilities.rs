@@ -1,0 +1,51 @@
+//! What the data plane of a release can do: the one place to widen when it learns more.
+//!
+//! **Invariant:** the reader parses the whole language whatever is set here; capabilities only decide what is refused
+//! and what is reported as not yet in effect.
+//!
+//! Passed in [`crate::Options`] by the daemon and by `elvs check`.
+
+use elvs_model::{Family, Protocol, Scheduler};
+
+use crate::keywords::Feature;
+
+/// What can be put into effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Schedulers that run.
+    pub schedulers: &'static [Scheduler],
+    /// Protocols of virtual services.
+    pub protocols: &'static [Protocol],
+    /// Address families of virtual and real servers.
+    pub families: &'static [Family],
+    /// Tunnels by GUE.
+    pub gue: bool,
+    /// Tunnels by GRE.
+    pub gre: bool,
+    /// Services on every port (port 0).
+    pub any_port: bool,
+    /// Firewall-mark services.
+    pub fwmark: bool,
+    /// Features of keywords.
+    pub features: &'static [Feature],
+}
+
+impl Capabilities {
+    /// What this release's data plane does: rr, wrr and wlc; TCP and UDP over IPv4; NAT, DR and TUN by ipip.
+    pub const THIS_RELEASE: Self = Self {
+        schedulers: &[Scheduler::Rr, Scheduler::Wrr, Scheduler::Wlc],
+        protocols: &[Protocol::Tcp, Protocol::Udp],
+        families: &[Family::Inet],
+        gue: false,
+        gre: false,
+        any_port: false,
+        fwmark: false,
+        features: &[],
+    };
+}
+
+impl Default for Capabilities {
+    fn default() -> Self {
+        Self::THIS_RELEASE
+    }
+}

@@ -1,0 +1,150 @@
+//! `lvs_timeouts` and `data_plane`.
+//!
+//! **Invariant:** what is not given stays open, so that the daemon's defaults apply.
+//!
+//! Called by the lowering of the root statements.
+
+use elvs_model::{DataPlaneSettings, Timeouts, XdpMode};
+
+use super::{Once, value};
+use crate::diagnostic::{Code, Reporter};
+use crate::lexer::Word;
+use crate::text::quote;
+use crate::tree::Item;
+
+/// Longest timeout of IPVS, in seconds: 31 days.
+const MAX_TIMEOUT: u32 = 2_678_400;
+/// Longest interface name: the kernel's IFNAMSIZ without the final NUL.
+const MAX_INTERFACE_BYTES: usize = 15;
+/// Fewest connections a flow table is made for.
+const MIN_CONNECTIONS: u32 = 1024;
+/// Most connections a flow table is made for.
+const MAX_CONNECTIONS: u32 = 268_435_456;
+
+/// `lvs_timeouts` lines of every `global_defs` block.
+#[derive(Default)]
+pub(super) struct TimeoutSettings {
+    timeouts: Option<Timeouts>,
+}
+
+#[derive(Clone, Copy)]
+enum Timeout {
+    Tcp,
+    TcpFin,
+    Udp,
+}
+
+const TIMEOUTS: [(&str, Timeout); 3] =
+    [("tcp", Timeout::Tcp), ("tcpfin", Timeout::TcpFin), ("udp", Timeout::Udp)];
+
+impl TimeoutSettings {
+    pub fn read(&mut self, item: &Item, reporter: &mut Reporter) {
+        for line in item.items().iter().filter(|i| i.keyword.text == "lvs_timeouts") {
+            self.line(line, reporter);
+        }
+    }
+
+    fn line(&mut self, item: &Item, reporter: &mut Reporter) {
+        let timeouts = self.timeouts.get_or_insert(Timeouts { tcp: 0, tcp_fin: 0, udp: 0 });
+        for pair in item.arguments.chunks(2) {
+            let Some(word) = pair.first() else { continue };
+            let Some(which) = value::name("timeout", word, &TIMEOUTS, reporter) else { continue };
+            let Some(seconds) = pair.get(1) else {
+                // A line with one argument alone was reported by the checker.
+                if item.arguments.len() > 1 {
+                    let message = format!("timeout {} has no value", quote(&word.text));
+                    let help = format!("write `{} SECONDS`", word.text);
+                    reporter.error(Code::MissingArgument, word.extent, message).help(help);
+                }
+                continue;
+            };
+            let what = format!("{} timeout", word.text);
+            let Some(seconds) = value::number(&what, seconds, 0, MAX_TIMEOUT, reporter) else {
+                continue;
+            };
+            match which {
+                Timeout::Tcp => timeouts.tcp = seconds,
+                Timeout::TcpFin => timeouts.tcp_fin = seconds,
+                Timeout::Udp => timeouts.udp = seconds,
+            }
+        }
+    }
+
+    pub fn finish(self) -> Option<Timeouts> {
+        self.timeouts
+    }
+}
+
+/// Every `data_plane` block.
+#[derive(Default)]
+pub(super) struct DataPlane {
+    interfaces: Vec<String>,
+    connections: Once<u32>,
+    xdp_mode: Once<XdpMode>,
+}
+
+const XDP_MODES: [(&str, XdpMode); 3] =
+    [("auto", XdpMode::Auto), ("native", XdpMode::Native), ("generic", XdpMode::Generic)];
+
+impl DataPlane {
+    pub fn read(&mut self, item: &Item, reporter: &mut Reporter) {
+        for item in item.items() {
+            let first = item.arguments.first();
+            match (item.keyword.text.as_str(), first) {
+                ("interface", _) => {
+                    item.arguments.iter().for_each(|word| self.interface(word, reporter));
+                }
+                ("connections", Some(word)) => {
+                    let value = value::number(
+                        "connections",
+                        word,
+                        MIN_CONNECTIONS,
+                        MAX_CONNECTIONS,
+                        reporter,
+                    );
+                    if let Some(value) = value {
+                        self.connections.set(item, value, reporter);
+                    }
+                }
+                ("xdp_mode", Some(word)) => {
+                    if let Some(mode) = value::name("xdp_mode", word, &XDP_MODES, reporter) {
+                        self.xdp_mode.set(item, mode, reporter);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn interface(&mut self, word: &Word, reporter: &mut Reporter) {
+        let name = word.text.as_str();
+        let shown = quote(name);
+        let mut refuse = |code, message: String| {
+            reporter.error(code, word.extent, message).help("write the name as `ip link` shows it");
+        };
+        if name.len() > MAX_INTERFACE_BYTES {
+            let size = name.len();
+            let limit = MAX_INTERFACE_BYTES;
+            let message = format!("interface name {shown} has {size} bytes, more than {limit}");
+            return refuse(Code::OutOfRange, message);
+        }
+        let bad = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+        if name.is_empty() || name == "." || name == ".." || name.contains(bad) {
+            return refuse(Code::InvalidValue, format!("{shown} is no interface name"));
+        }
+        if self.interfaces.iter().any(|known| known == name) {
+            let message = format!("interface {shown} is named twice");
+            reporter.warning(Code::Duplicate, word.extent, message).help("remove one of the two");
+            return;
+        }
+        self.interfaces.push(name.to_owned());
+    }
+
+    pub fn finish(self) -> DataPlaneSettings {
+        DataPlaneSettings {
+            interfaces: self.interfaces,
+            connections: self.connections.get().copied(),
+            xdp_mode: self.xdp_mode.get().copied().unwrap_or_default(),
+        }
+    }
+}

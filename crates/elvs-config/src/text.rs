@@ -1,0 +1,62 @@
+//! Words and numbers as messages show them.
+//!
+//! **Invariant:** what an operator typed cannot steer the terminal: control characters are escaped, long words cut.
+//!
+//! Called by every stage that writes messages.
+
+/// Most characters of a foreign word that a message repeats.
+const SHOWN: usize = 64;
+
+/// A word from the file, for a message: in back quotes, escaped, cut to 64 characters.
+pub(crate) fn quote(word: &str) -> String {
+    let mut shown: String = word
+        .chars()
+        .take(SHOWN)
+        .flat_map(|c| c.escape_debug())
+        .filter(|c| *c != '\u{feff}')
+        .collect();
+    // `escape_debug` also escapes quotes, which are harmless between back quotes.
+    shown = shown.replace("\\\"", "\"").replace("\\'", "'");
+    let more = if word.chars().nth(SHOWN).is_some() { "..." } else { "" };
+    format!("`{shown}{more}`")
+}
+
+/// `n thing`, with an s when there is not exactly one.
+pub(crate) fn count(n: usize, thing: &str) -> String {
+    if n == 1 { format!("1 {thing}") } else { format!("{n} {thing}s") }
+}
+
+/// Words in back quotes: "`a`", "`a` or `b`", "`a`, `b` or `c`".
+pub(crate) fn one_of(words: &[&str]) -> String {
+    join(words, "or")
+}
+
+/// Words in back quotes: "`a`, `b` and `c`".
+pub(crate) fn all_of(words: &[&str]) -> String {
+    join(words, "and")
+}
+
+fn join(words: &[&str], last: &str) -> String {
+    let quoted: Vec<_> = words.iter().map(|w| format!("`{w}`")).collect();
+    match quoted.split_last() {
+        Some((end, [])) => end.clone(),
+        Some((end, rest)) => format!("{} {last} {end}", rest.join(", ")),
+        None => String::new(),
+    }
+}
+
+/// The word of `known` nearest to `word`, if it is near enough to be meant.
+pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    const LONGEST: usize = 48;
+    if word.len() > LONGEST {
+        return None;
+    }
+    let lower = word.to_ascii_lowercase();
+    let allowed = (word.chars().count() / 3).max(1);
+    let distance = |k: &str| strsim::damerau_levenshtein(&lower, &k.to_ascii_lowercase());
+    let near = known.into_iter().map(|k| (distance(k), k)).filter(|(d, _)| *d <= allowed);
+    near.min_by_key(|(d, k)| (*d, k.len().abs_diff(word.len()))).map(|(_, k)| k)
+}
+
+#[cfg(test)]
+mod tests;
