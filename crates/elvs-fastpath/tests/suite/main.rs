@@ -1,0 +1,12 @@
+//! Tests of the decision core from outside, on a director in plain memory.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test that meets the unexpected shall fail"
+)]
+
+mod golden;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,306 @@
+//! The tables behind the decision core, in plain memory.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use elvs_common::{
+    CHAIN_BUCKETS, COUNTERS, Control, Counter, CounterKind, DestinationLoad, DestinationRecord,
+    DestinationStats, Line, NextHop, Settings, TcpState, ticks_from_seconds,
+};
+use elvs_fastpath::{
+    Bucket, ClientHop, FlowKey, FlowMemory, Host, Slot, Verdict, destination_of, process,
+};
+
+use super::frame::MemoryFrame;
+
+/// Ticks of the tests: jiffies of 1 ms, 64 to a tick.
+const JIFFIES_PER_SECOND: u32 = 1_000;
+const TICK_SHIFT: u32 = 6;
+
+/// Memory of a director.
+pub struct Director {
+    /// Flow table with the tail that chains run into.
+    pub flows: Vec<Bucket<AtomicU64>>,
+    /// Configuration in force.
+    pub blob: Vec<Line>,
+    /// Destination records.
+    pub destinations: Vec<DestinationRecord>,
+    /// Load words of destinations.
+    pub loads: Vec<AtomicU64>,
+    /// Scheduler words of services.
+    pub schedulers: Vec<AtomicU64>,
+    /// Next hops of NAT clients.
+    pub clients: Mutex<HashMap<u32, NextHop>>,
+    /// The kernel's routing table.
+    pub routes: HashMap<u32, NextHop>,
+    /// Settings.
+    pub settings: Settings,
+    stats: Mutex<HashMap<u32, DestinationStats>>,
+    counters: Vec<AtomicU64>,
+    tick: AtomicU32,
+}
+
+/// What became of one frame.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The frame after it.
+    pub frame: MemoryFrame,
+    /// What was counted.
+    pub counted: Vec<Counter>,
+}
+
+impl Director {
+    /// A director without services whose flow table has `buckets` buckets.
+    pub fn new(buckets: u32) -> Self {
+        let seconds = |s| ticks_from_seconds(s, JIFFIES_PER_SECOND, TICK_SHIFT);
+        let mut tcp_timeouts = [0; 16];
+        for (timeout, default) in tcp_timeouts.iter_mut().zip(Settings::TCP_SECONDS) {
+            *timeout = seconds(default);
+        }
+        Self {
+            flows: (0..buckets + CHAIN_BUCKETS - 1).map(|_| Bucket::default()).collect(),
+            blob: Vec::new(),
+            destinations: Vec::new(),
+            loads: Vec::new(),
+            schedulers: Vec::new(),
+            clients: Mutex::default(),
+            routes: HashMap::new(),
+            settings: Settings {
+                tcp_timeouts,
+                udp_timeout: seconds(Settings::UDP_SECONDS),
+                buckets,
+                jiffies_per_second: JIFFIES_PER_SECOND,
+                tick_shift: TICK_SHIFT,
+                connections: buckets * 4,
+                pad: 0,
+                seed: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210],
+            },
+            stats: Mutex::default(),
+            counters: (0..COUNTERS).map(|_| AtomicU64::new(0)).collect(),
+            tick: AtomicU32::new(1_000_000),
+        }
+    }
+
+    /// Lets time pass.
+    pub fn advance_seconds(&self, seconds: u32) {
+        self.advance_ticks(ticks_from_seconds(seconds, JIFFIES_PER_SECOND, TICK_SHIFT));
+    }
+
+    /// Lets time pass.
+    pub fn advance_ticks(&self, ticks: u32) {
+        self.tick.fetch_add(ticks, Ordering::Relaxed);
+    }
+
+    /// Processes a frame of the default interface and checks what holds for every frame; see [`Self::run_frame`].
+    pub fn run(&self, bytes: Vec<u8>) -> Outcome {
+        self.run_frame(MemoryFrame::new(bytes))
+    }
+
+    /// Processes a frame and checks what holds for every frame: passed and dropped ones are as they came, a drop has
+    /// exactly one reason, a frame that is sent has none.
+    pub fn run_frame(&self, mut frame: MemoryFrame) -> Outcome {
+        let before = self.counts();
+        let original = frame.clone();
+        let verdict = process(self, &mut frame);
+        let counted: Vec<Counter> = Counter::ALL
+            .iter()
+            .zip(before.iter().zip(self.counts()))
+            .flat_map(|(counter, (old, new))| (*old..new).map(|_| *counter))
+            .collect();
+        let of_kind = |kind| counted.iter().filter(|c| c.kind() == kind).count();
+        let (drops, passes) = (of_kind(CounterKind::Drop), of_kind(CounterKind::Pass));
+        match verdict {
+            Verdict::Pass => {
+                assert_eq!(drops, 0, "passed, but counted {counted:?}");
+                assert_eq!(frame, original, "passed, but changed");
+            }
+            Verdict::Drop => {
+                assert_eq!((drops, passes), (1, 0), "dropped, but counted {counted:?}");
+                assert_eq!(frame, original, "dropped, but changed");
+            }
+            Verdict::Transmit | Verdict::Redirect(_) => {
+                assert_eq!((drops, passes), (0, 0), "sent, but counted {counted:?}");
+            }
+        }
+        Outcome { verdict, frame, counted }
+    }
+
+    fn counts(&self) -> Vec<u64> {
+        self.counters.iter().map(|c| c.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Value of a counter.
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.counters[counter as usize].load(Ordering::Relaxed)
+    }
+
+    /// Statistics of a destination.
+    pub fn stats(&self, destination: u32) -> DestinationStats {
+        self.stats.lock().unwrap().get(&destination).copied().unwrap_or_default()
+    }
+
+    /// Active and inactive connections of a destination by its load word.
+    pub fn load_of(&self, destination: u32) -> (u32, u32) {
+        let word = self.loads[destination as usize].load(Ordering::Relaxed);
+        (DestinationLoad::active(word), DestinationLoad::inactive(word))
+    }
+
+    /// Active and inactive connections of a destination by counting its slots.
+    pub fn counted_load(&self, destination: u32) -> (u32, u32) {
+        let mut load = (0, 0);
+        for (_, slot) in self.live() {
+            if destination_of(slot.ports_destination.load(Ordering::Relaxed)) == destination {
+                let control = Control(slot.control.load(Ordering::Relaxed));
+                *(if control.inactive() { &mut load.1 } else { &mut load.0 }) += 1;
+            }
+        }
+        load
+    }
+
+    /// Checks what holds between packets: loads are those of the slots, displaced counters those of the distances,
+    /// locks are open, no key is in the table twice.
+    pub fn check_tables(&self) {
+        for destination in 0..self.destinations.len() as u32 {
+            assert_eq!(
+                self.load_of(destination),
+                self.counted_load(destination),
+                "load of destination {destination}"
+            );
+        }
+        check_flows(self);
+    }
+
+    /// Live slots with the index of their bucket.
+    pub fn live(&self) -> impl Iterator<Item = (u32, &Slot<AtomicU64>)> {
+        self.flows.iter().enumerate().flat_map(|(index, bucket)| {
+            bucket
+                .slots
+                .iter()
+                .filter(|slot| Control(slot.control.load(Ordering::Relaxed)).is_live())
+                .map(move |slot| (index as u32, slot))
+        })
+    }
+
+    /// Slot of the connection of a key, found by looking at all of them.
+    pub fn slot(&self, key: FlowKey) -> Option<&Slot<AtomicU64>> {
+        self.live().map(|(_, slot)| slot).find(|slot| {
+            let control = Control(slot.control.load(Ordering::Relaxed));
+            let ports = slot.ports_destination.load(Ordering::Relaxed) as u32;
+            control.protocol() == key.protocol
+                && slot.addresses.load(Ordering::Relaxed) == key.addresses
+                && ports == key.ports
+        })
+    }
+
+    /// Control word of the connection of a key.
+    pub fn control(&self, key: FlowKey) -> Option<Control> {
+        self.slot(key).map(|slot| Control(slot.control.load(Ordering::Relaxed)))
+    }
+
+    /// Destination of the connection of a key.
+    pub fn destination_of_key(&self, key: FlowKey) -> Option<u32> {
+        self.slot(key).map(|slot| (slot.ports_destination.load(Ordering::Relaxed) >> 32) as u32)
+    }
+
+    /// TCP state of the connection of a key.
+    pub fn state(&self, key: FlowKey) -> Option<TcpState> {
+        self.control(key).map(|control| TcpState::ALL[usize::from(control.state())])
+    }
+}
+
+/// Checks the flow table of a memory that nobody is changing.
+pub fn check_flows(director: &Director) {
+    let mut displaced = vec![0_u64; director.flows.len()];
+    let mut keys = HashMap::new();
+    for (index, slot) in director.live() {
+        let control = Control(slot.control.load(Ordering::Relaxed));
+        for passed in index - control.distance()..index {
+            displaced[passed as usize] += 1;
+        }
+        let ports = slot.ports_destination.load(Ordering::Relaxed) as u32;
+        let key = (slot.addresses.load(Ordering::Relaxed), ports, control.protocol());
+        if let Some(other) = keys.insert(key, index) {
+            panic!("{key:x?} is in bucket {other} and again in bucket {index}");
+        }
+    }
+    for (index, (bucket, wanted)) in director.flows.iter().zip(displaced).enumerate() {
+        let found = bucket.displaced().load(Ordering::Relaxed);
+        assert_eq!(found, wanted, "displaced counter of bucket {index}");
+        assert_eq!(bucket.slots[0].aux.load(Ordering::Relaxed), 0, "lock of bucket {index}");
+        for slot in &bucket.slots {
+            let control = Control(slot.control.load(Ordering::Relaxed));
+            assert!(control.is_live() || control.is_free(), "claimed slot in bucket {index}");
+        }
+    }
+}
+
+impl FlowMemory for Director {
+    type Word = AtomicU64;
+
+    fn bucket(&self, index: u32) -> Option<&Bucket<AtomicU64>> {
+        self.flows.get(index as usize)
+    }
+}
+
+impl Host for Director {
+    fn tick(&self) -> u32 {
+        self.tick.load(Ordering::Relaxed)
+    }
+
+    fn buckets(&self) -> u32 {
+        self.settings.buckets
+    }
+
+    fn seed(&self) -> [u64; 2] {
+        self.settings.seed
+    }
+
+    fn line(&self, index: u32) -> Option<&Line> {
+        self.blob.get(index as usize)
+    }
+
+    fn destination(&self, index: u32) -> Option<&DestinationRecord> {
+        self.destinations.get(index as usize)
+    }
+
+    fn load(&self, index: u32) -> Option<&AtomicU64> {
+        self.loads.get(index as usize)
+    }
+
+    fn scheduler(&self, index: u32) -> Option<&AtomicU64> {
+        self.schedulers.get(index as usize)
+    }
+
+    fn add_stats(&self, index: u32, added: DestinationStats) {
+        let mut all = self.stats.lock().unwrap();
+        let stats = all.entry(index).or_default();
+        stats.connections += added.connections;
+        stats.in_packets += added.in_packets;
+        stats.out_packets += added.out_packets;
+        stats.in_bytes += added.in_bytes;
+        stats.out_bytes += added.out_bytes;
+    }
+
+    fn timeout(&self, protocol: u8, state: u8) -> u32 {
+        self.settings.timeout(protocol, state)
+    }
+
+    fn count(&self, counter: Counter) {
+        self.counters[counter as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn client_hop(&self, client: u32, learned: Option<NextHop>) -> ClientHop {
+        let mut clients = self.clients.lock().unwrap();
+        if let (Some(hop), None) = (learned, clients.get(&client)) {
+            clients.insert(client, hop);
+        }
+        clients.get(&client).map_or(ClientHop::Unknown, |hop| ClientHop::Known(*hop))
+    }
+
+    fn route(&self, address: u32) -> Option<NextHop> {
+        self.routes.get(&address).copied()
+    }
+}

@@ -1,0 +1,48 @@
+//! A frame in a vector.
+
+use elvs_fastpath::Frame;
+
+/// Interface that frames of the tests come from, unless said otherwise.
+pub const NIC: u32 = 2;
+
+/// A frame with some room in front, as XDP has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryFrame {
+    /// Bytes, Ethernet header first.
+    pub bytes: Vec<u8>,
+    /// Bytes that may be put in front.
+    pub headroom: usize,
+    /// Interface it came from.
+    pub ingress: u32,
+}
+
+impl MemoryFrame {
+    /// A frame of the default interface with XDP's headroom.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self { bytes, headroom: 256, ingress: NIC }
+    }
+}
+
+impl Frame for MemoryFrame {
+    fn window<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
+        self.bytes.get_mut(offset..offset.checked_add(N)?)?.try_into().ok()
+    }
+
+    fn length(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn grow_front<const N: usize>(&mut self) -> bool {
+        if self.headroom < N {
+            return false;
+        }
+        self.headroom -= N;
+        // What lies there is left over from an earlier packet: nothing may be taken from it.
+        self.bytes.splice(0..0, [0xa5; N]);
+        true
+    }
+
+    fn ingress(&self) -> u32 {
+        self.ingress
+    }
+}

@@ -1,0 +1,353 @@
+//! The virtual server table as the daemon keeps it, and the configuration blob made from it.
+
+use std::net::SocketAddrV4;
+use std::sync::atomic::Ordering;
+
+use elvs_common::{
+    DestinationFlags, DestinationRecord, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, Line, Method,
+    NextHop, POOL_ENTRIES_PER_LINE, SERVICE_MAX_PROBES, SERVICES_LINE, SchedulerWord,
+    ServiceRecord, filter_bit, service_hash, service_kind,
+};
+use elvs_fastpath::{carry_over, wrr_parameters};
+
+use super::director::Director;
+use super::frame::NIC;
+use super::packet::{ip, port};
+
+/// Address of the director towards the real servers.
+pub const DIRECTOR_ADDRESS: &str = "10.0.0.10";
+/// MAC address of the director.
+pub const DIRECTOR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 10];
+/// MAC address that clients' frames come from.
+pub const CLIENT_GATEWAY: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+const HASH_SEED: u64 = 0x5eed_5eed_5eed_5eed;
+
+/// MAC address of the real server behind a destination.
+pub const fn server_mac(destination: u32) -> [u8; 6] {
+    let [a, b, c, d] = destination.to_be_bytes();
+    [6, 0, a, b, c, d]
+}
+
+/// A service of a [`Table`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceId(usize);
+
+struct Service {
+    address: SocketAddrV4,
+    protocol: u8,
+    scheduler: u8,
+    present: bool,
+    /// Destinations and weights in list order: newest first.
+    list: Vec<(u32, u32)>,
+    tag: u16,
+    initial: SchedulerWord,
+}
+
+/// A director and its virtual server table. Every change is in force when its call returns.
+pub struct Table {
+    /// Its memory.
+    pub director: Director,
+    services: Vec<Service>,
+    /// Service and address of every destination there ever was.
+    homes: Vec<(usize, SocketAddrV4)>,
+    records: Vec<ServiceRecord>,
+    next_tag: u16,
+}
+
+impl Table {
+    /// A director without services.
+    pub fn new(buckets: u32) -> Self {
+        let mut table = Self {
+            director: Director::new(buckets),
+            services: Vec::new(),
+            homes: Vec::new(),
+            records: Vec::new(),
+            next_tag: 1,
+        };
+        table.write_blob();
+        table
+    }
+
+    /// Adds a service.
+    pub fn add_service(&mut self, protocol: u8, address: &str, scheduler: u8) -> ServiceId {
+        self.services.push(Service {
+            address: address.parse().unwrap(),
+            protocol,
+            scheduler,
+            present: true,
+            list: Vec::new(),
+            tag: 0,
+            initial: SchedulerWord::default(),
+        });
+        self.director.schedulers.push(0.into());
+        self.records.push(ServiceRecord::default());
+        let id = ServiceId(self.services.len() - 1);
+        self.start_scheduler(id);
+        id
+    }
+
+    /// Replaces a service's scheduler, which starts afresh.
+    pub fn set_scheduler(&mut self, id: ServiceId, scheduler: u8) {
+        self.services[id.0].scheduler = scheduler;
+        self.start_scheduler(id);
+    }
+
+    fn start_scheduler(&mut self, id: ServiceId) {
+        let tag = self.tag();
+        let service = &mut self.services[id.0];
+        service.tag = tag;
+        service.initial = carry_over(
+            service.scheduler,
+            SchedulerWord::default(),
+            &[],
+            &[],
+            wrr_parameters(service.list.iter().map(|(_, weight)| *weight)),
+            true,
+            tag,
+        );
+        self.write_blob();
+    }
+
+    /// Removes a service; its connections stay, their destinations are gone.
+    pub fn remove_service(&mut self, id: ServiceId) {
+        for (destination, _) in self.services[id.0].list.clone() {
+            self.remove_destination(id, destination);
+        }
+        self.services[id.0].present = false;
+        self.write_blob();
+    }
+
+    /// Adds a destination at the head of its service's list and returns its index. One that was there before is
+    /// revived with its connections.
+    pub fn add_destination(
+        &mut self,
+        id: ServiceId,
+        address: &str,
+        method: Method,
+        weight: u32,
+    ) -> u32 {
+        let address: SocketAddrV4 = address.parse().unwrap();
+        let known = self.homes.iter().position(|home| *home == (id.0, address));
+        let index = known.unwrap_or_else(|| {
+            self.homes.push((id.0, address));
+            self.director.destinations.push(DestinationRecord::default());
+            self.director.loads.push(0.into());
+            self.homes.len() - 1
+        });
+        let destination = u32::try_from(index).unwrap();
+        let hop = NextHop {
+            destination_mac: server_mac(destination),
+            source_mac: DIRECTOR_MAC,
+            ifindex: NIC,
+        };
+        self.director.destinations[index] = DestinationRecord {
+            flags: DestinationFlags::AVAILABLE,
+            method: method as u32,
+            port: address.port().to_be(),
+            address: ip(&address.ip().to_string()),
+            tunnel_source: ip(DIRECTOR_ADDRESS),
+            next_hop: [hop, NextHop::default()],
+            mtu: 1_500,
+            service: u32::try_from(id.0).unwrap(),
+            ..DestinationRecord::default()
+        };
+        self.change(id, |list| list.insert(0, (destination, weight)));
+        destination
+    }
+
+    /// Adds many destinations of one method and weight with one change; the last one becomes the head.
+    pub fn add_pool(&mut self, id: ServiceId, count: u32, weight: u32) -> Vec<u32> {
+        let base = self.homes.len();
+        let mut added = Vec::new();
+        for n in 0..count {
+            let address = SocketAddrV4::new((0x0a01_0000 + n).into(), 80);
+            self.homes.push((id.0, address));
+            self.director.destinations.push(DestinationRecord {
+                flags: DestinationFlags::AVAILABLE,
+                method: Method::Dr as u32,
+                address: u32::from(*address.ip()).to_be(),
+                ..DestinationRecord::default()
+            });
+            self.director.loads.push(0.into());
+            added.push((u32::try_from(base).unwrap() + n, weight));
+        }
+        let indexes = added.iter().map(|(index, _)| *index).collect();
+        added.reverse();
+        self.change(id, |list| {
+            added.extend_from_slice(list);
+            *list = added;
+        });
+        indexes
+    }
+
+    /// Changes a weight.
+    pub fn set_weight(&mut self, id: ServiceId, destination: u32, weight: u32) {
+        self.change(id, |list| {
+            list.iter_mut().find(|(index, _)| *index == destination).unwrap().1 = weight;
+        });
+    }
+
+    /// Removes a destination; its connections stay and find it gone.
+    pub fn remove_destination(&mut self, id: ServiceId, destination: u32) {
+        self.director.destinations[destination as usize].flags &= !DestinationFlags::AVAILABLE;
+        self.change(id, |list| list.retain(|(index, _)| *index != destination));
+    }
+
+    /// Index of a destination of a service by its address.
+    pub fn destination(&self, id: ServiceId, address: &str) -> u32 {
+        let address: SocketAddrV4 = address.parse().unwrap();
+        u32::try_from(self.homes.iter().position(|home| *home == (id.0, address)).unwrap()).unwrap()
+    }
+
+    /// Address of a destination.
+    pub fn address(&self, destination: u32) -> SocketAddrV4 {
+        self.homes[destination as usize].1
+    }
+
+    /// The record of a service that is in force.
+    pub fn record(&self, id: ServiceId) -> ServiceRecord {
+        self.records[id.0]
+    }
+
+    /// Destinations and weights of a service, newest first.
+    pub fn list(&self, id: ServiceId) -> &[(u32, u32)] {
+        &self.services[id.0].list
+    }
+
+    fn change(&mut self, id: ServiceId, edit: impl FnOnce(&mut Vec<(u32, u32)>)) {
+        let tag = self.tag();
+        let service = &mut self.services[id.0];
+        let in_map = SchedulerWord(self.director.schedulers[id.0].load(Ordering::Relaxed));
+        let old = if in_map.tag() == service.tag { in_map } else { service.initial };
+        let indexes =
+            |list: &[(u32, u32)]| list.iter().map(|(index, _)| *index).collect::<Vec<_>>();
+        let before = service.list.clone();
+        edit(&mut service.list);
+        service.initial = carry_over(
+            service.scheduler,
+            old,
+            &indexes(&before),
+            &indexes(&service.list),
+            wrr_parameters(service.list.iter().map(|(_, weight)| *weight)),
+            before != service.list,
+            tag,
+        );
+        service.tag = tag;
+        self.write_blob();
+    }
+
+    fn tag(&mut self) -> u16 {
+        let tag = self.next_tag;
+        self.next_tag = self.next_tag.wrapping_add(1);
+        tag
+    }
+
+    fn write_blob(&mut self) {
+        let mut slots = 8_u32;
+        while !self.try_write_blob(slots) {
+            slots *= 2;
+        }
+    }
+
+    /// Writes the blob with that many service slots; false if some service would be too far from its place.
+    fn try_write_blob(&mut self, slots: u32) -> bool {
+        let mut blob = vec![Line::default(); (SERVICES_LINE + slots) as usize];
+        blob[0].0[0] = u64::from(slots - 1);
+        blob[0].0[1] = HASH_SEED;
+        let old_connections = self
+            .director
+            .live()
+            .map(|(_, slot)| u32::try_from(slot.addresses.load(Ordering::Relaxed) >> 32).unwrap());
+        let mut addresses: Vec<u32> = self
+            .services
+            .iter()
+            .filter(|service| service.present)
+            .map(|service| ip(&service.address.ip().to_string()))
+            .chain(old_connections)
+            .collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        for address in addresses {
+            set_filter(&mut blob, FILTER_VIP_LINE, address);
+            let kind = service_kind::ADDRESS;
+            let record = ServiceRecord { address, kind, ..ServiceRecord::default() };
+            let hash = service_hash(address, 0, 0, HASH_SEED);
+            if !place(&mut blob, slots, hash, line_of(&record)) {
+                return false;
+            }
+        }
+        for record in &self.director.destinations {
+            if record.method == Method::Nat as u32 {
+                set_filter(&mut blob, FILTER_REAL_SERVER_LINE, record.address);
+            }
+        }
+        for (index, service) in self.services.iter().enumerate().filter(|(_, s)| s.present) {
+            let pool_line = blob.len();
+            for entries in service.list.chunks(POOL_ENTRIES_PER_LINE as usize) {
+                let mut line = Line::default();
+                for (word, (destination, weight)) in line.0.iter_mut().zip(entries) {
+                    *word = u64::from(*destination) | u64::from(*weight) << 32;
+                }
+                blob.push(line);
+            }
+            let (step, greatest) = wrr_parameters(service.list.iter().map(|(_, weight)| *weight));
+            let record = ServiceRecord {
+                address: ip(&service.address.ip().to_string()),
+                port: port(service.address.port()),
+                protocol: service.protocol,
+                kind: service_kind::SERVICE,
+                index: u32::try_from(index).unwrap(),
+                scheduler: service.scheduler,
+                tag: service.tag,
+                pool_line: u32::try_from(pool_line).unwrap(),
+                pool_entries: u32::try_from(service.list.len()).unwrap(),
+                weight_step: step,
+                weight_max: greatest,
+                initial_word: service.initial.0,
+                ..ServiceRecord::default()
+            };
+            self.records[index] = record;
+            let hash = service_hash(record.address, record.port, record.protocol, HASH_SEED);
+            if !place(&mut blob, slots, hash, line_of(&record)) {
+                return false;
+            }
+        }
+        self.director.blob = blob;
+        true
+    }
+}
+
+/// A line in the layout of a [`ServiceRecord`].
+fn line_of(record: &ServiceRecord) -> Line {
+    let mut bytes = Vec::new();
+    bytes.extend(record.address.to_ne_bytes());
+    bytes.extend(record.port.to_ne_bytes());
+    bytes.extend([record.protocol, record.kind]);
+    bytes.extend(record.index.to_ne_bytes());
+    bytes.extend([record.scheduler, record.pad0]);
+    bytes.extend(record.tag.to_ne_bytes());
+    for word in [record.pool_line, record.pool_entries, record.weight_step, record.weight_max] {
+        bytes.extend(word.to_ne_bytes());
+    }
+    bytes.extend(record.initial_word.to_ne_bytes());
+    bytes.extend(record.address6);
+    bytes.extend(record.pad1.to_ne_bytes());
+    let mut line = Line::default();
+    for (word, bytes) in line.0.iter_mut().zip(bytes.chunks(8)) {
+        *word = u64::from_ne_bytes(bytes.try_into().unwrap());
+    }
+    line
+}
+
+fn place(blob: &mut [Line], slots: u32, hash: u32, record: Line) -> bool {
+    let free = (0..SERVICE_MAX_PROBES)
+        .map(|probe| (SERVICES_LINE + (hash.wrapping_add(probe) & (slots - 1))) as usize)
+        .find(|line| blob[*line] == Line::default());
+    free.inspect(|line| blob[*line] = record).is_some()
+}
+
+fn set_filter(blob: &mut [Line], first_line: u32, address: u32) {
+    let bit = filter_bit(address);
+    blob[(first_line + bit / 512) as usize].0[(bit / 64 % 8) as usize] |= 1 << (bit % 64);
+}
