@@ -6,13 +6,23 @@
 //! Called by the configuration reader (which builds a [`Desired`]), by the `ipvsadm` front end (which builds
 //! [`Change`]s), and by the daemon, which keeps the one [`Table`] and hands it to the data plane.
 
+mod capability;
 mod change;
 mod desired;
+mod diff;
 mod service;
+mod table;
+mod view;
 
+pub use capability::in_effect;
 pub use change::{Change, ChangeError};
 pub use desired::{DataPlaneSettings, Desired, DesiredService, Timeouts, XdpMode};
+pub use diff::diff;
 pub use service::{
     Destination, DestinationKey, Family, ForwardingMethod, Netmask, Persistence, Protocol,
     Scheduler, SchedulerFlags, ServiceKey, TunnelChecksum, TunnelKind, UnknownName, VirtualService,
+};
+pub use table::{INITIAL_TIMEOUTS, Table, TableService};
+pub use view::{
+    ConnectionState, ConnectionView, DestinationView, NodeInfo, Rates, ServiceView, Statistics,
 };

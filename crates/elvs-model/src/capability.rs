@@ -1,0 +1,126 @@
+//! What this release's data plane forwards, out of everything IPVS can be told.
+//!
+//! **Invariant:** whatever is not forwarded is refused by name; nothing is accepted and then ignored.
+//!
+//! Called by the daemon before a change reaches the [`Table`](crate::Table).
+
+use crate::{
+    Change, ChangeError, Destination, Family, ForwardingMethod, Protocol, Scheduler, ServiceKey,
+    Table, TunnelKind, VirtualService,
+};
+
+/// Whether a service, and a destination in it if given, is forwarded by this release.
+///
+/// # Errors
+/// [`ChangeError::Unsupported`] that names the first value that is not, and what is.
+pub fn in_effect(
+    service: &VirtualService,
+    destination: Option<&Destination>,
+) -> Result<(), ChangeError> {
+    key_in_effect(&service.key)?;
+    service_in_effect(service)?;
+    destination.map_or(Ok(()), destination_in_effect)
+}
+
+impl Change {
+    /// Whether this release forwards what the change asks for; `table` is the one it would be applied to.
+    ///
+    /// Deletions, flushes and timeouts are always in effect.
+    ///
+    /// # Errors
+    /// As [`in_effect`].
+    pub fn in_effect(&self, table: &Table) -> Result<(), ChangeError> {
+        match self {
+            Self::AddService(service) | Self::EditService(service) => in_effect(service, None),
+            Self::AddDestination { service, destination }
+            | Self::EditDestination { service, destination } => {
+                // An unknown service is for the table to refuse.
+                if table.service(service).is_none() {
+                    return Ok(());
+                }
+                destination_in_effect(destination)
+            }
+            Self::DeleteService(_)
+            | Self::DeleteDestination { .. }
+            | Self::Flush
+            | Self::SetTimeouts(_) => Ok(()),
+        }
+    }
+}
+
+fn key_in_effect(key: &ServiceKey) -> Result<(), ChangeError> {
+    let ServiceKey::Address { protocol, address: _, port } = key else {
+        return refuse("firewall-mark services are", "services by address and port");
+    };
+    if key.family() == Family::Inet6 {
+        return refuse("IPv6 services are", "IPv4");
+    }
+    match protocol {
+        Protocol::Tcp | Protocol::Udp => {}
+        Protocol::Sctp => return refuse("SCTP services are", "TCP and UDP"),
+    }
+    if *port == 0 {
+        return refuse("port 0 (every port) is", "one port per service");
+    }
+    Ok(())
+}
+
+fn service_in_effect(service: &VirtualService) -> Result<(), ChangeError> {
+    match service.scheduler {
+        Scheduler::Rr | Scheduler::Wrr | Scheduler::Wlc => {}
+        Scheduler::Lc
+        | Scheduler::Lblc
+        | Scheduler::Lblcr
+        | Scheduler::Dh
+        | Scheduler::Sh
+        | Scheduler::Mh
+        | Scheduler::Sed
+        | Scheduler::Nq
+        | Scheduler::Fo
+        | Scheduler::Ovf
+        | Scheduler::Twos => {
+            return refuse(&format!("scheduler {} is", service.scheduler), "rr, wrr and wlc");
+        }
+    }
+    if let Some(persistence) = service.persistence {
+        let what = format!("persistence ({} s) is", persistence.timeout);
+        return refuse(&what, "services without -p");
+    }
+    if let Some(engine) = &service.engine {
+        return refuse(&format!("persistence engine {engine} is"), "services without --pe");
+    }
+    if service.one_packet {
+        return refuse("one-packet scheduling is", "services without -o");
+    }
+    Ok(())
+}
+
+fn destination_in_effect(destination: &Destination) -> Result<(), ChangeError> {
+    if Family::of(destination.key.address) == Family::Inet6 {
+        let what = format!("IPv6 destination {} is", destination.key.address);
+        return refuse(&what, "IPv4");
+    }
+    match destination.method {
+        ForwardingMethod::Nat | ForwardingMethod::Dr | ForwardingMethod::Tun(TunnelKind::Ipip) => {}
+        ForwardingMethod::Tun(TunnelKind::Gue { .. }) => {
+            return refuse("tunnel type gue is", "ipip");
+        }
+        ForwardingMethod::Tun(TunnelKind::Gre { .. }) => {
+            return refuse("tunnel type gre is", "ipip");
+        }
+    }
+    if destination.upper_threshold != 0 || destination.lower_threshold != 0 {
+        let (upper, lower) = (destination.upper_threshold, destination.lower_threshold);
+        let what = format!("connection thresholds (upper {upper}, lower {lower}) are");
+        return refuse(&what, "destinations without -x and -y");
+    }
+    Ok(())
+}
+
+fn refuse(what: &str, instead: &str) -> Result<(), ChangeError> {
+    let message = format!("{what} not in effect in this release: what works is {instead}");
+    Err(ChangeError::Unsupported(message))
+}
+
+#[cfg(test)]
+mod tests;

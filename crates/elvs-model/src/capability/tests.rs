@@ -1,0 +1,99 @@
+use super::*;
+use crate::{DestinationKey, Netmask, Persistence, TunnelChecksum};
+
+fn service(protocol: Protocol, address: &str, port: u16) -> VirtualService {
+    let key = ServiceKey::Address { protocol, address: address.parse().unwrap(), port };
+    VirtualService::new(key, Scheduler::Wlc)
+}
+
+fn destination(address: &str, method: ForwardingMethod) -> Destination {
+    Destination {
+        key: DestinationKey { address: address.parse().unwrap(), port: 80 },
+        method,
+        weight: 1,
+        upper_threshold: 0,
+        lower_threshold: 0,
+    }
+}
+
+#[test]
+fn forwards_what_first_light_promises() {
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        for scheduler in [Scheduler::Rr, Scheduler::Wrr, Scheduler::Wlc] {
+            let service = VirtualService { scheduler, ..service(protocol, "10.0.0.100", 80) };
+            for method in [
+                ForwardingMethod::Nat,
+                ForwardingMethod::Dr,
+                ForwardingMethod::Tun(TunnelKind::Ipip),
+            ] {
+                let destination = destination("10.0.0.21", method);
+                assert_eq!(in_effect(&service, Some(&destination)), Ok(()));
+            }
+        }
+    }
+    // A mask without persistence groups nobody, so it is no lie to accept it.
+    let masked =
+        VirtualService { netmask: Netmask::V4(0xff), ..service(Protocol::Tcp, "10.0.0.100", 80) };
+    assert_eq!(in_effect(&masked, None), Ok(()));
+}
+
+#[test]
+fn refuses_by_name_what_it_does_not_forward() {
+    let plain = || service(Protocol::Tcp, "10.0.0.100", 80);
+    let mark = ServiceKey::Fwmark { mark: 7, family: Family::Inet };
+    let cases = [
+        ("mark", VirtualService::new(mark, Scheduler::Wlc)),
+        ("IPv6", service(Protocol::Tcp, "fd00::100", 80)),
+        ("SCTP", service(Protocol::Sctp, "10.0.0.100", 80)),
+        ("port 0", service(Protocol::Tcp, "10.0.0.100", 0)),
+        ("scheduler sed", VirtualService { scheduler: Scheduler::Sed, ..plain() }),
+        (
+            "persistence (60 s)",
+            VirtualService { persistence: Some(Persistence { timeout: 60 }), ..plain() },
+        ),
+        ("engine sip", VirtualService { engine: Some("sip".to_owned()), ..plain() }),
+        ("one-packet", VirtualService { one_packet: true, ..plain() }),
+    ];
+    for (named, service) in cases {
+        let Err(ChangeError::Unsupported(message)) = in_effect(&service, None) else {
+            panic!("{named} was accepted");
+        };
+        assert!(message.contains(named), "{message}");
+        assert!(message.contains("what works is"), "{message}");
+    }
+}
+
+#[test]
+fn refuses_destinations_it_cannot_reach() {
+    let checksum = TunnelChecksum::None;
+    let gue = ForwardingMethod::Tun(TunnelKind::Gue { port: 6080, checksum });
+    let gre = ForwardingMethod::Tun(TunnelKind::Gre { checksum });
+    let dr = destination("10.0.0.21", ForwardingMethod::Dr);
+    let cases = [
+        ("gue", destination("10.0.0.21", gue)),
+        ("gre", destination("10.0.0.21", gre)),
+        ("fd00::21", destination("fd00::21", ForwardingMethod::Dr)),
+        ("upper 9, lower 0", Destination { upper_threshold: 9, ..dr }),
+        ("upper 0, lower 3", Destination { lower_threshold: 3, ..dr }),
+    ];
+    let service = service(Protocol::Tcp, "10.0.0.100", 80);
+    for (named, destination) in cases {
+        let Err(ChangeError::Unsupported(message)) = in_effect(&service, Some(&destination)) else {
+            panic!("{named} was accepted");
+        };
+        assert!(message.contains(named), "{message}");
+    }
+}
+
+#[test]
+fn a_destination_of_an_unknown_service_is_left_to_the_table() {
+    let service = service(Protocol::Tcp, "10.0.0.100", 80);
+    let destination =
+        Destination { upper_threshold: 9, ..destination("10.0.0.21", ForwardingMethod::Dr) };
+    let change = Change::AddDestination { service: service.key, destination };
+    let mut table = Table::new();
+    assert_eq!(change.in_effect(&table), Ok(()));
+    table.apply(&Change::AddService(service)).unwrap();
+    assert!(matches!(change.in_effect(&table), Err(ChangeError::Unsupported(_))));
+    assert_eq!(Change::Flush.in_effect(&table), Ok(()));
+}

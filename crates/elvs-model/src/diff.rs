@@ -1,0 +1,100 @@
+//! Reload by difference: the ordered changes that lead from one configuration to the next.
+//!
+//! **Invariant:** what both configurations share appears in no change, so connections, counters and the order of
+//! untouched destinations survive a reload.
+//!
+//! Called by the daemon on reload, and by [`Table::from_desired`](crate::Table::from_desired).
+
+use std::collections::{HashMap, HashSet};
+
+use crate::table::INITIAL_TIMEOUTS;
+use crate::{Change, Desired, DesiredService, Destination, DestinationKey, ServiceKey, Timeouts};
+
+/// Changes that turn the table made from `old` into the one made from `new`: deletions first, then edits, then
+/// additions in the order of the new file; empty when nothing differs.
+///
+/// A timeout that `new` leaves out, or sets to 0, goes back to IPVS's initial value, as it would on a fresh start.
+pub fn diff(old: &Desired, new: &Desired) -> Vec<Change> {
+    let before = by_key(old);
+    let after = by_key(new);
+    let mut changes = Vec::new();
+    for (service, destinations) in in_order(old, &before) {
+        let key = service.service.key;
+        match after.get(&key) {
+            None => changes.push(Change::DeleteService(key)),
+            Some((_, kept)) => {
+                let gone = destinations.order.iter().filter(|d| !kept.by_key.contains_key(&d.key));
+                changes.extend(
+                    gone.map(|d| Change::DeleteDestination { service: key, destination: d.key }),
+                );
+            }
+        }
+    }
+    let (mut edits, mut additions) = (Vec::new(), Vec::new());
+    for (service, destinations) in in_order(new, &after) {
+        let key = service.service.key;
+        let known = before.get(&key);
+        match known {
+            None => additions.push(Change::AddService(service.service.clone())),
+            Some((was, _)) if was.service != service.service => {
+                edits.push(Change::EditService(service.service.clone()));
+            }
+            Some(_) => {}
+        }
+        for &&destination in &destinations.order {
+            match known.and_then(|(_, was)| was.by_key.get(&destination.key)) {
+                None => additions.push(Change::AddDestination { service: key, destination }),
+                Some(&&was) if was != destination => {
+                    edits.push(Change::EditDestination { service: key, destination });
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    changes.append(&mut edits);
+    changes.append(&mut additions);
+    let timeouts = effective(new);
+    if timeouts != effective(old) {
+        changes.push(Change::SetTimeouts(timeouts));
+    }
+    changes
+}
+
+/// Destinations of one service; of two with one key the first counts.
+struct Destinations<'a> {
+    order: Vec<&'a Destination>,
+    by_key: HashMap<DestinationKey, &'a Destination>,
+}
+
+type Services<'a> = HashMap<ServiceKey, (&'a DesiredService, Destinations<'a>)>;
+
+fn by_key(desired: &Desired) -> Services<'_> {
+    let mut services = HashMap::with_capacity(desired.services.len());
+    for service in &desired.services {
+        let mut seen = HashSet::with_capacity(service.destinations.len());
+        let order: Vec<_> = service.destinations.iter().filter(|d| seen.insert(d.key)).collect();
+        let by_key = order.iter().map(|d| (d.key, *d)).collect();
+        services
+            .entry(service.service.key)
+            .or_insert_with(|| (service, Destinations { order, by_key }));
+    }
+    services
+}
+
+/// The services of `services` in the order of the file.
+fn in_order<'a, 'b>(
+    desired: &'a Desired,
+    services: &'b Services<'a>,
+) -> impl Iterator<Item = (&'a DesiredService, &'b Destinations<'a>)> {
+    desired.services.iter().filter_map(|service| {
+        let (first, destinations) = services.get(&service.service.key)?;
+        std::ptr::eq(*first, service).then_some((service, destinations))
+    })
+}
+
+fn effective(desired: &Desired) -> Timeouts {
+    desired.timeouts.map_or(INITIAL_TIMEOUTS, |timeouts| timeouts.or(INITIAL_TIMEOUTS))
+}
+
+#[cfg(test)]
+mod tests;

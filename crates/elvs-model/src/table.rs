@@ -1,0 +1,241 @@
+//! The table of virtual services and destinations, changed one [`Change`] at a time as the kernel's IPVS does it.
+//!
+//! **Invariant:** a refused change leaves the table as it was; service and destination keys are unique; destinations
+//! are listed newest first, as the kernel keeps them, since the schedulers walk that order.
+//!
+//! Called by the daemon, which owns the one table and keeps it on disk, and by tests as a director without packets.
+
+use std::net::IpAddr;
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Change, ChangeError, Desired, Destination, DestinationKey, Family, ForwardingMethod, Netmask,
+    ServiceKey, Timeouts, TunnelKind, VirtualService,
+};
+
+/// Virtual services in order of creation, each with its destinations, and the timeouts in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    #[serde(with = "indexmap::map::serde_seq")]
+    services: IndexMap<ServiceKey, TableService>,
+    timeouts: Timeouts,
+}
+
+/// A virtual service in the table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableService {
+    service: VirtualService,
+    /// Oldest first, so that adding is cheap; every accessor shows them newest first.
+    #[serde(with = "indexmap::map::serde_seq")]
+    destinations: IndexMap<DestinationKey, Destination>,
+}
+
+impl TableService {
+    /// The service itself.
+    pub const fn service(&self) -> &VirtualService {
+        &self.service
+    }
+
+    /// Its destinations, newest first: the order of the kernel's list and of `ipvsadm -L --nosort`.
+    pub fn destinations(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = &Destination> + ExactSizeIterator {
+        self.destinations.values().rev()
+    }
+
+    /// One destination.
+    pub fn destination(&self, key: &DestinationKey) -> Option<&Destination> {
+        self.destinations.get(key)
+    }
+}
+
+impl Table {
+    /// An empty table with IPVS's initial timeouts.
+    pub fn new() -> Self {
+        Self { services: IndexMap::new(), timeouts: INITIAL_TIMEOUTS }
+    }
+
+    /// The table that a configuration makes out of an empty one.
+    ///
+    /// # Errors
+    /// The first change that [`Table::apply`] refuses.
+    pub fn from_desired(desired: &Desired) -> Result<Self, ChangeError> {
+        let mut table = Self::new();
+        for change in crate::diff(&Desired::default(), desired) {
+            table.apply(&change)?;
+        }
+        Ok(table)
+    }
+
+    /// Services in order of creation.
+    pub fn services(&self) -> impl DoubleEndedIterator<Item = &TableService> + ExactSizeIterator {
+        self.services.values()
+    }
+
+    /// One service.
+    pub fn service(&self, key: &ServiceKey) -> Option<&TableService> {
+        self.services.get(key)
+    }
+
+    /// Timeouts in force, none of them 0.
+    pub const fn timeouts(&self) -> Timeouts {
+        self.timeouts
+    }
+
+    /// Makes one change.
+    ///
+    /// # Errors
+    /// What the kernel's IPVS answers to the same change (`net/netfilter/ipvs/ip_vs_ctl.c`); the table is then
+    /// unchanged.
+    pub fn apply(&mut self, change: &Change) -> Result<(), ChangeError> {
+        match change {
+            Change::AddService(service) => self.add_service(service),
+            Change::EditService(service) => {
+                let entry =
+                    self.services.get_mut(&service.key).ok_or(ChangeError::NoSuchService)?;
+                check_service(service)?;
+                entry.service = service.clone();
+                Ok(())
+            }
+            Change::DeleteService(key) => {
+                self.services.shift_remove(key).map(drop).ok_or(ChangeError::NoSuchService)
+            }
+            Change::AddDestination { service, destination } => {
+                self.add_destination(service, destination)
+            }
+            Change::EditDestination { service, destination } => {
+                self.edit_destination(service, destination)
+            }
+            Change::DeleteDestination { service, destination } => {
+                let entry = self.services.get_mut(service).ok_or(ChangeError::ServiceNotDefined)?;
+                let removed = entry.destinations.shift_remove(destination);
+                removed.map(drop).ok_or(ChangeError::NoSuchDestination)
+            }
+            Change::Flush => {
+                self.services.clear();
+                Ok(())
+            }
+            Change::SetTimeouts(timeouts) => self.set_timeouts(*timeouts),
+        }
+    }
+
+    fn add_service(&mut self, service: &VirtualService) -> Result<(), ChangeError> {
+        if self.services.contains_key(&service.key) {
+            return Err(ChangeError::ServiceExists);
+        }
+        check_service(service)?;
+        let entry = TableService { service: service.clone(), destinations: IndexMap::new() };
+        self.services.insert(service.key, entry);
+        Ok(())
+    }
+
+    fn add_destination(
+        &mut self,
+        service: &ServiceKey,
+        destination: &Destination,
+    ) -> Result<(), ChangeError> {
+        let entry = self.services.get_mut(service).ok_or(ChangeError::ServiceNotDefined)?;
+        check_destination(service, destination)?;
+        if entry.destinations.contains_key(&destination.key) {
+            return Err(ChangeError::DestinationExists);
+        }
+        if !is_unicast(destination.key.address) {
+            return Err(ChangeError::Invalid);
+        }
+        entry.destinations.insert(destination.key, *destination);
+        Ok(())
+    }
+
+    fn edit_destination(
+        &mut self,
+        service: &ServiceKey,
+        destination: &Destination,
+    ) -> Result<(), ChangeError> {
+        let entry = self.services.get_mut(service).ok_or(ChangeError::ServiceNotDefined)?;
+        check_destination(service, destination)?;
+        let known = entry.destinations.get_mut(&destination.key);
+        *known.ok_or(ChangeError::NoSuchDestination)? = *destination;
+        Ok(())
+    }
+
+    fn set_timeouts(&mut self, new: Timeouts) -> Result<(), ChangeError> {
+        if [new.tcp, new.tcp_fin, new.udp].iter().any(|&seconds| seconds > MAX_TIMEOUT_S) {
+            return Err(ChangeError::Invalid);
+        }
+        self.timeouts = new.or(self.timeouts);
+        Ok(())
+    }
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Timeouts {
+    /// These timeouts with every 0 replaced by the one in `force`.
+    pub const fn or(self, force: Self) -> Self {
+        const fn pick(new: u32, old: u32) -> u32 {
+            if new == 0 { old } else { new }
+        }
+        Self {
+            tcp: pick(self.tcp, force.tcp),
+            tcp_fin: pick(self.tcp_fin, force.tcp_fin),
+            udp: pick(self.udp, force.udp),
+        }
+    }
+}
+
+/// Timeouts that IPVS starts with (`ip_vs_proto_tcp.c`, `ip_vs_proto_udp.c`).
+pub const INITIAL_TIMEOUTS: Timeouts = Timeouts { tcp: 900, tcp_fin: 120, udp: 300 };
+
+/// Largest timeout that the kernel takes at 250 ticks a second: `INT_MAX / HZ`.
+const MAX_TIMEOUT_S: u32 = (i32::MAX as u32) / 250;
+
+/// Largest weight: the kernel's is an `int`.
+const MAX_WEIGHT: u32 = i32::MAX as u32;
+
+/// Checks of `ip_vs_add_service` and `ip_vs_edit_service`, in their order.
+fn check_service(service: &VirtualService) -> Result<(), ChangeError> {
+    if service.engine.as_deref().is_some_and(|engine| engine != "sip") {
+        return Err(ChangeError::SchedulerNotFound);
+    }
+    match (service.key.family(), service.netmask) {
+        (Family::Inet, Netmask::V4(_)) | (Family::Inet6, Netmask::V6(1..=128)) => Ok(()),
+        (Family::Inet, Netmask::V6(_)) | (Family::Inet6, Netmask::V4(_) | Netmask::V6(_)) => {
+            Err(ChangeError::Invalid)
+        }
+    }
+}
+
+/// Checks that adding and editing a destination share, in the kernel's order.
+fn check_destination(service: &ServiceKey, destination: &Destination) -> Result<(), ChangeError> {
+    let mixed = Family::of(destination.key.address) != service.family();
+    if mixed && !matches!(destination.method, ForwardingMethod::Tun(_)) {
+        return Err(ChangeError::Invalid);
+    }
+    if destination.weight > MAX_WEIGHT {
+        return Err(ChangeError::OutOfRange);
+    }
+    if destination.lower_threshold > destination.upper_threshold {
+        return Err(ChangeError::OutOfRange);
+    }
+    match destination.method {
+        ForwardingMethod::Tun(TunnelKind::Gue { port: 0, .. }) => Err(ChangeError::Invalid),
+        ForwardingMethod::Nat | ForwardingMethod::Dr | ForwardingMethod::Tun(_) => Ok(()),
+    }
+}
+
+/// Whether `ip_vs_new_dest` takes the address: unicast, and not link-local in IPv6.
+const fn is_unicast(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(a) => !(a.is_unspecified() || a.is_broadcast() || a.is_multicast()),
+        IpAddr::V6(a) => !(a.is_unspecified() || a.is_multicast() || a.is_unicast_link_local()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
