@@ -8,5 +8,6 @@
 )]
 
 mod golden;
+mod schedulers;
 #[path = "../support/mod.rs"]
 mod support;

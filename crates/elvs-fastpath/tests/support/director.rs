@@ -10,6 +10,7 @@ use elvs_common::{
 };
 use elvs_fastpath::{
     Bucket, ClientHop, FlowKey, FlowMemory, Host, Slot, Verdict, destination_of, process,
+    release_flow,
 };
 
 use super::frame::MemoryFrame;
@@ -184,9 +185,9 @@ impl Director {
         })
     }
 
-    /// Slot of the connection of a key, found by looking at all of them.
-    pub fn slot(&self, key: FlowKey) -> Option<&Slot<AtomicU64>> {
-        self.live().map(|(_, slot)| slot).find(|slot| {
+    /// Bucket and slot of the connection of a key, found by looking at all of them.
+    pub fn place(&self, key: FlowKey) -> Option<(u32, &Slot<AtomicU64>)> {
+        self.live().find(|(_, slot)| {
             let control = Control(slot.control.load(Ordering::Relaxed));
             let ports = slot.ports_destination.load(Ordering::Relaxed) as u32;
             control.protocol() == key.protocol
@@ -195,14 +196,26 @@ impl Director {
         })
     }
 
+    /// Ends the connection of a key as the daemon's sweeper does; false if it is not there.
+    pub fn expire(&self, key: FlowKey) -> bool {
+        let Some((bucket, slot)) = self.place(key) else { return false };
+        let control = Control(slot.control.load(Ordering::Relaxed));
+        let destination = destination_of(slot.ports_destination.load(Ordering::Relaxed));
+        assert!(release_flow(self, bucket, slot, control));
+        let unit = DestinationLoad::unit(control.inactive());
+        self.loads[destination as usize].fetch_sub(unit, Ordering::Relaxed);
+        true
+    }
+
     /// Control word of the connection of a key.
     pub fn control(&self, key: FlowKey) -> Option<Control> {
-        self.slot(key).map(|slot| Control(slot.control.load(Ordering::Relaxed)))
+        self.place(key).map(|(_, slot)| Control(slot.control.load(Ordering::Relaxed)))
     }
 
     /// Destination of the connection of a key.
     pub fn destination_of_key(&self, key: FlowKey) -> Option<u32> {
-        self.slot(key).map(|slot| (slot.ports_destination.load(Ordering::Relaxed) >> 32) as u32)
+        self.place(key)
+            .map(|(_, slot)| (slot.ports_destination.load(Ordering::Relaxed) >> 32) as u32)
     }
 
     /// TCP state of the connection of a key.

@@ -9,9 +9,11 @@
 mod director;
 mod frame;
 mod packet;
+mod random;
 mod table;
 
 pub use director::{Director, Outcome};
 pub use frame::{MemoryFrame, NIC};
 pub use packet::{ACK, FIN, Packet, RST, SYN, Seen, ip, port};
+pub use random::Random;
 pub use table::{CLIENT_GATEWAY, DIRECTOR_ADDRESS, DIRECTOR_MAC, ServiceId, Table, server_mac};
