@@ -24,8 +24,6 @@ pub struct Capabilities {
     pub gre: bool,
     /// Services on every port (port 0).
     pub any_port: bool,
-    /// Firewall-mark services.
-    pub fwmark: bool,
     /// Features of keywords.
     pub features: &'static [Feature],
 }
@@ -39,7 +37,6 @@ impl Capabilities {
         gue: false,
         gre: false,
         any_port: false,
-        fwmark: false,
         features: &[],
     };
 }

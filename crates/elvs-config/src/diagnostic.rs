@@ -10,6 +10,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::sources::{Extent, Sources, Span};
+use crate::text::printable;
 
 /// Findings kept of one reading; a file that is not a configuration at all would otherwise yield one per line.
 pub const MAX_DIAGNOSTICS: usize = 1000;
@@ -128,6 +129,7 @@ impl fmt::Display for Diagnostic {
     /// One line: `FILE:LINE:COLUMN: error: message`, as editors and compilers write it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Span { file, line, column, .. } = &self.span;
+        let file = printable(file);
         write!(f, "{file}:{line}:{column}: {}: {}", self.severity.name(), self.message)
     }
 }
@@ -198,6 +200,8 @@ impl Reporter {
         message: String,
     ) -> &mut Finding {
         self.errors |= severity == Severity::Error;
+        // Names of files and words of the file are in it.
+        let message = printable(&message).into_owned();
         let finding = Finding { severity, code, message, help: None, extent, related: Vec::new() };
         if self.findings.len() >= MAX_DIAGNOSTICS {
             // The slot past the limit is overwritten, and replaced at the end by the word that there are more.

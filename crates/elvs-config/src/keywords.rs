@@ -151,6 +151,8 @@ pub enum Feature {
     OnePacket,
     /// Flags of the schedulers sh and mh.
     SchedulerFlags,
+    /// Services by firewall mark: `virtual_server fwmark`, `ip_family`.
+    Fwmark,
     /// Connection limits of real servers: `uthreshold`, `lthreshold`.
     Thresholds,
 }

@@ -127,11 +127,11 @@ fn word(line: &Mapped, start: usize, reporter: &mut Reporter, out: &mut Vec<Toke
 /// `${NAME}` or `${NAME ARGS}` at the start of `text`.
 pub(crate) fn braced_reference(text: &str) -> Option<&str> {
     let inside = text.strip_prefix("${")?;
-    let close = inside.find('}')?;
-    let name = inside.get(..close)?;
-    let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ' ' | '\t');
-    (starts_well && name.chars().all(is_part)).then(|| text.get(..close + 3)).flatten()
+    // Looks no further than the first character that cannot belong to it, so that a line is read in linear time.
+    let close = inside.find(|c| !is_part(c))?;
+    let starts_well = inside.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    (starts_well && inside.get(close..)?.starts_with('}')).then(|| text.get(..close + 3)).flatten()
 }
 
 /// Name inside `${NAME ARGS}`.

@@ -29,6 +29,10 @@ pub(crate) fn lower(
     let mut timeouts = global::TimeoutSettings::default();
     let mut data_plane = global::DataPlane::default();
     for item in items {
+        if reporter.is_full() {
+            // Nothing further could be said, and nothing is applied without being said.
+            break;
+        }
         match item.keyword.text.as_str() {
             "global_defs" => timeouts.read(item, reporter),
             "data_plane" => data_plane.read(item, reporter),

@@ -10,6 +10,7 @@ use anstyle::{AnsiColor, Style};
 
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::sources::{Sources, Span};
+use crate::text::printable;
 
 /// Longest line that is shown; longer ones say where they are and no more.
 const MAX_EXCERPT_BYTES: usize = 1000;
@@ -36,6 +37,7 @@ fn head(diagnostic: &Diagnostic, colour: bool) -> String {
         return diagnostic.to_string();
     }
     let Span { file, line, column, .. } = &diagnostic.span;
+    let file = printable(file);
     let bold = Style::new().bold();
     let severity = match diagnostic.severity {
         Severity::Error => AnsiColor::BrightRed,
@@ -71,12 +73,15 @@ fn body(diagnostic: &Diagnostic, sources: &Sources, renderer: &Renderer) -> Stri
             group = group.element(
                 Snippet::source(text)
                     .line_start(line)
-                    .path(label.span.file.as_str())
+                    .path(printable(&label.span.file))
                     .annotation(mark),
             );
         }
     }
     if let Some(help) = &diagnostic.help {
+        if group.is_empty() {
+            return format!("  = help: {help}");
+        }
         group = group.element(Level::HELP.message(help.as_str()));
     }
     if group.is_empty() { String::new() } else { renderer.render(&[group]) }

@@ -4,6 +4,8 @@
 //!
 //! Called by every stage that writes messages.
 
+use std::borrow::Cow;
+
 /// Most characters of a foreign word that a message repeats.
 const SHOWN: usize = 64;
 
@@ -19,6 +21,16 @@ pub(crate) fn quote(word: &str) -> String {
     shown = shown.replace("\\\"", "\"").replace("\\'", "'");
     let more = if word.chars().nth(SHOWN).is_some() { "..." } else { "" };
     format!("`{shown}{more}`")
+}
+
+/// Text with its control characters escaped.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let escape =
+        |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() };
+    text.chars().map(escape).collect()
 }
 
 /// `n thing`, with an s when there is not exactly one.

@@ -47,6 +47,7 @@ pub(super) const ROWS: &[Keyword] = &[
     Keyword::new("use_symlink_paths", GLOBAL).no_effect().note("ELVS keeps no copies of configuration files"),
     Keyword::new("set_supplementary_groups", GLOBAL),
     Keyword::new("router_id", GLOBAL).takes(1, 1, "NAME"),
+    Keyword::new("lvs_id", GLOBAL).no_effect().note("keepalived gave it up: `router_id` names the node"),
     Keyword::new("notification_email_from", GLOBAL).from(1, "ADDRESS"),
     Keyword::new("smtp_server", GLOBAL).takes(1, 2, "HOST [PORT]"),
     Keyword::new("smtp_helo_name", GLOBAL),

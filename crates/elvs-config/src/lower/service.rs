@@ -117,7 +117,7 @@ fn served(
 ) -> bool {
     let (what, help) = match target {
         Target::Address(..) => return true,
-        Target::Fwmark(_) if capabilities.fwmark => return true,
+        Target::Fwmark(_) if capabilities.features.contains(&Feature::Fwmark) => return true,
         Target::Fwmark(_) => (
             "services by firewall mark",
             "packets with this mark pass untouched; write `virtual_server ADDRESS PORT` instead",
@@ -162,6 +162,8 @@ fn protocol(
 ) -> Option<Protocol> {
     match (target, settings.protocol.0) {
         (Target::Address(..), Some((protocol, _))) => Some(protocol),
+        // The file is refused already; whichever protocol lets the rest of the block be checked.
+        (Target::Address(..), None) if settings.protocol_refused => Some(Protocol::Tcp),
         (Target::Address(..), None) => {
             // The kernel's and keepalived's default, though most who leave it out mean TCP.
             reporter
@@ -292,6 +294,9 @@ fn destinations(
     let mut places: HashMap<DestinationKey, Extent> = HashMap::new();
     let mut destinations = Vec::new();
     for server in item.items().iter().filter(|i| i.keyword.text == "real_server") {
+        if reporter.is_full() {
+            break;
+        }
         let destination = real_server::destination(server, &defaults, capabilities, reporter);
         let Some(destination) = destination else { continue };
         let key = destination.key;

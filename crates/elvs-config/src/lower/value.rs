@@ -4,7 +4,7 @@
 //!
 //! Called by the rest of the lowering.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::diagnostic::{Code, Reporter};
 use crate::lexer::Word;
@@ -65,7 +65,9 @@ pub(super) fn address(what: &str, word: &Word, reporter: &mut Reporter) -> Optio
         return Some(parsed);
     }
     let message = format!("{what} {} is not an IP address", quote(&word.text));
-    let help = if address.contains('-') {
+    let help = if let Ok(both) = word.text.parse::<SocketAddr>() {
+        &format!("address and port are two words: write `{} {}`", both.ip(), both.port())
+    } else if address.contains('-') {
         "write one address; ranges are for `virtual_server_group`"
     } else if address.starts_with(|c: char| c.is_ascii_alphabetic()) && !address.contains(':') {
         "write the address: names are not looked up"

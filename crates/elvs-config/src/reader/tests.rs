@@ -88,7 +88,7 @@ end
 #[test]
 fn multi_line_parameters_end_with_their_file_or_an_empty_line() {
     assert_reads("$A= \\\nb \\\n\nc\n$A", "c . b .");
-    assert_reads("$A=x \\\ny \\", ".".trim_matches('.'));
+    assert_reads("$A=x \\\ny \\", "");
     let (words, _) = read_text("$A= \\\n b\n$A c\n");
     assert_eq!(words, "$A c .", "only at the end of a line, as in keepalived");
 }
@@ -227,14 +227,6 @@ fn files_that_include_each_other_are_refused() {
     let (_, findings) = read(&source, "");
     assert_eq!(findings, ["d/14:2:1: error: `include` is nested more than 16 deep"]);
 
-    let mut source = MapSource::single("d/main.conf", "include 0/*");
-    for level in 0..4 {
-        for n in 0..8 {
-            source =
-                source.with_file(&format!("d/{level}/{n}"), format!("include ../{}/*", level + 1));
-            source = source.with_file(&format!("d/{level}/../{}/{n}", level + 1), "x".repeat(9));
-        }
-    }
     let many = (0..2000).fold(MapSource::single("d/main.conf", "include m/*"), |s, n| {
         s.with_file(&format!("d/m/{n}"), "x")
     });

@@ -34,3 +34,9 @@ fn nearest_word_is_near() {
     }
     assert_eq!(nearest(&"x".repeat(5000), known), None);
 }
+
+#[test]
+fn control_characters_are_escaped_and_nothing_else() {
+    assert_eq!(printable("a \"ö\" \u{1b}[2J\u{9b}"), "a \"ö\" \\u{1b}[2J\\u{9b}");
+    assert_eq!(printable("plain"), "plain");
+}

@@ -32,6 +32,8 @@ pub(super) struct Settings {
     /// A method is given and was refused, so that none is missing.
     pub method_refused: bool,
     pub protocol: Once<Protocol>,
+    /// A protocol is given and was refused, so that none is missing.
+    pub protocol_refused: bool,
     pub weight: Once<u32>,
     pub family: Once<Family>,
     pub persistence: Once<Persistence>,
@@ -50,6 +52,9 @@ impl Settings {
     pub fn read(item: &Item, reporter: &mut Reporter) -> Self {
         let mut settings = Self::default();
         for item in item.items() {
+            if reporter.is_full() {
+                break;
+            }
             settings.statement(item, reporter);
         }
         settings
@@ -88,8 +93,9 @@ impl Settings {
             },
             "protocol" => {
                 let upper = Word { text: word.text.to_ascii_uppercase(), ..word.clone() };
-                if let Some(protocol) = value::name("protocol", &upper, &PROTOCOLS, reporter) {
-                    self.protocol.set(item, protocol, reporter);
+                match value::name("protocol", &upper, &PROTOCOLS, reporter) {
+                    Some(protocol) => self.protocol.set(item, protocol, reporter),
+                    None => self.protocol_refused = true,
                 }
             }
             "weight" => {
