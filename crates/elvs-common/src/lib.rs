@@ -26,7 +26,7 @@ pub use counter::{COUNTERS, Counter, CounterKind};
 pub use destination::{
     DestinationFlags, DestinationLoad, DestinationRecord, DestinationStats, NextHop,
 };
-pub use maps::{LAYOUT_VERSION, MAX_DESTINATIONS, MAX_SERVICES, map_names, program_names};
+pub use maps::{LAYOUT_VERSION, MAX_DESTINATIONS, MAX_SERVICES, SCHEDULE_PROGRAM, map_names, program_names};
 pub use settings::{Settings, ticks_from_seconds};
 pub use state::{TCP_STATES, TcpState};
 

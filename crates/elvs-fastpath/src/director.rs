@@ -4,42 +4,58 @@
 //! handed to the host's stack, or dropped, and the latter two are counted by reason.
 
 use elvs_common::{
-    Control, Counter, DestinationFlags, DestinationLoad, DestinationRecord, DestinationStats,
-    Method, NextHop, ServiceRecord, TCP, TcpState,
+    Control, Counter, DestinationFlags, DestinationLoad, DestinationRecord, DestinationStats, Line,
+    Method, NextHop, TCP, TcpState,
 };
 
 use crate::atomic::Atomic64;
 use crate::flow::{
-    Eviction, FlowKey, FoundFlow, Inserted, NewFlow, client_of, client_port_of, destination_of,
-    find_flow, flow_hash, insert_flow, ports_of, release_flow, virtual_of, virtual_port_of,
+    Eviction, FlowKey, FoundFlow, Insertion, NewFlow, Slot, Step, client_of, client_port_of,
+    destination_of, flow_hash, home_bucket, insert_flow, ports_of, release_flow, search_chain,
+    virtual_of, virtual_port_of,
 };
 use crate::forward::{Rewrite, direct, masquerade, next_hop, tunnel};
-use crate::frame::{Frame, Verdict};
+use crate::frame::{Action, Frame, Verdict};
 use crate::host::{ClientHop, Host, add_load};
 use crate::packet::{Ipv4, Transport, is_balanced, parse_ipv4, parse_transport};
 use crate::schedule::{Pick, pick};
 use crate::service::{find_service, is_virtual, may_be_real_server, may_be_virtual};
 use crate::tcp::{Direction, TcpFlags, next_state};
 
+/// Times that [`forward_new`] is tried; the kernel allows as many tail calls.
+pub const SCHEDULE_TRIES: u32 = 32;
 /// Times a state change is repeated when another CPU changed the connection meanwhile.
 const TRACK_TRIES: u32 = 4;
 /// TCP port 20, as loaded: IPVS never schedules connections from it (active FTP's data connections).
 const FTP_DATA: u16 = 20u16.to_be();
 
 /// Decides about one frame and rewrites it.
-#[inline(always)]
 pub fn process<H: Host, F: Frame>(host: &H, frame: &mut F) -> Verdict {
-    let Some(ip) = parse_ipv4(frame) else { return Verdict::Pass };
+    let mut action = forward_known(host, frame);
+    let mut tries = 0;
+    while action == Action::SCHEDULE && tries < SCHEDULE_TRIES {
+        action = forward_new(host, frame);
+        tries += 1;
+    }
+    if action == Action::SCHEDULE {
+        action = drop(host, Counter::SchedulerContended);
+    }
+    action.verdict()
+}
+
+/// First half of [`process`]: forwards packets of known connections, passes what is not ours; [`Action::SCHEDULE`]
+/// leaves the frame to [`forward_new`]. Two halves because each is a program of its own in the kernel: the packets of
+/// known connections, nearly all there are, then run through little code, and the verifier through less.
+#[inline(always)]
+pub fn forward_known<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
+    let Some(ip) = parse_ipv4(frame) else { return Action::PASS };
     if may_be_virtual(host, ip.destination) {
         if !is_balanced(ip.protocol) {
-            return Verdict::Pass;
+            return Action::PASS;
         }
         if ip.fragment || ip.malformed {
-            return refuse(
-                host,
-                ip.destination,
-                if ip.fragment { Counter::Fragment } else { Counter::Malformed },
-            );
+            let why = if ip.fragment { Counter::Fragment } else { Counter::Malformed };
+            return refuse(host, ip.destination, why);
         }
         let Some(transport) = parse_transport(frame, &ip) else {
             return refuse(host, ip.destination, Counter::Malformed);
@@ -54,39 +70,61 @@ pub fn process<H: Host, F: Frame>(host: &H, frame: &mut F) -> Verdict {
     {
         return reply(host, frame, &ip, &transport);
     }
-    Verdict::Pass
+    Action::PASS
+}
+
+/// Second half of [`process`]: schedules a packet that belongs to no known connection. [`Action::SCHEDULE`] means that
+/// another CPU moved the scheduler meanwhile: try again, up to [`SCHEDULE_TRIES`] times.
+#[inline(always)]
+pub fn forward_new<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
+    // The first half has seen that these two are there.
+    let Some(ip) = parse_ipv4(frame) else { return Action::PASS };
+    let Some(transport) = parse_transport(frame, &ip) else { return Action::PASS };
+    let Some(service) =
+        find_service(host, ip.destination, transport.destination_port(), ip.protocol)
+    else {
+        return Action::PASS;
+    };
+    if ip.protocol == TCP && (!transport.flags.opens() || transport.source_port() == FTP_DATA) {
+        host.count(Counter::NotSyn);
+        return Action::PASS;
+    }
+    open(host, frame, &ip, &transport, service)
 }
 
 /// A packet that cannot be told apart: dropped if its address is virtual, else none of ours.
 #[inline(always)]
-fn refuse<H: Host>(host: &H, address: u32, why: Counter) -> Verdict {
-    if is_virtual(host, address) { drop(host, why) } else { Verdict::Pass }
+fn refuse<H: Host>(host: &H, address: u32, why: Counter) -> Action {
+    if is_virtual(host, address) { drop(host, why) } else { Action::PASS }
 }
 
 #[inline(always)]
-fn drop<H: Host>(host: &H, why: Counter) -> Verdict {
+fn drop<H: Host>(host: &H, why: Counter) -> Action {
     host.count(why);
-    Verdict::Drop
+    Action::DROP
+}
+
+#[inline(always)]
+const fn flow_key(ip: &Ipv4, transport: &Transport) -> FlowKey {
+    FlowKey {
+        addresses: ip.source as u64 | (ip.destination as u64) << 32,
+        ports: transport.ports,
+        protocol: ip.protocol,
+    }
 }
 
 /// A packet towards what may be a virtual address.
 #[inline(always)]
-fn request<H: Host, F: Frame>(
-    host: &H,
-    frame: &mut F,
-    ip: &Ipv4,
-    transport: &Transport,
-) -> Verdict {
-    let key = FlowKey {
-        addresses: ip.source as u64 | (ip.destination as u64) << 32,
-        ports: transport.ports,
-        protocol: ip.protocol,
-    };
+fn request<H: Host, F: Frame>(host: &H, frame: &mut F, ip: &Ipv4, transport: &Transport) -> Action {
+    let key = flow_key(ip, transport);
     let hash = flow_hash(ip.source, transport.source_port(), ip.protocol, host.seed());
     let matches = |addresses: u64, ports_destination: u64| {
         addresses == key.addresses && ports_of(ports_destination) == key.ports
     };
-    if let Some(found) = find_flow(host, hash, host.buckets(), ip.protocol, matches) {
+    let home = home_bucket(hash, host.buckets());
+    let Some(bucket) = host.bucket(home) else { return drop(host, Counter::Bug) };
+    let found = search_chain(host, bucket, home, hash, ip.protocol, &matches);
+    if found.hit {
         if !is_reuse(ip.protocol, transport.flags, found.control) {
             let index = destination_of(found.ports_destination);
             let direction = if found.control.method_bits() == Method::Nat as u32 {
@@ -98,16 +136,7 @@ fn request<H: Host, F: Frame>(
         }
         end_for_reuse(host, &found);
     }
-    let Some(service) =
-        find_service(host, ip.destination, transport.destination_port(), ip.protocol)
-    else {
-        return Verdict::Pass;
-    };
-    if ip.protocol == TCP && (!transport.flags.opens() || transport.source_port() == FTP_DATA) {
-        host.count(Counter::NotSyn);
-        return Verdict::Pass;
-    }
-    open(host, frame, ip, transport, &service, key, hash)
+    Action::SCHEDULE
 }
 
 /// Whether a SYN meets a connection that is over (`net.ipv4.vs.conn_reuse_mode` 1, `is_new_conn_expected`).
@@ -137,7 +166,7 @@ fn known<H: Host, F: Frame>(
     found: &FoundFlow<'_, H::Word>,
     index: u32,
     direction: Direction,
-) -> Verdict {
+) -> Action {
     let Some(destination) = host.destination(index) else { return drop(host, Counter::Bug) };
     if destination.flags & DestinationFlags::AVAILABLE == 0 {
         return drop(host, Counter::DestinationGone);
@@ -165,33 +194,84 @@ fn track<H: Host>(
     direction: Direction,
 ) {
     let tick = host.tick();
-    let mut control = found.control;
-    let mut tries = 0;
-    while tries < TRACK_TRIES {
-        let (state, inactive) = if protocol == TCP {
-            let state = next_state(direction, control.state(), flags);
-            (state, !TcpState::is_active_bits(state))
+    if advance(host, found.slot, found.control, protocol, flags, destination, direction, tick) {
+        return;
+    }
+    let mut retrack = Retrack {
+        host,
+        slot: found.slot,
+        control: found.control.0,
+        packet: protocol as u64 | (flags.0 as u64) << 8,
+        destination: destination as u64,
+        direction: direction as u64,
+        tick: tick as u64,
+    };
+    host.repeat(TRACK_TRIES, &mut retrack);
+}
+
+/// One try at moving a connection on from `control`; true if nothing is left to do.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "the parts of a packet and of a connection")]
+fn advance<H: Host>(
+    host: &H,
+    slot: &Slot<H::Word>,
+    control: Control,
+    protocol: u8,
+    flags: TcpFlags,
+    destination: u32,
+    direction: Direction,
+    tick: u32,
+) -> bool {
+    let (state, inactive) = if protocol == TCP {
+        let state = next_state(direction, control.state(), flags);
+        (state, !TcpState::is_active_bits(state))
+    } else {
+        (0, true)
+    };
+    let next = control.with_state(state, inactive).with_tick(tick);
+    if next == control {
+        return true;
+    }
+    if slot.control.compare_exchange(control.0, next.0).is_err() {
+        return false;
+    }
+    if inactive != control.inactive() {
+        let left = DestinationLoad::unit(control.inactive());
+        add_load(host, destination, DestinationLoad::unit(inactive).wrapping_sub(left));
+    }
+    true
+}
+
+/// Further tries, after another CPU changed the connection meanwhile.
+struct Retrack<'a, H: Host> {
+    host: &'a H,
+    slot: &'a Slot<H::Word>,
+    control: u64,
+    /// Protocol (low byte), TCP flags (next byte).
+    packet: u64,
+    destination: u64,
+    direction: u64,
+    tick: u64,
+}
+
+impl<H: Host> Step for Retrack<'_, H> {
+    #[inline(always)]
+    fn step(&mut self, _round: u32) -> bool {
+        let now = Control(self.slot.control.load());
+        if !Control(self.control).same_connection(now) {
+            return false;
+        }
+        let [protocol, flags, ..] = self.packet.to_le_bytes();
+        let direction = if self.direction == Direction::Input as u64 {
+            Direction::Input
+        } else if self.direction == Direction::Output as u64 {
+            Direction::Output
         } else {
-            (0, true)
+            Direction::InputOnly
         };
-        let next = control.with_state(state, inactive).with_tick(tick);
-        if next == control {
-            return;
-        }
-        if found.slot.control.compare_exchange(control.0, next.0).is_ok() {
-            if inactive != control.inactive() {
-                let moved = DestinationLoad::unit(inactive)
-                    .wrapping_sub(DestinationLoad::unit(control.inactive()));
-                add_load(host, destination, moved);
-            }
-            return;
-        }
-        let now = Control(found.slot.control.load());
-        if !control.same_connection(now) {
-            return;
-        }
-        control = now;
-        tries += 1;
+        let destination = (self.destination & 0xffff_ffff) as u32;
+        let tick = (self.tick & 0xffff_ffff) as u32;
+        !advance(self.host, self.slot, now, protocol, TcpFlags(flags), destination, direction, tick)
     }
 }
 
@@ -202,14 +282,14 @@ fn open<H: Host, F: Frame>(
     frame: &mut F,
     ip: &Ipv4,
     transport: &Transport,
-    service: &ServiceRecord,
-    key: FlowKey,
-    hash: u64,
-) -> Verdict {
+    service: &Line,
+) -> Action {
+    let key = flow_key(ip, transport);
+    let hash = flow_hash(ip.source, transport.source_port(), ip.protocol, host.seed());
     let index = match pick(host, service) {
         Pick::Destination(index) => index,
         Pick::Nobody => return drop(host, Counter::NoDestination),
-        Pick::Contended => return drop(host, Counter::SchedulerContended),
+        Pick::Contended => return Action::SCHEDULE,
     };
     let Some(destination) = host.destination(index) else { return drop(host, Counter::Bug) };
     let Some(method) = Method::from_bits(destination.method) else {
@@ -227,23 +307,22 @@ fn open<H: Host, F: Frame>(
     let flow = NewFlow { key, hash, control, destination: index };
     let mut index = index;
     let mut connections = 1;
-    match insert_flow(host, host.buckets(), &flow, |other| evictable(host, other, tick)) {
-        Inserted::Done => {}
-        Inserted::Evicted { why, control, destination } => {
-            host.count(if why == Eviction::Expired {
-                Counter::EvictedExpired
-            } else {
-                Counter::EvictedHalfOpen
-            });
-            add_load(host, destination, DestinationLoad::unit(control.inactive()).wrapping_neg());
+    let inserted = insert_flow(host, host.buckets(), &flow, &|other| evictable(host, other, tick));
+    match inserted.outcome {
+        Insertion::Done => {}
+        Insertion::EvictedExpired | Insertion::EvictedHalfOpen => {
+            let expired = inserted.outcome == Insertion::EvictedExpired;
+            host.count(if expired { Counter::EvictedExpired } else { Counter::EvictedHalfOpen });
+            let unit = DestinationLoad::unit(inserted.control.inactive());
+            add_load(host, inserted.destination, unit.wrapping_neg());
         }
-        Inserted::Exists { destination, .. } => {
+        Insertion::Exists => {
             host.count(Counter::InsertRace);
-            index = destination;
+            index = inserted.destination;
             connections = 0;
         }
-        Inserted::Full => return drop(host, Counter::TableFull),
-        Inserted::Contended => return drop(host, Counter::InsertContended),
+        Insertion::Full => return drop(host, Counter::TableFull),
+        Insertion::Contended => return drop(host, Counter::InsertContended),
     }
     if connections == 1 {
         add_load(host, index, DestinationLoad::unit(inactive));
@@ -299,9 +378,9 @@ fn send<H: Host, F: Frame>(
     ip: &Ipv4,
     method: u32,
     destination: &DestinationRecord,
-) -> Verdict {
+) -> Action {
     if destination.flags & DestinationFlags::LOCAL != 0 {
-        return Verdict::Pass;
+        return Action::PASS;
     }
     if ip.ttl <= 1 {
         return drop(host, Counter::TtlExpired);
@@ -330,7 +409,7 @@ fn send<H: Host, F: Frame>(
 
 /// A packet from what may be a real server behind NAT.
 #[inline(always)]
-fn reply<H: Host, F: Frame>(host: &H, frame: &mut F, ip: &Ipv4, transport: &Transport) -> Verdict {
+fn reply<H: Host, F: Frame>(host: &H, frame: &mut F, ip: &Ipv4, transport: &Transport) -> Action {
     let client = ip.destination;
     let client_port = transport.destination_port();
     let hash = flow_hash(client, client_port, ip.protocol, host.seed());
@@ -343,11 +422,11 @@ fn reply<H: Host, F: Frame>(host: &H, frame: &mut F, ip: &Ipv4, transport: &Tran
                     && d.method == Method::Nat as u32
             })
     };
-    let Some(found) = find_flow(host, hash, host.buckets(), ip.protocol, matches) else {
-        return Verdict::Pass;
-    };
-    if found.control.method_bits() != Method::Nat as u32 {
-        return Verdict::Pass;
+    let home = home_bucket(hash, host.buckets());
+    let Some(bucket) = host.bucket(home) else { return drop(host, Counter::Bug) };
+    let found = search_chain(host, bucket, home, hash, ip.protocol, &matches);
+    if !found.hit || found.control.method_bits() != Method::Nat as u32 {
+        return Action::PASS;
     }
     if ip.ttl <= 1 {
         return drop(host, Counter::TtlExpired);

@@ -97,6 +97,25 @@ pub trait FlowMemory {
 
     /// Bucket of an index, `None` outside the table.
     fn bucket(&self, index: u32) -> Option<&Bucket<Self::Word>>;
+
+    /// Runs a step with 0, 1, 2 ... below `times`, until it answers false.
+    ///
+    /// The kernel has a loop of its own for this, because its verifier walks through every round of an ordinary one.
+    fn repeat<S: Step>(&self, times: u32, step: &mut S) {
+        let mut index = 0;
+        while index < times && step.step(index) {
+            index += 1;
+        }
+    }
+}
+
+/// Body of a loop; see [`FlowMemory::repeat`].
+///
+/// Implementors have fields of eight bytes only: the verifier refuses the unaligned stores into the stack that smaller
+/// neighbours get merged into.
+pub trait Step {
+    /// One round; false ends the loop.
+    fn step(&mut self, index: u32) -> bool;
 }
 
 /// What names a connection. Addresses and ports are as loaded from the packet (network order in memory).
@@ -188,8 +207,10 @@ const WAYS: u32 = 4;
 const _: () = assert!(WAYS as usize == BUCKET_SLOTS);
 
 /// A connection found in the table, as it was at one moment.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct FoundFlow<'a, W> {
+    /// Whether there is one; the other fields mean something only then.
+    pub hit: bool,
     /// Its slot.
     pub slot: &'a Slot<W>,
     /// Bucket of the slot.
@@ -204,45 +225,118 @@ pub struct FoundFlow<'a, W> {
 
 /// Finds the live connection whose key words satisfy `matches` in the chain of a hash.
 #[inline(always)]
-pub fn find_flow<M: FlowMemory>(
-    memory: &M,
+pub fn find_flow<'a, M: FlowMemory>(
+    memory: &'a M,
     hash: u64,
     buckets: u32,
     protocol: u8,
-    matches: impl Fn(u64, u64) -> bool,
-) -> Option<FoundFlow<'_, M::Word>> {
+    matches: &impl Fn(u64, u64) -> bool,
+) -> Option<FoundFlow<'a, M::Word>> {
     let home = home_bucket(hash, buckets);
-    let mut distance = 0;
-    while distance < CHAIN_BUCKETS {
-        let index = home.wrapping_add(distance);
-        let bucket = memory.bucket(index)?;
-        let mut way = 0;
-        while way < WAYS {
-            let slot = bucket.slot(first_way(hash) ^ way);
-            let control = Control(slot.control.load());
-            if control.is_live_of(protocol) {
-                let addresses = slot.addresses.load();
-                let ports_destination = slot.ports_destination.load();
-                if matches(addresses, ports_destination)
-                    && control.same_connection(Control(slot.control.load()))
-                {
-                    return Some(FoundFlow {
-                        slot,
-                        bucket: index,
-                        control,
-                        addresses,
-                        ports_destination,
-                    });
-                }
-            }
-            way += 1;
-        }
-        if bucket.displaced().load() == 0 {
-            return None;
-        }
-        distance += 1;
+    let found = search_chain(memory, memory.bucket(home)?, home, hash, protocol, matches);
+    found.hit.then_some(found)
+}
+
+/// As [`find_flow`], from the home bucket on. Every field of the answer always has a value: the verifier refuses the
+/// reads of registers without one that an `Option` is compiled to.
+#[inline(always)]
+pub(crate) fn search_chain<'a, M: FlowMemory>(
+    memory: &'a M,
+    bucket: &'a Bucket<M::Word>,
+    home: u32,
+    hash: u64,
+    protocol: u8,
+    matches: &impl Fn(u64, u64) -> bool,
+) -> FoundFlow<'a, M::Word> {
+    let found = search_bucket(bucket, home, hash, protocol, matches);
+    if found.hit || bucket.displaced().load() == 0 {
+        return found;
     }
-    None
+    let mut search = Displaced {
+        memory,
+        home: home as u64,
+        hash,
+        protocol: protocol as u64,
+        matches,
+        distance: 0,
+    };
+    memory.repeat(CHAIN_BUCKETS - 1, &mut search);
+    if search.distance == 0 {
+        return found;
+    }
+    let index = home.wrapping_add((search.distance & 7) as u32);
+    match memory.bucket(index) {
+        Some(bucket) => search_bucket(bucket, index, hash, protocol, matches),
+        None => found,
+    }
+}
+
+/// The connection wanted, if it is in a bucket.
+#[inline(always)]
+fn search_bucket<'a, W: Atomic64>(
+    bucket: &'a Bucket<W>,
+    index: u32,
+    hash: u64,
+    protocol: u8,
+    matches: &impl Fn(u64, u64) -> bool,
+) -> FoundFlow<'a, W> {
+    let mut found = FoundFlow {
+        hit: false,
+        slot: bucket.slot(0),
+        bucket: index,
+        control: Control(0),
+        addresses: 0,
+        ports_destination: 0,
+    };
+    let mut round = 0;
+    while round < WAYS {
+        let slot = bucket.slot(first_way(hash) ^ round);
+        let control = Control(slot.control.load());
+        if control.is_live_of(protocol) {
+            let addresses = slot.addresses.load();
+            let ports_destination = slot.ports_destination.load();
+            if matches(addresses, ports_destination)
+                && control.same_connection(Control(slot.control.load()))
+            {
+                found = FoundFlow {
+                    hit: true,
+                    slot,
+                    bucket: index,
+                    control,
+                    addresses,
+                    ports_destination,
+                };
+                break;
+            }
+        }
+        round += 1;
+    }
+    found
+}
+
+/// Search through the buckets after the home bucket.
+struct Displaced<'a, M, F> {
+    memory: &'a M,
+    home: u64,
+    hash: u64,
+    protocol: u64,
+    matches: &'a F,
+    /// Distance of the bucket found; 0 = none.
+    distance: u64,
+}
+
+impl<M: FlowMemory, F: Fn(u64, u64) -> bool> Step for Displaced<'_, M, F> {
+    #[inline(always)]
+    fn step(&mut self, round: u32) -> bool {
+        let distance = round + 1;
+        let at = ((self.home & 0xffff_ffff) as u32).wrapping_add(distance);
+        let Some(bucket) = self.memory.bucket(at) else { return false };
+        if search_bucket(bucket, at, self.hash, (self.protocol & 0xff) as u8, self.matches).hit {
+            self.distance = distance as u64;
+            return false;
+        }
+        bucket.displaced().load() != 0
+    }
 }
 
 /// A connection to insert.
@@ -270,30 +364,38 @@ pub enum Eviction {
 }
 
 /// What an insertion came to.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Inserted {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Insertion {
     /// The connection is in the table.
     Done,
-    /// The connection is in the table; the one described here made room for it.
-    Evicted {
-        /// Why it could go.
-        why: Eviction,
-        /// Its control word.
-        control: Control,
-        /// Its destination.
-        destination: u32,
-    },
-    /// It is there already, with this control word and destination.
-    Exists {
-        /// Its control word.
-        control: Control,
-        /// Its destination.
-        destination: u32,
-    },
+    /// The connection is in the table; another one, which had expired, made room for it.
+    EvictedExpired,
+    /// The connection is in the table; another one, which was half-open, made room for it.
+    EvictedHalfOpen,
+    /// It is there already.
+    Exists,
     /// Every slot of the chain holds a connection that stays.
     Full,
     /// The lock was not to be had.
     Contended,
+}
+
+/// What an insertion came to, and the other connection it met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inserted {
+    /// What happened.
+    pub outcome: Insertion,
+    /// Control word of the connection that was there or had to go; 0 if there is none.
+    pub control: Control,
+    /// Destination of that connection.
+    pub destination: u32,
+}
+
+impl Inserted {
+    #[inline(always)]
+    const fn only(outcome: Insertion) -> Self {
+        Self { outcome, control: Control(0), destination: 0 }
+    }
 }
 
 /// Times the lock is tried before a packet is refused; one try is some 20 ns, a holder is done within 500 ns.
@@ -307,79 +409,72 @@ pub fn insert_flow<M: FlowMemory>(
     memory: &M,
     buckets: u32,
     flow: &NewFlow,
-    eviction: impl Fn(Control) -> Eviction,
+    eviction: &impl Fn(Control) -> Eviction,
 ) -> Inserted {
     let home = home_bucket(flow.hash, buckets);
-    let Some(home_bucket) = memory.bucket(home) else { return Inserted::Full };
-    let mut tries = 0;
-    while home_bucket.lock().compare_exchange(0, 1).is_err() {
-        tries += 1;
-        if tries == LOCK_TRIES {
-            return Inserted::Contended;
+    let Some(bucket) = memory.bucket(home) else { return Inserted::only(Insertion::Full) };
+    if bucket.lock().compare_exchange(0, 1).is_err() {
+        let mut wait = Lock { memory, home: home as u64, taken: 0 };
+        memory.repeat(LOCK_TRIES, &mut wait);
+        if wait.taken == 0 {
+            return Inserted::only(Insertion::Contended);
         }
     }
-    let inserted = insert_locked(memory, home, buckets, flow, eviction);
-    home_bucket.lock().swap(0);
+    let inserted = insert_locked(memory, bucket, home, flow, eviction);
+    bucket.lock().swap(0);
     inserted
+}
+
+/// Wait for a bucket's lock.
+struct Lock<'a, M> {
+    memory: &'a M,
+    home: u64,
+    taken: u64,
+}
+
+impl<M: FlowMemory> Step for Lock<'_, M> {
+    #[inline(always)]
+    fn step(&mut self, _round: u32) -> bool {
+        let Some(bucket) = self.memory.bucket((self.home & 0xffff_ffff) as u32) else {
+            return false;
+        };
+        if bucket.lock().compare_exchange(0, 1).is_err() {
+            return true;
+        }
+        self.taken = 1;
+        false
+    }
 }
 
 #[inline(always)]
 fn insert_locked<M: FlowMemory>(
     memory: &M,
+    bucket: &Bucket<M::Word>,
     home: u32,
-    buckets: u32,
     flow: &NewFlow,
-    eviction: impl Fn(Control) -> Eviction,
+    eviction: &impl Fn(Control) -> Eviction,
 ) -> Inserted {
     let key = flow.key;
     let same = |addresses: u64, ports_destination: u64| {
         addresses == key.addresses && ports_of(ports_destination) == key.ports
     };
-    if let Some(found) = find_flow(memory, flow.hash, buckets, key.protocol, same) {
+    let found = search_chain(memory, bucket, home, flow.hash, key.protocol, &same);
+    if found.hit {
         let destination = destination_of(found.ports_destination);
-        return Inserted::Exists { control: found.control, destination };
+        return Inserted { outcome: Insertion::Exists, control: found.control, destination };
     }
-    // Two passes over the chain: a free slot, then one whose connection may go. Of the latter, the first that has
-    // expired wins; else the first half-open one.
-    let mut half_open = None;
-    let mut pass = 0;
-    while pass < 2 {
-        let mut distance = 0;
-        while distance < CHAIN_BUCKETS {
-            let index = home.wrapping_add(distance);
-            let Some(bucket) = memory.bucket(index) else { return Inserted::Full };
-            let mut way = 0;
-            while way < WAYS {
-                let place = Place { home, distance, way: first_way(flow.hash) ^ way };
-                let slot = bucket.slot(place.way);
-                let control = Control(slot.control.load());
-                if pass == 0 {
-                    if control.is_free() && claim_and_fill(memory, slot, control, place, flow) {
-                        return Inserted::Done;
-                    }
-                } else if control.is_live() {
-                    match eviction(control) {
-                        Eviction::Keep => {}
-                        Eviction::HalfOpen if half_open.is_none() => half_open = Some(place),
-                        Eviction::HalfOpen => {}
-                        Eviction::Expired => {
-                            if let Some(evicted) =
-                                replace(memory, place, Eviction::Expired, flow, &eviction)
-                            {
-                                return evicted;
-                            }
-                        }
-                    }
-                }
-                way += 1;
-            }
-            distance += 1;
-        }
-        pass += 1;
+    let mut free = Free { memory, home: home as u64, hash: flow.hash, place: 0, control: 0 };
+    memory.repeat(CHAIN_BUCKETS * WAYS, &mut free);
+    if let Some(place) = Place::decode(home, free.place) {
+        fill(memory, Control(free.control), place, flow);
+        return Inserted::only(Insertion::Done);
     }
-    half_open
-        .and_then(|place| replace(memory, place, Eviction::HalfOpen, flow, &eviction))
-        .unwrap_or(Inserted::Full)
+    let mut victim = Victim { memory, home: home as u64, hash: flow.hash, eviction, place: 0 };
+    memory.repeat(CHAIN_BUCKETS * WAYS, &mut victim);
+    match Place::decode(home, victim.place) {
+        Some(place) => replace(memory, place, flow, eviction),
+        None => Inserted::only(Insertion::Full),
+    }
 }
 
 /// A slot by its place in a chain.
@@ -390,64 +485,147 @@ struct Place {
     way: u32,
 }
 
+impl Place {
+    /// The `round`th slot of a chain in the order in which slots are tried.
+    #[inline(always)]
+    const fn of_round(home: u64, hash: u64, round: u32) -> Self {
+        Self {
+            home: (home & 0xffff_ffff) as u32,
+            distance: round >> 2 & 7,
+            way: first_way(hash) ^ (round & 3),
+        }
+    }
+
+    /// As a word above 0.
+    #[inline(always)]
+    const fn encode(self) -> u64 {
+        (self.distance << 2 | self.way) as u64 + 1
+    }
+
+    /// The place in a word; 0 holds none.
+    #[inline(always)]
+    const fn decode(home: u32, word: u64) -> Option<Self> {
+        match word.checked_sub(1) {
+            Some(word) => {
+                Some(Self { home, distance: (word >> 2 & 7) as u32, way: (word & 3) as u32 })
+            }
+            None => None,
+        }
+    }
+
+    #[inline(always)]
+    const fn bucket(self) -> u32 {
+        self.home.wrapping_add(self.distance)
+    }
+}
+
+/// Search for a free slot; ends with one claimed.
+struct Free<'a, M> {
+    memory: &'a M,
+    home: u64,
+    hash: u64,
+    /// [`Place`] claimed; 0 = none.
+    place: u64,
+    /// Control word that the slot had.
+    control: u64,
+}
+
+impl<M: FlowMemory> Step for Free<'_, M> {
+    #[inline(always)]
+    fn step(&mut self, round: u32) -> bool {
+        let place = Place::of_round(self.home, self.hash, round);
+        let Some(bucket) = self.memory.bucket(place.bucket()) else { return false };
+        let slot = bucket.slot(place.way);
+        let control = Control(slot.control.load());
+        if !control.is_free()
+            || slot.control.compare_exchange(control.0, control.claimed().0).is_err()
+        {
+            return true;
+        }
+        self.place = place.encode();
+        self.control = control.0;
+        false
+    }
+}
+
+/// Search for a connection that may go: the first that has expired, else the first half-open one.
+struct Victim<'a, M, E> {
+    memory: &'a M,
+    home: u64,
+    hash: u64,
+    eviction: &'a E,
+    /// [`Place`] of the connection; 0 = none.
+    place: u64,
+}
+
+impl<M: FlowMemory, E: Fn(Control) -> Eviction> Step for Victim<'_, M, E> {
+    #[inline(always)]
+    fn step(&mut self, round: u32) -> bool {
+        let place = Place::of_round(self.home, self.hash, round);
+        let Some(bucket) = self.memory.bucket(place.bucket()) else { return false };
+        let control = Control(bucket.slot(place.way).control.load());
+        if !control.is_live() {
+            return true;
+        }
+        match (self.eviction)(control) {
+            Eviction::Keep => true,
+            Eviction::HalfOpen => {
+                if self.place == 0 {
+                    self.place = place.encode();
+                }
+                true
+            }
+            Eviction::Expired => {
+                self.place = place.encode();
+                false
+            }
+        }
+    }
+}
+
 /// Replaces the connection at a place if it still may go.
 #[inline(always)]
 fn replace<M: FlowMemory>(
     memory: &M,
     place: Place,
-    why: Eviction,
     flow: &NewFlow,
     eviction: &impl Fn(Control) -> Eviction,
-) -> Option<Inserted> {
-    let index = place.home.wrapping_add(place.distance);
-    let slot = memory.bucket(index)?.slot(place.way);
+) -> Inserted {
+    let Some(bucket) = memory.bucket(place.bucket()) else {
+        return Inserted::only(Insertion::Full);
+    };
+    let slot = bucket.slot(place.way);
     let control = Control(slot.control.load());
-    if !control.is_live() || eviction(control) != why {
-        return None;
-    }
+    let outcome = match eviction(control) {
+        Eviction::Expired if control.is_live() => Insertion::EvictedExpired,
+        Eviction::HalfOpen if control.is_live() => Insertion::EvictedHalfOpen,
+        Eviction::Expired | Eviction::HalfOpen | Eviction::Keep => {
+            return Inserted::only(Insertion::Full);
+        }
+    };
     let destination = destination_of(slot.ports_destination.load());
     // The old connection's end is the claim of the slot: no one can take it in between.
     if slot.control.compare_exchange(control.0, control.freed().claimed().0).is_err() {
-        return None;
+        return Inserted::only(Insertion::Full);
     }
-    lower_displaced(memory, index, control.distance());
-    fill(memory, slot, control.freed(), place, flow);
-    Some(Inserted::Evicted { why, control, destination })
+    shift_displaced(
+        memory,
+        place.bucket().wrapping_sub(control.distance()),
+        control.distance(),
+        u64::MAX,
+    );
+    fill(memory, control.freed(), place, flow);
+    Inserted { outcome, control, destination }
 }
 
+/// Fills and publishes a slot that the caller has claimed; `free` is the control word it had.
 #[inline(always)]
-fn claim_and_fill<M: FlowMemory>(
-    memory: &M,
-    slot: &Slot<M::Word>,
-    free: Control,
-    place: Place,
-    flow: &NewFlow,
-) -> bool {
-    if slot.control.compare_exchange(free.0, free.claimed().0).is_err() {
-        return false;
-    }
-    fill(memory, slot, free, place, flow);
-    true
-}
-
-/// Fills and publishes a slot that the caller has claimed.
-#[inline(always)]
-fn fill<M: FlowMemory>(
-    memory: &M,
-    slot: &Slot<M::Word>,
-    free: Control,
-    place: Place,
-    flow: &NewFlow,
-) {
+fn fill<M: FlowMemory>(memory: &M, free: Control, place: Place, flow: &NewFlow) {
+    let Some(bucket) = memory.bucket(place.bucket()) else { return };
+    let slot = bucket.slot(place.way);
     slot.addresses.store(flow.key.addresses);
     slot.ports_destination.store(flow.key.ports as u64 | (flow.destination as u64) << 32);
-    let mut passed = 0;
-    while passed < place.distance && passed < CHAIN_BUCKETS {
-        if let Some(bucket) = memory.bucket(place.home.wrapping_add(passed)) {
-            bucket.displaced().fetch_add(1);
-        }
-        passed += 1;
-    }
+    shift_displaced(memory, place.home, place.distance, 1);
     slot.control.swap(flow.control.with_generation_of(free).with_distance(place.distance).0);
 }
 
@@ -464,18 +642,34 @@ pub fn release_flow<M: FlowMemory>(
     if slot.control.compare_exchange(control.0, control.freed().0).is_err() {
         return false;
     }
-    lower_displaced(memory, bucket, control.distance());
+    shift_displaced(memory, bucket.wrapping_sub(control.distance()), control.distance(), u64::MAX);
     true
 }
 
+/// Adds to the displaced counters of the `distance` buckets from `home` on.
 #[inline(always)]
-fn lower_displaced<M: FlowMemory>(memory: &M, bucket: u32, distance: u32) {
-    let home = bucket.wrapping_sub(distance);
-    let mut passed = 0;
-    while passed < distance && passed < CHAIN_BUCKETS {
-        if let Some(bucket) = memory.bucket(home.wrapping_add(passed)) {
-            bucket.displaced().fetch_add(u64::MAX);
-        }
-        passed += 1;
+fn shift_displaced<M: FlowMemory>(memory: &M, home: u32, distance: u32, by: u64) {
+    if distance != 0 {
+        memory.repeat(distance, &mut Shift { memory, home: home as u64, by });
+    }
+}
+
+/// Change of displaced counters.
+struct Shift<'a, M> {
+    memory: &'a M,
+    home: u64,
+    by: u64,
+}
+
+impl<M: FlowMemory> Step for Shift<'_, M> {
+    #[inline(always)]
+    fn step(&mut self, index: u32) -> bool {
+        let Some(bucket) =
+            self.memory.bucket(((self.home & 0xffff_ffff) as u32).wrapping_add(index))
+        else {
+            return false;
+        };
+        bucket.displaced().fetch_add(self.by);
+        true
     }
 }

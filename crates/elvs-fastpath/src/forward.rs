@@ -5,7 +5,7 @@
 use elvs_common::{Counter, DestinationRecord, NextHop, UDP};
 
 use crate::checksum::{Delta, fold};
-use crate::frame::{Frame, Verdict};
+use crate::frame::{Action, Frame};
 use crate::host::Host;
 use crate::packet::Ipv4;
 
@@ -39,7 +39,7 @@ pub(crate) fn next_hop<H: Host>(host: &H, destination: &DestinationRecord) -> Op
 
 /// Direct routing: the frame goes to the real server's MAC address, the packet keeps its addresses.
 #[inline(always)]
-pub(crate) fn direct<F: Frame>(frame: &mut F, ip: &Ipv4, hop: &NextHop) -> Option<Verdict> {
+pub(crate) fn direct<F: Frame>(frame: &mut F, ip: &Ipv4, hop: &NextHop) -> Option<Action> {
     let header = frame.window::<20>(ip.offset)?;
     age(header);
     address_frame(frame, hop)
@@ -52,7 +52,7 @@ pub(crate) fn masquerade<F: Frame>(
     ip: &Ipv4,
     hop: &NextHop,
     rewrite: &Rewrite,
-) -> Option<Verdict> {
+) -> Option<Action> {
     // All windows are looked at before anything is written.
     let old_port = if ip.protocol == UDP {
         let datagram = frame.window::<8>(ip.payload)?;
@@ -113,7 +113,7 @@ pub(crate) fn tunnel<F: Frame>(
     ip: &Ipv4,
     hop: &NextHop,
     destination: &DestinationRecord,
-) -> Option<Verdict> {
+) -> Option<Action> {
     // The bytes between the MAC addresses and the IP header: Ethernet type and VLAN tags.
     match ip.offset {
         14 => encapsulate::<F, 2>(frame, ip, hop, destination),
@@ -129,7 +129,7 @@ fn encapsulate<F: Frame, const TAGS: usize>(
     ip: &Ipv4,
     hop: &NextHop,
     destination: &DestinationRecord,
-) -> Option<Verdict> {
+) -> Option<Action> {
     let tags = *frame.window::<TAGS>(12)?;
     let header = frame.window::<20>(12 + TAGS)?;
     let [_, tos, _, _, i0, i1, f0, _, ..] = *header;
@@ -200,14 +200,14 @@ fn age(header: &mut [u8; 20]) {
 
 /// Writes the Ethernet addresses and says where the frame goes.
 #[inline(always)]
-fn address_frame<F: Frame>(frame: &mut F, hop: &NextHop) -> Option<Verdict> {
+fn address_frame<F: Frame>(frame: &mut F, hop: &NextHop) -> Option<Action> {
     let ethernet = frame.window::<12>(0)?;
     let [d0, d1, d2, d3, d4, d5] = hop.destination_mac;
     let [s0, s1, s2, s3, s4, s5] = hop.source_mac;
     *ethernet = [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5];
     Some(if hop.ifindex == frame.ingress() {
-        Verdict::Transmit
+        Action::TRANSMIT
     } else {
-        Verdict::Redirect(hop.ifindex)
+        Action::redirect(hop.ifindex)
     })
 }

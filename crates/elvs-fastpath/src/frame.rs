@@ -29,3 +29,43 @@ pub enum Verdict {
     /// Out of another interface.
     Redirect(u32),
 }
+
+/// A verdict in one word. The decision core hands this around, because of an enum with a payload the compiler moves
+/// registers that were never set, which the kernel's verifier refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Action(u64);
+
+impl Action {
+    /// [`Verdict::Pass`].
+    pub const PASS: Self = Self(0);
+    /// [`Verdict::Drop`].
+    pub const DROP: Self = Self(1);
+    /// [`Verdict::Transmit`].
+    pub const TRANSMIT: Self = Self(2);
+    /// Not decided yet: the packet belongs to no known connection.
+    pub const SCHEDULE: Self = Self(4);
+    const REDIRECT: u64 = 3;
+
+    /// [`Verdict::Redirect`].
+    #[inline(always)]
+    pub const fn redirect(ifindex: u32) -> Self {
+        Self(Self::REDIRECT | (ifindex as u64) << 32)
+    }
+
+    /// Interface to leave by, if it is another one than the frame came from.
+    #[inline(always)]
+    pub const fn ifindex(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// As an enum.
+    #[inline(always)]
+    pub const fn verdict(self) -> Verdict {
+        match self {
+            Self::PASS | Self::SCHEDULE => Verdict::Pass,
+            Self::DROP => Verdict::Drop,
+            Self::TRANSMIT => Verdict::Transmit,
+            Self(_) => Verdict::Redirect(self.ifindex()),
+        }
+    }
+}

@@ -45,6 +45,15 @@ pub trait Host: FlowMemory {
     /// table has no resolved neighbour.
     fn client_hop(&self, client: u32, learned: Option<NextHop>) -> ClientHop;
 
+    /// The same pointer, but the compiler does not know.
+    ///
+    /// Without it the compiler joins the paths on which something was found and on which it was not before it tests
+    /// which it is, and moves registers that were never set; the kernel's verifier refuses that.
+    #[inline(always)]
+    fn opaque<'a, T>(&self, pointer: Option<&'a T>) -> Option<&'a T> {
+        pointer
+    }
+
     /// Next hop towards an address by the kernel's routing table, for when the daemon has given none.
     fn route(&self, address: u32) -> Option<NextHop>;
 }

@@ -20,14 +20,14 @@ mod service;
 mod tcp;
 
 pub use atomic::Atomic64;
-pub use director::process;
+pub use director::{SCHEDULE_TRIES, forward_known, forward_new, process};
 pub use flow::{
-    Bucket, Eviction, FlowKey, FlowMemory, FoundFlow, Inserted, NewFlow, Slot, client_of,
-    client_port_of, destination_of, find_flow, flow_hash, home_bucket, insert_flow, ports_of,
-    release_flow, virtual_of, virtual_port_of,
+    Bucket, Eviction, FlowKey, FlowMemory, FoundFlow, Inserted, Insertion, NewFlow, Slot, Step,
+    client_of, client_port_of, destination_of, find_flow, flow_hash, home_bucket, insert_flow,
+    ports_of, release_flow, virtual_of, virtual_port_of,
 };
-pub use frame::{Frame, Verdict};
+pub use frame::{Action, Frame, Verdict};
 pub use host::{ClientHop, Host};
 pub use schedule::{MAX_POOL, Pick, carry_over, pick, wrr_parameters};
-pub use service::find_service;
+pub use service::{find_service, service_record};
 pub use tcp::{Direction, TcpFlags, next_state};

@@ -4,17 +4,17 @@
 //! are in IPVS's order, newest destination first; among equals the first in the list wins.
 
 use elvs_common::{
-    DestinationLoad, POOL_ENTRIES_PER_LINE, PoolEntry, SchedulerWord, ServiceRecord, scheduler_id,
+    DestinationLoad, Line, POOL_ENTRIES_PER_LINE, PoolEntry, SchedulerWord, ServiceRecord,
+    scheduler_id,
 };
 
 use crate::atomic::Atomic64;
+use crate::flow::Step;
 use crate::host::Host;
+use crate::service::service_record;
 
 /// Most destinations of one service.
 pub const MAX_POOL: u32 = 1_024;
-
-/// Times a pick is repeated when another CPU moved the scheduler meanwhile.
-const TRIES: u32 = 8;
 
 /// What a scheduler answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,151 +23,168 @@ pub enum Pick {
     Destination(u32),
     /// No destination can take a connection.
     Nobody,
-    /// Other CPUs moved the scheduler too often.
+    /// Another CPU moved the scheduler meanwhile: pick again.
     Contended,
 }
 
-/// Chooses the destination of a new connection.
+/// Chooses the destination of a new connection to a service, which is given by its line in the configuration.
 #[inline(always)]
-pub fn pick<H: Host>(host: &H, service: &ServiceRecord) -> Pick {
-    if service.scheduler == scheduler_id::WLC {
-        return weighted_least_connections(host, service);
+pub fn pick<H: Host>(host: &H, service: &Line) -> Pick {
+    let record = service_record(service);
+    if record.scheduler == scheduler_id::WLC {
+        return weighted_least_connections(host, &record);
     }
-    let Some(word) = host.scheduler(service.index) else { return Pick::Nobody };
-    let mut tries = 0;
-    while tries < TRIES {
-        let found = word.load();
-        let mut state = SchedulerWord(found);
-        if state.tag() != service.tag {
-            state = SchedulerWord(service.initial_word);
-        }
-        let next = if service.scheduler == scheduler_id::RR {
-            round_robin(host, service, state)
-        } else {
-            weighted_round_robin(host, service, state)
-        };
-        let Some((entry, next)) = next else { return Pick::Nobody };
-        if word.compare_exchange(found, next.0).is_ok() {
-            return Pick::Destination(entry.destination);
-        }
-        tries += 1;
+    let Some(word) = host.scheduler(record.index) else { return Pick::Nobody };
+    let found = word.load();
+    let mut state = SchedulerWord(found);
+    if state.tag() != record.tag {
+        state = SchedulerWord(record.initial_word);
     }
-    Pick::Contended
+    let next = if record.scheduler == scheduler_id::RR {
+        round_robin(host, &record, state)
+    } else {
+        weighted_round_robin(host, &record, state)
+    };
+    if next.found == 0 {
+        return Pick::Nobody;
+    }
+    if word.compare_exchange(found, next.word.0).is_err() {
+        return Pick::Contended;
+    }
+    Pick::Destination(low(next.found))
+}
+
+/// Where a scheduler goes next.
+struct Next {
+    /// As [`Scan::found`].
+    found: u64,
+    word: SchedulerWord,
 }
 
 /// Entry of a scheduling list.
 #[inline(always)]
-fn entry<H: Host>(host: &H, service: &ServiceRecord, index: u32) -> Option<PoolEntry> {
-    let line = host.line(service.pool_line.wrapping_add(index / POOL_ENTRIES_PER_LINE))?;
+fn entry<H: Host>(host: &H, pool_line: u32, index: u32) -> Option<PoolEntry> {
+    let line = host.line(pool_line.wrapping_add(index / POOL_ENTRIES_PER_LINE))?;
     let word = line.0.get((index % POOL_ENTRIES_PER_LINE) as usize)?;
     Some(PoolEntry { destination: (word & 0xffff_ffff) as u32, weight: (word >> 32) as u32 })
 }
 
-/// First entry at or after the state's position, wrapping once, whose weight is at least `least`.
-#[inline(always)]
-fn next_from<H: Host>(
-    host: &H,
-    service: &ServiceRecord,
-    start: u32,
-    least: u32,
-) -> Option<(PoolEntry, u32)> {
-    let entries = service.pool_entries;
-    let mut index = if start >= entries { 0 } else { start };
-    let mut seen = 0;
-    while seen < MAX_POOL {
-        if seen >= entries {
-            return None;
+/// Search for the first entry from `start` on whose weight is at least `least`.
+struct Scan<'a, H> {
+    host: &'a H,
+    pool_line: u64,
+    start: u64,
+    least: u64,
+    /// Destination in the low half, position after the entry found in the high half; 0 = none.
+    found: u64,
+}
+
+impl<H: Host> Step for Scan<'_, H> {
+    #[inline(always)]
+    fn step(&mut self, round: u32) -> bool {
+        let index = low(self.start).wrapping_add(round);
+        match entry(self.host, low(self.pool_line), index) {
+            Some(found) if (found.weight as u64) < self.least => true,
+            Some(found) => {
+                self.found = found.destination as u64 | (index as u64 + 1) << 32;
+                false
+            }
+            None => false,
         }
-        let found = entry(host, service, index)?;
-        if found.weight >= least {
-            return Some((found, index));
-        }
-        index += 1;
-        if index >= entries {
-            index = 0;
-        }
-        seen += 1;
     }
-    None
 }
 
 #[inline(always)]
-fn round_robin<H: Host>(
-    host: &H,
-    service: &ServiceRecord,
-    state: SchedulerWord,
-) -> Option<(PoolEntry, SchedulerWord)> {
-    let (found, index) = next_from(host, service, state.position(), 1)?;
-    Some((found, SchedulerWord::new(service.tag, index + 1, 0)))
+const fn low(word: u64) -> u32 {
+    (word & 0xffff_ffff) as u32
+}
+
+/// First entry in `start..end` whose weight is at least `least`; see [`Scan::found`].
+#[inline(always)]
+fn scan<H: Host>(host: &H, service: &ServiceRecord, start: u32, end: u32, least: u32) -> u64 {
+    let mut scan = Scan {
+        host,
+        pool_line: service.pool_line as u64,
+        start: start as u64,
+        least: least as u64,
+        found: 0,
+    };
+    host.repeat(end.saturating_sub(start), &mut scan);
+    scan.found
+}
+
+#[inline(always)]
+fn round_robin<H: Host>(host: &H, service: &ServiceRecord, state: SchedulerWord) -> Next {
+    let entries = service.pool_entries;
+    let start = state.position().min(entries);
+    let mut found = scan(host, service, start, entries, 1);
+    if found == 0 {
+        found = scan(host, service, 0, start, 1);
+    }
+    Next { found, word: SchedulerWord::new(service.tag, (found >> 32) as u32, 0) }
 }
 
 /// IPVS walks from the last pick to the end of the list for a weight of at least `cw`; at the end it lowers `cw` by the
 /// greatest common divisor (from 1 back to the greatest) and starts at the head, where the greatest weight always
 /// satisfies it.
 #[inline(always)]
-fn weighted_round_robin<H: Host>(
-    host: &H,
-    service: &ServiceRecord,
-    state: SchedulerWord,
-) -> Option<(PoolEntry, SchedulerWord)> {
+fn weighted_round_robin<H: Host>(host: &H, service: &ServiceRecord, state: SchedulerWord) -> Next {
     if service.weight_max == 0 {
-        return None;
+        return Next { found: 0, word: state };
     }
-    let weight = state.weight();
-    let lowered = match weight.checked_sub(service.weight_step) {
-        Some(lowered) if lowered > 0 => lowered,
-        _ => service.weight_max,
-    };
     let entries = service.pool_entries;
-    let mut index = state.position();
-    let mut least = weight;
-    if index >= entries {
-        index = 0;
-        least = lowered;
-    }
-    let mut seen = 0;
-    while seen < 2 * MAX_POOL {
-        let found = entry(host, service, index)?;
-        if found.weight >= least && found.weight > 0 {
-            return Some((found, SchedulerWord::new(service.tag, index + 1, least)));
+    let mut weight = state.weight().max(1);
+    let mut found = scan(host, service, state.position(), entries, weight);
+    if found == 0 {
+        weight = weight.saturating_sub(service.weight_step);
+        if weight == 0 {
+            weight = service.weight_max;
         }
-        index += 1;
-        if index >= entries {
-            if least != weight || lowered == weight && seen >= entries {
-                return None;
-            }
-            index = 0;
-            least = lowered;
-        }
-        seen += 1;
+        found = scan(host, service, 0, entries, weight);
     }
-    None
+    Next { found, word: SchedulerWord::new(service.tag, (found >> 32) as u32, weight) }
+}
+
+/// Search for the least `overhead / weight`.
+struct Least<'a, H> {
+    host: &'a H,
+    pool_line: u64,
+    destination: u64,
+    /// Weight of the best so far; 0 = none.
+    weight: u64,
+    overhead: u64,
+}
+
+impl<H: Host> Step for Least<'_, H> {
+    #[inline(always)]
+    fn step(&mut self, index: u32) -> bool {
+        let Some(candidate) = entry(self.host, low(self.pool_line), index) else { return false };
+        let weight = candidate.weight as u64;
+        if weight == 0 {
+            return true;
+        }
+        let Some(load) = self.host.load(candidate.destination) else { return false };
+        let overhead = overhead(load.load());
+        if self.weight == 0
+            || self.overhead.wrapping_mul(weight) > overhead.wrapping_mul(self.weight)
+        {
+            self.destination = candidate.destination as u64;
+            self.weight = weight;
+            self.overhead = overhead;
+        }
+        true
+    }
 }
 
 /// Least `overhead / weight`, overhead being `(active << 8) + active + inactive`, compared without division.
+///
+/// A product needs at most 41 + 31 bits; it wraps, as the kernel's does, only above 2^32 connections of one destination.
 #[inline(always)]
 fn weighted_least_connections<H: Host>(host: &H, service: &ServiceRecord) -> Pick {
-    let mut best = PoolEntry { destination: 0, weight: 0 };
-    let mut best_overhead = 0;
-    let mut index = 0;
-    while index < MAX_POOL {
-        if index >= service.pool_entries {
-            break;
-        }
-        let Some(candidate) = entry(host, service, index) else { return Pick::Nobody };
-        if candidate.weight > 0 {
-            let Some(load) = host.load(candidate.destination) else { return Pick::Nobody };
-            let overhead = overhead(load.load());
-            if best.weight == 0
-                || best_overhead * (candidate.weight as u64) > overhead * (best.weight as u64)
-            {
-                best = candidate;
-                best_overhead = overhead;
-            }
-        }
-        index += 1;
-    }
-    if best.weight == 0 { Pick::Nobody } else { Pick::Destination(best.destination) }
+    let mut least =
+        Least { host, pool_line: service.pool_line as u64, destination: 0, weight: 0, overhead: 0 };
+    host.repeat(service.pool_entries, &mut least);
+    if least.weight == 0 { Pick::Nobody } else { Pick::Destination(low(least.destination)) }
 }
 
 #[inline(always)]

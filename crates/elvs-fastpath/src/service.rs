@@ -27,15 +27,10 @@ fn in_filter<H: Host>(host: &H, first_line: u32, address: u32) -> bool {
     word >> (bit & 63) & 1 != 0
 }
 
-/// The virtual service of an address, port (network order) and protocol.
+/// Line of the virtual service of an address, port (network order) and protocol; see [`service_record`].
 #[inline(always)]
-pub fn find_service<H: Host>(
-    host: &H,
-    address: u32,
-    port: u16,
-    protocol: u8,
-) -> Option<ServiceRecord> {
-    find(host, address, port, protocol, service_kind::SERVICE)
+pub fn find_service<H: Host>(host: &H, address: u32, port: u16, protocol: u8) -> Option<&Line> {
+    host.opaque(find(host, address, port, protocol, service_kind::SERVICE))
 }
 
 /// Whether an address is exactly a virtual one.
@@ -44,40 +39,40 @@ pub(crate) fn is_virtual<H: Host>(host: &H, address: u32) -> bool {
     find(host, address, 0, 0, service_kind::ADDRESS).is_some()
 }
 
+/// The line of a service slot.
 #[inline(always)]
-fn find<H: Host>(
-    host: &H,
-    address: u32,
-    port: u16,
-    protocol: u8,
-    kind: u8,
-) -> Option<ServiceRecord> {
+fn find<H: Host>(host: &H, address: u32, port: u16, protocol: u8, kind: u8) -> Option<&Line> {
     let header = host.line(HEADER_LINE)?;
     let [mask, seed, ..] = header.0;
     let hash = service_hash(address, port, protocol, seed);
+    let wanted = slot_key(address, port, protocol, kind);
     let mut probe = 0;
     while probe < SERVICE_MAX_PROBES {
-        #[expect(clippy::cast_possible_truncation, reason = "the daemon writes a 32-bit mask")]
-        let slot = (hash.wrapping_add(probe)) & mask as u32;
-        let record = service_of(host.line(SERVICES_LINE.wrapping_add(slot))?);
-        if record.kind == service_kind::EMPTY {
-            return None;
+        let slot = hash.wrapping_add(probe) & (mask & 0xffff_ffff) as u32;
+        let line = host.line(SERVICES_LINE.wrapping_add(slot))?;
+        let [key, ..] = line.0;
+        if key == wanted {
+            return Some(line);
         }
-        if record.address == address
-            && record.port == port
-            && record.protocol == protocol
-            && record.kind == kind
-        {
-            return Some(record);
+        if key == 0 {
+            return None;
         }
         probe += 1;
     }
     None
 }
 
-/// Reads a line as a service slot: the layout of [`ServiceRecord`], little-endian as all BPF targets of ELVS are.
+/// First word of a [`ServiceRecord`]; 0 is an empty slot.
 #[inline(always)]
-fn service_of(line: &Line) -> ServiceRecord {
+const fn slot_key(address: u32, port: u16, protocol: u8, kind: u8) -> u64 {
+    let [a, b, c, d] = address.to_ne_bytes();
+    let [e, f] = port.to_ne_bytes();
+    u64::from_ne_bytes([a, b, c, d, e, f, protocol, kind])
+}
+
+/// Reads a line as a service slot.
+#[inline(always)]
+pub fn service_record(line: &Line) -> ServiceRecord {
     let [w0, w1, w2, w3, w4, w5, w6, w7] = line.0;
     let [a0, a1, a2, a3, p0, p1, protocol, kind] = w0.to_ne_bytes();
     let [i0, i1, i2, i3, scheduler, pad0, t0, t1] = w1.to_ne_bytes();

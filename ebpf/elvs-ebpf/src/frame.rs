@@ -1,0 +1,64 @@
+//! A frame in the driver's memory.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::helpers::generated::bpf_xdp_adjust_head;
+use aya_ebpf::programs::XdpContext;
+use elvs_fastpath::Frame;
+
+/// The frame of an XDP run.
+pub struct XdpFrame<'a> {
+    ctx: &'a XdpContext,
+    start: usize,
+    end: usize,
+}
+
+impl<'a> XdpFrame<'a> {
+    /// Frame of a context.
+    #[inline(always)]
+    pub fn new(ctx: &'a XdpContext) -> Self {
+        Self { ctx, start: ctx.data(), end: ctx.data_end() }
+    }
+
+    /// Takes `N` bytes off the front; false if that cannot be, and then nothing changed.
+    #[inline(always)]
+    pub fn shrink_front<const N: usize>(&mut self) -> bool {
+        self.move_front(N as i32)
+    }
+
+    #[inline(always)]
+    fn move_front(&mut self, by: i32) -> bool {
+        // SAFETY: the context is the one the kernel gave; the call invalidates packet pointers, which are read anew.
+        let moved = unsafe { bpf_xdp_adjust_head(self.ctx.as_ptr().cast(), by) } == 0;
+        self.start = self.ctx.data();
+        self.end = self.ctx.data_end();
+        moved
+    }
+}
+
+impl Frame for XdpFrame<'_> {
+    #[inline(always)]
+    fn window<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
+        let start = self.start + offset;
+        if start + N > self.end {
+            return None;
+        }
+        // SAFETY: the bytes lie between the packet's start and end, as the verifier checks once more; `self` is
+        // borrowed for as long as the window.
+        Some(unsafe { &mut *(start as *mut [u8; N]) })
+    }
+
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.end - self.start
+    }
+
+    #[inline(always)]
+    fn grow_front<const N: usize>(&mut self) -> bool {
+        self.move_front(-(N as i32))
+    }
+
+    #[inline(always)]
+    fn ingress(&self) -> u32 {
+        self.ctx.ingress_ifindex() as u32
+    }
+}

@@ -1,0 +1,139 @@
+//! The decision core's tables, in maps.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_loop};
+use aya_ebpf::programs::XdpContext;
+use elvs_common::{Counter, DestinationRecord, DestinationStats, Line, NextHop};
+use elvs_fastpath::{Bucket, ClientHop, FlowMemory, Host, Step};
+
+use crate::maps::{
+    Blob, ELVS_CONFIG, ELVS_COUNTERS, ELVS_DESTS, ELVS_FLOWS, ELVS_LOADS, ELVS_SCHEDS, ELVS_SETTINGS, ELVS_STATS,
+    buckets, seed, tick_shift,
+};
+use crate::word::Word;
+use crate::clients;
+
+/// The maps, and the configuration that was in force when the packet came.
+pub struct KernelHost<'a> {
+    ctx: &'a XdpContext,
+    blob: &'static Blob,
+}
+
+impl<'a> KernelHost<'a> {
+    /// `None` while the daemon has installed no configuration.
+    #[inline(always)]
+    pub fn new(ctx: &'a XdpContext) -> Option<Self> {
+        Some(Self { ctx, blob: ELVS_CONFIG.get(0)? })
+    }
+}
+
+impl FlowMemory for KernelHost<'_> {
+    type Word = Word;
+
+    #[inline(always)]
+    fn bucket(&self, index: u32) -> Option<&Bucket<Word>> {
+        ELVS_FLOWS.get(index)
+    }
+
+    #[inline(always)]
+    fn repeat<S: Step>(&self, times: u32, step: &mut S) {
+        let callback: unsafe extern "C" fn(u32, *mut c_void) -> i64 = round::<S>;
+        // SAFETY: the callback takes the context it is given here, which outlives the call.
+        unsafe { bpf_loop(times, callback as *mut c_void, core::ptr::from_mut(step).cast(), 0) };
+    }
+}
+
+impl Host for KernelHost<'_> {
+    #[inline(always)]
+    fn tick(&self) -> u32 {
+        // SAFETY: a helper call without arguments; the verifier turns it into one load.
+        let jiffies = unsafe { bpf_jiffies64() };
+        (jiffies >> tick_shift()) as u32
+    }
+
+    #[inline(always)]
+    fn buckets(&self) -> u32 {
+        buckets()
+    }
+
+    #[inline(always)]
+    fn seed(&self) -> [u64; 2] {
+        seed()
+    }
+
+    #[inline(always)]
+    fn line(&self, index: u32) -> Option<&Line> {
+        self.blob.get(index)
+    }
+
+    #[inline(always)]
+    fn destination(&self, index: u32) -> Option<&DestinationRecord> {
+        ELVS_DESTS.get(index)
+    }
+
+    #[inline(always)]
+    fn load(&self, index: u32) -> Option<&Word> {
+        ELVS_LOADS.get(index)
+    }
+
+    #[inline(always)]
+    fn scheduler(&self, index: u32) -> Option<&Word> {
+        ELVS_SCHEDS.get(index)
+    }
+
+    #[inline(always)]
+    fn add_stats(&self, index: u32, added: DestinationStats) {
+        let Some(stats) = ELVS_STATS.get_ptr_mut(index) else { return };
+        // SAFETY: this CPU's element; programs of one CPU do not interrupt one another.
+        let stats = unsafe { &mut *stats };
+        stats.connections = stats.connections.wrapping_add(added.connections);
+        stats.in_packets = stats.in_packets.wrapping_add(added.in_packets);
+        stats.out_packets = stats.out_packets.wrapping_add(added.out_packets);
+        stats.in_bytes = stats.in_bytes.wrapping_add(added.in_bytes);
+        stats.out_bytes = stats.out_bytes.wrapping_add(added.out_bytes);
+    }
+
+    #[inline(always)]
+    fn timeout(&self, protocol: u8, state: u8) -> u32 {
+        ELVS_SETTINGS.get(0).map_or(u32::MAX, |settings| settings.timeout(protocol, state))
+    }
+
+    #[inline(always)]
+    fn count(&self, counter: Counter) {
+        if let Some(count) = ELVS_COUNTERS.get_ptr_mut(counter as u32) {
+            // SAFETY: this CPU's element; programs of one CPU do not interrupt one another.
+            unsafe { *count = (*count).wrapping_add(1) };
+        }
+    }
+
+    #[inline(always)]
+    fn client_hop(&self, client: u32, learned: Option<NextHop>) -> ClientHop {
+        clients::hop(self.ctx, self.tick(), client, learned)
+    }
+
+    #[inline(always)]
+    fn opaque<'a, T>(&self, pointer: Option<&'a T>) -> Option<&'a T> {
+        let mut raw = pointer.map_or(core::ptr::null(), core::ptr::from_ref);
+        // SAFETY: an empty instruction that claims to change the register.
+        unsafe { core::arch::asm!("/* {0} */", inout(reg) raw, options(nomem, nostack, preserves_flags)) };
+        // SAFETY: the pointer is the one given, or null.
+        unsafe { raw.as_ref() }
+    }
+
+    #[inline(always)]
+    fn route(&self, address: u32) -> Option<NextHop> {
+        clients::route(self.ctx, address).ok()
+    }
+}
+
+/// One round of [`FlowMemory::repeat`] as `bpf_loop` calls it: 0 goes on, 1 ends.
+///
+/// # Safety
+///
+/// `step` points to the loop's `S`, which nobody else uses meanwhile.
+unsafe extern "C" fn round<S: Step>(index: u32, step: *mut c_void) -> i64 {
+    // SAFETY: by contract.
+    let step = unsafe { &mut *step.cast::<S>() };
+    if step.step(index) { 0 } else { 1 }
+}

@@ -1,0 +1,131 @@
+//! ELVS's programs in the kernel.
+//!
+//! **Invariant:** nothing is decided here: `elvs_director` and `elvs_schedule` put maps and packet memory behind the traits of
+//! `elvs-fastpath` and turn its verdict into an XDP action.
+//!
+//! Loaded and attached by `elvs-dataplane`.
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch, core_intrinsics)]
+#![allow(internal_features, reason = "the BPF target offers atomics as intrinsics only")]
+
+mod clients;
+mod frame;
+mod host;
+mod maps;
+mod word;
+
+use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_redirect};
+use aya_ebpf::macros::xdp;
+use aya_ebpf::programs::XdpContext;
+use elvs_common::{Counter, SCHEDULE_PROGRAM};
+use elvs_fastpath::{Action, Frame, Host, forward_known, forward_new};
+
+use crate::frame::XdpFrame;
+use crate::host::KernelHost;
+use crate::maps::ELVS_PROGS;
+
+/// The director: packets of known connections, and whatever is not ours.
+#[xdp]
+pub fn elvs_director(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let mut frame = XdpFrame::new(&ctx);
+    let action = forward_known(&host, &mut frame);
+    if action != Action::SCHEDULE {
+        return answer(action);
+    }
+    schedule(&ctx);
+    // The program is missing.
+    host.count(Counter::Bug);
+    xdp_action::XDP_DROP
+}
+
+/// The director's second half: packets that may open a connection. It starts itself again when another CPU moved the
+/// scheduler meanwhile, as often as the kernel allows.
+#[xdp]
+pub fn elvs_schedule(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let mut frame = XdpFrame::new(&ctx);
+    let action = forward_new(&host, &mut frame);
+    if action != Action::SCHEDULE {
+        return answer(action);
+    }
+    schedule(&ctx);
+    host.count(Counter::SchedulerContended);
+    xdp_action::XDP_DROP
+}
+
+/// Goes on to the scheduling program; returns only if that cannot be.
+#[inline(always)]
+fn schedule(ctx: &XdpContext) {
+    // SAFETY: the program takes the same context.
+    unsafe { ELVS_PROGS.tail_call(ctx, SCHEDULE_PROGRAM) };
+}
+
+#[inline(always)]
+fn answer(action: Action) -> u32 {
+    match action {
+        Action::PASS => xdp_action::XDP_PASS,
+        Action::DROP => xdp_action::XDP_DROP,
+        Action::TRANSMIT => xdp_action::XDP_TX,
+        // SAFETY: a helper call without pointers.
+        redirect => unsafe { bpf_redirect(redirect.ifindex(), 0) as u32 },
+    }
+}
+
+/// A tunnelled real server's decapsulation: takes the outer header off an IP-in-IP packet (RFC 2003) and hands the
+/// inner one to the host's stack, as a tunnel device would.
+#[xdp]
+pub fn elvs_decap(ctx: XdpContext) -> u32 {
+    let mut frame = XdpFrame::new(&ctx);
+    // Whatever is no plain IP-in-IP packet is the stack's business.
+    let _ = decapsulate(&mut frame);
+    xdp_action::XDP_PASS
+}
+
+#[inline(always)]
+fn decapsulate(frame: &mut XdpFrame) -> Option<()> {
+    let ethernet = *frame.window::<14>(0)?;
+    let outer = frame.window::<20>(14)?;
+    let fragment = u16::from_be_bytes([outer[6], outer[7]]) & 0x3fff != 0;
+    if ethernet[12] != 0x08 || ethernet[13] != 0 || outer[0] != 0x45 || outer[9] != 4 || fragment {
+        return None;
+    }
+    let inner = frame.window::<20>(34)?;
+    if inner[0] >> 4 != 4 || !frame.shrink_front::<20>() {
+        return None;
+    }
+    *frame.window::<14>(0)? = ethernet;
+    Some(())
+}
+
+/// Passes every frame: makes a veth peer accept redirected frames.
+#[xdp]
+pub fn elvs_pass(_ctx: XdpContext) -> u32 {
+    xdp_action::XDP_PASS
+}
+
+/// The kernel's clock for the daemon: writes `jiffies` into the first eight bytes of the packet it is run on.
+#[xdp]
+pub fn elvs_clock(ctx: XdpContext) -> u32 {
+    let mut frame = XdpFrame::new(&ctx);
+    // SAFETY: a helper call without arguments.
+    let now = unsafe { bpf_jiffies64() };
+    match frame.window::<8>(0) {
+        Some(bytes) => {
+            *bytes = now.to_ne_bytes();
+            xdp_action::XDP_PASS
+        }
+        None => xdp_action::XDP_ABORTED,
+    }
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,90 @@
+//! The maps. Names, layouts and sizes are the contract in `elvs-common`.
+
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::btf_maps::{Array as BtfArray, ArrayOfMaps};
+use aya_ebpf::macros::{btf_map, map};
+use aya_ebpf::maps::{Array, PerCpuArray, ProgramArray};
+use elvs_common::{
+    BLOB_LINES, COUNTERS, DestinationRecord, DestinationStats, Line, MAX_DESTINATIONS, MAX_SERVICES, Settings,
+};
+use elvs_fastpath::Bucket;
+
+use crate::clients::{CLIENT_SLOTS, ClientSlot};
+use crate::word::Word;
+
+/// A configuration blob.
+pub type Blob = BtfArray<Line, { BLOB_LINES }, { BPF_F_MMAPABLE as usize }>;
+
+/// Flow table; the daemon sets its size.
+#[map]
+pub static ELVS_FLOWS: Array<Bucket<Word>> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Configuration in force.
+#[btf_map]
+pub static ELVS_CONFIG: ArrayOfMaps<Blob, 1> = ArrayOfMaps::new();
+
+/// Destination records.
+#[map]
+pub static ELVS_DESTS: Array<DestinationRecord> = Array::with_max_entries(MAX_DESTINATIONS, BPF_F_MMAPABLE);
+
+/// Load words.
+#[map]
+pub static ELVS_LOADS: Array<Word> = Array::with_max_entries(MAX_DESTINATIONS, BPF_F_MMAPABLE);
+
+/// Per-CPU statistics.
+#[map]
+pub static ELVS_STATS: PerCpuArray<DestinationStats> = PerCpuArray::with_max_entries(MAX_DESTINATIONS, 0);
+
+/// Scheduler words.
+#[map]
+pub static ELVS_SCHEDS: Array<Word> = Array::with_max_entries(MAX_SERVICES, BPF_F_MMAPABLE);
+
+/// Counters by reason.
+#[map]
+pub static ELVS_COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS as u32, 0);
+
+/// Settings.
+#[map]
+pub static ELVS_SETTINGS: Array<Settings> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Programs that others go on to.
+#[map]
+pub static ELVS_PROGS: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// Next hops of NAT clients.
+#[map]
+pub static ELVS_CLIENTS: Array<ClientSlot> = Array::with_max_entries(CLIENT_SLOTS, 0);
+
+/// Buckets that hash values map to; set when the program is loaded.
+#[unsafe(no_mangle)]
+static ELVS_BUCKETS: u32 = 1;
+
+/// Secret of the flow hash; set when the program is loaded.
+#[unsafe(no_mangle)]
+static ELVS_SEED: [u64; 2] = [0; 2];
+
+/// Tick = jiffies >> this; set when the program is loaded.
+#[unsafe(no_mangle)]
+static ELVS_TICK_SHIFT: u32 = 0;
+
+/// What was set when the program was loaded. The verifier knows these values as constants.
+#[inline(always)]
+pub fn buckets() -> u32 {
+    // SAFETY: a static of this program; volatile, since the loader replaces the value that the compiler sees.
+    unsafe { core::ptr::read_volatile(&raw const ELVS_BUCKETS) }
+}
+
+/// Secret of the flow hash.
+#[inline(always)]
+pub fn seed() -> [u64; 2] {
+    let first = (&raw const ELVS_SEED).cast::<u64>();
+    // SAFETY: as above; the second element lies eight bytes on.
+    unsafe { [core::ptr::read_volatile(first), core::ptr::read_volatile(first.add(1))] }
+}
+
+/// Tick = jiffies >> this.
+#[inline(always)]
+pub fn tick_shift() -> u32 {
+    // SAFETY: as above.
+    unsafe { core::ptr::read_volatile(&raw const ELVS_TICK_SHIFT) }
+}
