@@ -1,0 +1,236 @@
+//! Client and server over a real unix socket.
+
+#![expect(clippy::unwrap_used, reason = "a test helper that cannot go on fails the test")]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use elvs_api::{
+    ApiError, Backend, BindError, Chunks, Client, ClientError, ErrorCode, Outcome, Reloaded,
+    Status, bind, serve,
+};
+use elvs_model::{
+    Change, ChangeError, ConnectionState, ConnectionView, NodeInfo, Protocol, Rates, Scheduler,
+    ServiceKey, ServiceView, Statistics, Table, Timeouts, VirtualService,
+};
+use tokio::sync::oneshot;
+
+/// A backend over a table in memory; listed connections are counted out, not stored.
+struct Memory {
+    table: Mutex<Table>,
+    connections: u32,
+}
+
+impl Backend for Memory {
+    async fn info(&self) -> Result<NodeInfo, ApiError> {
+        Ok(NodeInfo { version: "test".to_owned(), connection_table_size: 4096 })
+    }
+
+    async fn status(&self) -> Result<Status, ApiError> {
+        Err(ApiError::new(ErrorCode::Unavailable, "the daemon is stopping"))
+    }
+
+    async fn services(&self) -> Result<Vec<ServiceView>, ApiError> {
+        let table = self.table.lock().unwrap();
+        let view = |service: &VirtualService| ServiceView {
+            service: service.clone(),
+            statistics: Statistics::default(),
+            rates: Rates::default(),
+            destinations: Vec::new(),
+        };
+        Ok(table.services().map(|s| view(s.service())).collect())
+    }
+
+    async fn timeouts(&self) -> Result<Timeouts, ApiError> {
+        Ok(self.table.lock().unwrap().timeouts())
+    }
+
+    async fn connections(&self) -> Result<Chunks, ApiError> {
+        let all = self.connections;
+        Ok(Box::new(
+            (0..all)
+                .step_by(500)
+                .map(move |first| (first..all.min(first + 500)).map(connection).collect()),
+        ))
+    }
+
+    async fn apply(&self, changes: Vec<Change>, _: bool) -> Result<Vec<Outcome>, ApiError> {
+        let mut table = self.table.lock().unwrap();
+        Ok(changes.iter().map(|change| table.apply(change).into()).collect())
+    }
+
+    async fn zero(&self, service: Option<ServiceKey>) -> Result<Result<(), ChangeError>, ApiError> {
+        let table = self.table.lock().unwrap();
+        Ok(match service {
+            Some(key) if table.service(&key).is_none() => Err(ChangeError::NoSuchService),
+            Some(_) | None => Ok(()),
+        })
+    }
+
+    async fn reload(&self) -> Result<Reloaded, ApiError> {
+        Ok(Reloaded { changes: 3 })
+    }
+}
+
+fn connection(number: u32) -> ConnectionView {
+    ConnectionView {
+        protocol: 6,
+        expires_s: number,
+        state: ConnectionState::Established,
+        client: ([10, 0, 0, 1], 1024).into(),
+        service: ([10, 0, 0, 100], 80).into(),
+        destination: ([10, 0, 0, 21], 80).into(),
+        engine: None,
+    }
+}
+
+/// Runs `work` against a server that lives as long as it does.
+fn with_server(connections: u32, work: impl FnOnce(&Path)) {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("run/elvs.sock");
+    let (started, wait) = std::sync::mpsc::channel();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let path = socket.clone();
+    let server = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let listener = bind(&path).unwrap();
+            started.send(()).unwrap();
+            let backend = Arc::new(Memory { table: Mutex::new(Table::new()), connections });
+            let shutdown = async move { stopped.await.unwrap_or_default() };
+            serve(listener, backend, shutdown).await.unwrap();
+        });
+    });
+    wait.recv().unwrap();
+    work(&socket);
+    stop.send(()).unwrap();
+    server.join().unwrap();
+}
+
+fn service(port: u16) -> VirtualService {
+    let address = "10.0.0.100".parse().unwrap();
+    let key = ServiceKey::Address { protocol: Protocol::Tcp, address, port };
+    VirtualService::new(key, Scheduler::Rr)
+}
+
+#[test]
+fn every_call_carries_its_answer() {
+    with_server(0, |socket| {
+        let mut client = Client::connect(socket).unwrap();
+        assert_eq!(client.info().unwrap().connection_table_size, 4096);
+        let add = Change::AddService(service(80));
+        let outcomes = client.apply(&[add.clone(), add], false).unwrap();
+        let refused = Err(ChangeError::ServiceExists);
+        assert_eq!(outcomes, [Outcome::Ok, refused.into()]);
+        assert_eq!(client.services().unwrap().len(), 1);
+        assert_eq!(client.timeouts().unwrap().tcp, 900);
+        assert_eq!(client.zero(None).unwrap(), Outcome::Ok);
+        assert_eq!(client.zero(Some(service(80).key)).unwrap(), Outcome::Ok);
+        let unknown = client.zero(Some(service(81).key)).unwrap();
+        assert_eq!(unknown, Err(ChangeError::NoSuchService).into());
+        assert_eq!(client.reload().unwrap().changes, 3);
+        assert_eq!(client.connections().unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn an_error_of_the_daemon_arrives_with_its_code() {
+    with_server(0, |socket| {
+        let mut client = Client::connect(socket).unwrap();
+        let Err(ClientError::Api(error)) = client.status() else { panic!("no API error") };
+        assert_eq!(error.code, ErrorCode::Unavailable);
+        assert_eq!(error.message, "the daemon is stopping");
+        // The connection survives it.
+        assert_eq!(client.reload().unwrap().changes, 3);
+    });
+}
+
+#[test]
+fn streams_connections_in_order_to_the_last_one() {
+    let all = 100_001;
+    with_server(all, |socket| {
+        let mut client = Client::connect(socket).unwrap();
+        let mut expected = 0;
+        for listed in client.connections().unwrap() {
+            assert_eq!(listed.unwrap(), connection(expected));
+            expected += 1;
+        }
+        assert_eq!(expected, all);
+        // And the client can ask again afterwards.
+        assert_eq!(client.timeouts().unwrap().udp, 300);
+    });
+}
+
+#[test]
+fn tells_a_missing_daemon_from_a_stale_socket_from_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("missing.sock");
+    assert!(matches!(Client::connect(&missing), Err(ClientError::NoDaemon(p)) if p == missing));
+    let stale = directory.path().join("stale.sock");
+    drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+    assert!(matches!(Client::connect(&stale), Err(ClientError::NoDaemon(_))));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _guard = runtime.enter();
+    let listener = bind(&stale).unwrap();
+    let mode = std::fs::metadata(&stale).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+    assert!(matches!(bind(&stale), Err(BindError::Occupied(_))));
+    drop(listener);
+    let file: PathBuf = directory.path().join("file");
+    std::fs::write(&file, "precious").unwrap();
+    assert!(matches!(bind(&file), Err(BindError::NotASocket(_))));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+}
+
+#[test]
+fn answers_garbage_with_a_json_error() {
+    use std::io::{Read, Write};
+    let cases = [
+        ("GET /v2/nosuch", "", "404", "not_found"),
+        ("POST /v1/info", "", "405", "method_not_allowed"),
+        ("POST /v1/changes", "[{\"add_service\":7}]", "400", "bad_request"),
+        ("POST /v1/changes?atomc=true", "[]", "400", "bad_request"),
+        ("POST /v1/zero", "{{{", "400", "bad_request"),
+    ];
+    with_server(0, |socket| {
+        for (request, body, status, code) in cases {
+            let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+            let length = body.len();
+            write!(
+                stream,
+                "{request} HTTP/1.1\r\nhost: elvs\r\nconnection: close\r\n\
+                 content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+            )
+            .unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request}: {answer}");
+            assert!(answer.contains(&format!("\"code\":\"{code}\"")), "{request}: {answer}");
+            assert!(answer.contains("elvs-version: "), "{request}: {answer}");
+        }
+    });
+}
+
+#[test]
+fn a_daemon_of_another_version_is_named() {
+    use std::io::{Read, Write};
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("old.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = [0; 1024];
+        assert!(stream.read(&mut request).unwrap() > 0);
+        stream
+            .write_all(
+                b"HTTP/1.1 404 Not Found\r\nelvs-version: 9.9.9\r\ncontent-length: 0\r\n\r\n",
+            )
+            .unwrap();
+    });
+    let mut client = Client::connect(&socket).unwrap();
+    let error = client.info().unwrap_err();
+    assert!(matches!(&error, ClientError::Version { daemon } if daemon == "9.9.9"), "{error}");
+    server.join().unwrap();
+}
