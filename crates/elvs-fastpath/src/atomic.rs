@@ -7,7 +7,8 @@
 pub trait Atomic64 {
     /// Reads the word; later reads of the same slot are not moved before it.
     fn load(&self) -> u64;
-    /// Writes the word; for words that only their owner writes.
+    /// Writes the word; for words that only their owner writes. Who reads the new value sees also what its writer did
+    /// before: a slot's claim comes before its words.
     fn store(&self, value: u64);
     /// Replaces `current` by `new`, or says what was there instead.
     ///
@@ -30,7 +31,7 @@ impl Atomic64 for core::sync::atomic::AtomicU64 {
 
     #[inline(always)]
     fn store(&self, value: u64) {
-        Self::store(self, value, core::sync::atomic::Ordering::Relaxed);
+        Self::store(self, value, core::sync::atomic::Ordering::Release);
     }
 
     #[inline(always)]
