@@ -205,6 +205,8 @@ impl Reporter {
         let finding = Finding { severity, code, message, help: None, extent, related: Vec::new() };
         if self.findings.len() >= MAX_DIAGNOSTICS {
             // The slot past the limit is overwritten, and replaced at the end by the word that there are more.
+            // That is an error: reading stops early, and what was not read must not be left out in silence.
+            self.errors = true;
             self.overflow.get_or_insert(extent);
             self.findings.truncate(MAX_DIAGNOSTICS);
         }
@@ -228,7 +230,7 @@ impl Reporter {
             .sort_by_key(|f| (f.severity == Severity::Note, f.extent.file, f.extent.start));
         if let Some(at) = self.overflow {
             self.findings.push(Finding {
-                severity: if self.errors { Severity::Error } else { Severity::Warning },
+                severity: Severity::Error,
                 code: Code::TooMany,
                 message: format!("more than {MAX_DIAGNOSTICS} findings; the rest is left out"),
                 help: Some("is this a keepalived configuration?".to_owned()),

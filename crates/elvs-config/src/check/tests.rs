@@ -142,3 +142,14 @@ fn findings_are_bounded() {
     assert_eq!(last.to_string(), "f:1001:1: error: more than 1000 findings; the rest is left out");
     assert!(outcome.desired.is_none());
 }
+
+#[test]
+fn a_file_with_more_warnings_than_are_kept_is_not_applied() {
+    let text = format!(
+        "virtual_server 192.0.2.1 80 {{\nprotocol TCP\nlvs_sched rr\nlvs_method DR\n{}real_server 192.0.2.2 80 {{}}\n}}\n",
+        "lvs_sched wrr\n".repeat(2000)
+    );
+    let outcome = read(&MapSource::single("f", text), "f", &Options::default());
+    assert_eq!(outcome.diagnostics.len(), crate::MAX_DIAGNOSTICS + 1);
+    assert!(outcome.desired.is_none());
+}
