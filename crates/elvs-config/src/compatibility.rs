@@ -6,8 +6,10 @@
 
 use std::fmt::Write as _;
 
+use elvs_model::Family;
+
 use crate::capabilities::Capabilities;
-use crate::keywords::{Arguments, Body, Context, KEYWORDS, Keyword, Support};
+use crate::keywords::{Arguments, Body, Context, Feature, KEYWORDS, Keyword, Support};
 
 /// The page, in Markdown, for a release with `capabilities`.
 pub fn compatibility_page(capabilities: &Capabilities) -> String {
@@ -28,6 +30,7 @@ pub fn compatibility_page(capabilities: &Capabilities) -> String {
          A keyword that is in no table is an error; nothing is applied from a file with errors.\n",
         rows.len(),
     );
+    page.push_str(&limits(capabilities));
     let mut last = None;
     for (context, row) in rows {
         if last.replace(context) != Some(context) {
@@ -39,6 +42,32 @@ pub fn compatibility_page(capabilities: &Capabilities) -> String {
         let _ = writeln!(page, "| {} | {} | {note} |", form(row), support(row, capabilities));
     }
     page
+}
+
+/// What the values of keywords in effect may be in this release.
+fn limits(capabilities: &Capabilities) -> String {
+    let list = |names: Vec<&str>| names.join(", ");
+    let schedulers = list(capabilities.schedulers.iter().map(|s| s.name()).collect());
+    let protocols = list(capabilities.protocols.iter().map(|p| p.name()).collect());
+    let families = capabilities.families.iter().map(|f| match f {
+        Family::Inet => "IPv4",
+        Family::Inet6 => "IPv6",
+    });
+    let families = list(families.collect());
+    let tunnels = [("ipip", true), ("gue", capabilities.gue), ("gre", capabilities.gre)];
+    let tunnels = list(tunnels.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect());
+    let yes = |has: bool| if has { "yes" } else { "no" };
+    format!(
+        "\n## Values in effect\n\n\
+         A service with another value is an error that says what to use instead; \
+         a service by firewall mark or group that is not in effect is left out with a warning.\n\n\
+         | What | In this release |\n|---|---|\n\
+         | schedulers | {schedulers} |\n| protocols | {protocols} |\n| address families | {families} |\n\
+         | forwarding methods | NAT, DR, TUN by {tunnels} |\n\
+         | services on every port (port 0) | {} |\n| services by firewall mark | {} |\n",
+        yes(capabilities.any_port),
+        yes(capabilities.features.contains(&Feature::Fwmark)),
+    )
 }
 
 /// Keyword and arguments as they are written.

@@ -14,7 +14,7 @@ const DATA_PLANE: &[Context] = &[Context::DataPlane];
 pub(super) const ROWS: &[Keyword] = &[
     Keyword::new("global_defs", ROOT).takes(0, 0, "").block(Context::GlobalDefs).applied(),
     Keyword::new("data_plane", ROOT).takes(0, 0, "").block(Context::DataPlane).applied().note("keepalived does not have it: how the data plane is attached and sized"),
-    Keyword::new("virtual_server", ROOT).takes(1, 2, "ADDRESS PORT | fwmark MARK | group NAME").block(Context::VirtualServer).applied().note("`fwmark` and `group` services are not yet in effect"),
+    Keyword::new("virtual_server", ROOT).takes(1, 2, "ADDRESS PORT | fwmark MARK | group NAME").block(Context::VirtualServer).applied().note("`group` services are not yet in effect"),
     Keyword::new("virtual_server_group", ROOT).takes(1, 1, "NAME").lines().note("virtual servers of a group are left out; write one `virtual_server` for each address"),
     Keyword::new("SSL", ROOT).takes(0, 0, "").block(Context::Ssl),
     Keyword::new("vrrp_instance", ROOT).takes(1, 1, "NAME").block(Context::VrrpInstance).note("the addresses are neither configured nor announced; configure the VIP on this host by other means"),

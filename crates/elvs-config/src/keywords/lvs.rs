@@ -14,11 +14,11 @@ const SSL: &[Context] = &[Context::Ssl];
 /// The rows.
 pub(super) const ROWS: &[Keyword] = &[
     Keyword::new("real_server", VIRTUAL).takes(1, 2, "ADDRESS [PORT]").block(Context::RealServer).applied().note("DR and TUN use the port of the virtual server"),
-    Keyword::new("lvs_sched", VIRTUAL).takes(1, 1, "rr|wrr|lc|wlc|lblc|lblcr|sh|mh|dh|sed|nq|fo|ovf|twos").applied().note("wlc if not given; this release runs rr, wrr and wlc"),
+    Keyword::new("lvs_sched", VIRTUAL).takes(1, 1, "rr|wrr|lc|wlc|lblc|lblcr|sh|mh|dh|sed|nq|fo|ovf|twos").applied().note("wlc if not given"),
     Keyword::new("lb_algo", VIRTUAL).takes(1, 1, "rr|wrr|lc|wlc|lblc|lblcr|sh|mh|dh|sed|nq|fo|ovf|twos").applied().note("older word for `lvs_sched`"),
-    Keyword::new("lvs_method", BOTH).from(1, "NAT|DR|TUN [type ipip | type gue port N [nocsum|csum|remcsum] | type gre [nocsum|csum]]").applied().note("NAT if not given; this release tunnels by ipip"),
+    Keyword::new("lvs_method", BOTH).from(1, "NAT|DR|TUN [type ipip | type gue port N [nocsum|csum|remcsum] | type gre [nocsum|csum]]").applied().note("NAT if not given"),
     Keyword::new("lb_kind", VIRTUAL).from(1, "NAT|DR|TUN [type ipip | type gue port N [nocsum|csum|remcsum] | type gre [nocsum|csum]]").applied().note("older word for `lvs_method`"),
-    Keyword::new("protocol", VIRTUAL).takes(1, 1, "TCP|UDP|SCTP").applied().note("UDP if not given, as in keepalived; SCTP is not yet in effect"),
+    Keyword::new("protocol", VIRTUAL).takes(1, 1, "TCP|UDP|SCTP").applied().note("UDP if not given, as in keepalived"),
     Keyword::new("weight", VIRTUAL).takes(1, 1, "N").applied().note("weight of real servers that have none of their own: 1 to 2147483647, 1 if not given"),
     Keyword::new("weight", REAL).takes(1, 1, "N").applied().note("0 to 2147483647; 0 takes no new connections"),
     Keyword::new("ip_family", VIRTUAL).takes(1, 1, "inet|inet6").needs(Feature::Fwmark),
