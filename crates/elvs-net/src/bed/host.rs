@@ -1,0 +1,91 @@
+//! One machine of the bed.
+//!
+//! **Invariant:** its interfaces send complete frames: no checksum, no segmentation is left to a device.
+//!
+//! Called by [`super::Bed`].
+
+use std::ffi::OsStr;
+use std::net::Ipv4Addr;
+use std::process::Command;
+
+use super::{BedError, Namespace, NamespaceGuard, Netlink, Offload, offload, sysctl};
+
+/// A machine of the bed: a namespace with `eth0`, and `eth1` for a NAT director.
+#[derive(Debug)]
+pub struct Host {
+    /// `client`, `director`, `rs1`, ...
+    pub name: String,
+    /// Its own address on `eth0`.
+    pub address: Ipv4Addr,
+    /// Its namespace.
+    pub namespace: NamespaceGuard,
+}
+
+impl Host {
+    pub(super) fn new(name: &str, address: Ipv4Addr, namespace: NamespaceGuard) -> Self {
+        Self { name: name.to_owned(), address, namespace }
+    }
+
+    /// A command that will run on this host.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        self.namespace.command(program)
+    }
+
+    /// MAC address of an interface of this host.
+    ///
+    /// # Errors
+    /// [`BedError::Netlink`] if there is no such interface.
+    pub fn mac(&self, interface: &str) -> Result<Option<[u8; 6]>, BedError> {
+        self.namespace.with_netlink(async |netlink: Netlink| {
+            Ok::<_, BedError>(netlink.link(interface).await?.mac)
+        })
+    }
+
+    pub(super) fn keep(self) -> Option<Namespace> {
+        self.namespace.keep()
+    }
+
+    /// Addresses `eth0` (and `eth1`, if `inside` is given), takes offloads off, sets sysctls, brings all up.
+    pub(super) fn configure(
+        &self,
+        addresses: &[(Ipv4Addr, u8)],
+        inside: Option<(Ipv4Addr, u8)>,
+        sysctls: &[(&str, &str)],
+    ) -> Result<(), BedError> {
+        let inside: Vec<_> = inside.into_iter().collect();
+        self.namespace.with_netlink(async |netlink: Netlink| {
+            // Before any interface is up, so that no IPv6 neighbour discovery mixes with what is counted.
+            sysctl::set("net/ipv6/conf/all/disable_ipv6", "1").or_else(without_ipv6)?;
+            let lo = netlink.link("lo").await?.ifindex;
+            netlink.set_up(lo).await?;
+            for (interface, addresses) in [("eth0", addresses), ("eth1", inside.as_slice())] {
+                if addresses.is_empty() {
+                    continue;
+                }
+                complete_frames(interface)?;
+                let link = netlink.link(interface).await?;
+                for (address, prefix_len) in addresses {
+                    netlink.add_address(link.ifindex, (*address).into(), *prefix_len).await?;
+                }
+                sysctl::set(&format!("net/ipv4/conf/{interface}/rp_filter"), "0")?;
+                netlink.set_up(link.ifindex).await?;
+            }
+            // The kernel takes the higher of "all" and the interface's own (ip-sysctl.rst).
+            sysctl::set("net/ipv4/conf/all/rp_filter", "0")?;
+            sysctls.iter().try_for_each(|(key, value)| sysctl::set(key, value))?;
+            Ok(())
+        })
+    }
+}
+
+fn complete_frames(interface: &str) -> Result<(), BedError> {
+    for offload in [Offload::TxChecksum, Offload::Tso, Offload::Gso] {
+        offload::set(interface, offload, false)?;
+    }
+    Ok(())
+}
+
+/// A kernel without IPv6 has nothing to switch off.
+fn without_ipv6(error: sysctl::SysctlError) -> Result<(), BedError> {
+    if error.is_missing() { Ok(()) } else { Err(error.into()) }
+}
