@@ -14,8 +14,9 @@ proptest! {
         let before = full(&words);
         let old = u32::from(words[0]) | u32::from(words[1]) << 16;
         let delta = Delta::default().word(old, new).half(words[2], half);
-        words[0] = new as u16;
-        words[1] = (new >> 16) as u16;
+        let [w0, w1, w2, w3] = new.to_le_bytes();
+        words[0] = u16::from_le_bytes([w0, w1]);
+        words[1] = u16::from_le_bytes([w2, w3]);
         words[2] = half;
         prop_assert_eq!(delta.apply(before), full(&words));
     }

@@ -23,9 +23,10 @@ const SHORT: [&str; 11] = ["NO", "ES", "SS", "SR", "FW", "TW", "CL", "CW", "LA",
 #[test]
 fn every_transition_is_the_kernels() {
     for (direction, flag, row) in TABLE {
-        for (state, wanted) in row.split(' ').enumerate() {
-            let next = next_state(*direction, state as u8, TcpFlags(*flag));
-            assert_eq!(SHORT[next as usize], wanted, "{direction:?} {flag:#x} in {}", SHORT[state]);
+        for (state, wanted) in (0_u8..).zip(row.split(' ')) {
+            let next = next_state(*direction, state, TcpFlags(*flag));
+            let from = SHORT[usize::from(state)];
+            assert_eq!(SHORT[usize::from(next)], wanted, "{direction:?} {flag:#x} in {from}");
         }
     }
 }

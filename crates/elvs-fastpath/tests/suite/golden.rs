@@ -9,7 +9,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use elvs_common::{Counter, Method, TCP, TcpState, UDP, scheduler_id};
-use elvs_fastpath::{Pick, Verdict, pick};
+use elvs_fastpath::{Pick, Verdict};
 
 use crate::support::{ACK, FIN, Packet, SYN, Seen, ServiceId, Table, server_mac};
 
@@ -167,8 +167,7 @@ impl Replay {
         assert_eq!((service.as_str(), *protocol), (to, UDP), "{}", self.at);
         let wanted =
             if server == "none" { Pick::Nobody } else { Pick::Destination(self.index_of(server)) };
-        let service = self.table.record(*id);
-        assert_eq!(pick(&self.table.director, &service), wanted, "{}", self.at);
+        assert_eq!(self.table.pick(*id), wanted, "{}", self.at);
     }
 
     fn index_of(&self, server: &str) -> u32 {

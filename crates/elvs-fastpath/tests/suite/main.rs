@@ -7,6 +7,7 @@
     reason = "a test that meets the unexpected shall fail"
 )]
 
+mod flow_table;
 mod golden;
 mod schedulers;
 #[path = "../support/mod.rs"]

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::thread;
 
 use elvs_common::{Counter, Method, TCP, scheduler_id};
-use elvs_fastpath::{Pick, Verdict, pick, wrr_parameters};
+use elvs_fastpath::{Pick, Verdict, wrr_parameters};
 
 use crate::support::{ACK, FIN, Packet, Random, SYN, Table};
 
@@ -269,12 +269,10 @@ fn the_largest_pool_is_scanned_to_its_end() {
         let last = table.add_destination(service, "10.200.0.1:80", Method::Dr, 1);
         table.add_pool(service, elvs_fastpath::MAX_POOL - 1, 0);
         for _ in 0..3 {
-            let record = table.record(service);
-            assert_eq!(pick(&table.director, &record), Pick::Destination(last), "{scheduler}");
+            assert_eq!(table.pick(service), Pick::Destination(last), "{scheduler}");
         }
         table.set_weight(service, last, 0);
-        let record = table.record(service);
-        assert_eq!(pick(&table.director, &record), Pick::Nobody, "{scheduler}");
+        assert_eq!(table.pick(service), Pick::Nobody, "{scheduler}");
     }
 }
 
@@ -288,12 +286,11 @@ fn wlc_weighs_the_largest_loads_and_weights() {
         table.director.loads[destination as usize]
             .store(word, std::sync::atomic::Ordering::Relaxed);
     };
-    let record = table.record(service);
     load(heavy, 16_000_000 << 32);
     load(light, 1);
-    assert_eq!(pick(&table.director, &record), Pick::Destination(light));
+    assert_eq!(table.pick(service), Pick::Destination(light));
     load(light, 2);
-    assert_eq!(pick(&table.director, &record), Pick::Destination(heavy), "2 > 257 * 16e6 / 2^31");
+    assert_eq!(table.pick(service), Pick::Destination(heavy), "2 > 257 * 16e6 / 2^31");
 }
 
 #[test]
@@ -321,7 +318,6 @@ fn shares_on_four_cpus(scheduler: u8, weights: &[u32], rounds: u32) -> Vec<u32> 
         table.add_destination(service, &format!("10.200.0.{number}:80"), Method::Dr, *weight);
     }
     let total = rounds * if scheduler == scheduler_id::RR { 3 } else { weights.iter().sum() };
-    let record = table.record(service);
     let counts = Mutex::new(vec![0; weights.len()]);
     let start = std::sync::Barrier::new(4);
     thread::scope(|scope| {
@@ -331,7 +327,7 @@ fn shares_on_four_cpus(scheduler: u8, weights: &[u32], rounds: u32) -> Vec<u32> 
                 let mut mine = vec![0; weights.len()];
                 let mut left = total / 4;
                 while left > 0 {
-                    match pick(&table.director, &record) {
+                    match table.pick(service) {
                         Pick::Destination(destination) => {
                             mine[destination as usize] += 1;
                             left -= 1;

@@ -12,7 +12,7 @@ mod packet;
 mod random;
 mod table;
 
-pub use director::{Director, Outcome};
+pub use director::{Director, Outcome, check_flows};
 pub use frame::{MemoryFrame, NIC};
 pub use packet::{ACK, FIN, Packet, RST, SYN, Seen, ip, port};
 pub use random::Random;

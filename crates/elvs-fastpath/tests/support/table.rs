@@ -8,7 +8,7 @@ use elvs_common::{
     NextHop, POOL_ENTRIES_PER_LINE, SERVICE_MAX_PROBES, SERVICES_LINE, SchedulerWord,
     ServiceRecord, filter_bit, service_hash, service_kind,
 };
-use elvs_fastpath::{carry_over, wrr_parameters};
+use elvs_fastpath::{Pick, carry_over, pick, wrr_parameters};
 
 use super::director::Director;
 use super::frame::NIC;
@@ -51,7 +51,7 @@ pub struct Table {
     services: Vec<Service>,
     /// Service and address of every destination there ever was.
     homes: Vec<(usize, SocketAddrV4)>,
-    records: Vec<ServiceRecord>,
+    records: Vec<Line>,
     next_tag: u16,
 }
 
@@ -81,7 +81,7 @@ impl Table {
             initial: SchedulerWord::default(),
         });
         self.director.schedulers.push(0.into());
-        self.records.push(ServiceRecord::default());
+        self.records.push(Line::default());
         let id = ServiceId(self.services.len() - 1);
         self.start_scheduler(id);
         id
@@ -205,9 +205,9 @@ impl Table {
         self.homes[destination as usize].1
     }
 
-    /// The record of a service that is in force.
-    pub fn record(&self, id: ServiceId) -> ServiceRecord {
-        self.records[id.0]
+    /// Asks a service's scheduler, without opening a connection.
+    pub fn pick(&self, id: ServiceId) -> Pick {
+        pick(&self.director, &self.records[id.0])
     }
 
     /// Destinations and weights of a service, newest first.
@@ -307,7 +307,7 @@ impl Table {
                 initial_word: service.initial.0,
                 ..ServiceRecord::default()
             };
-            self.records[index] = record;
+            self.records[index] = line_of(&record);
             let hash = service_hash(record.address, record.port, record.protocol, HASH_SEED);
             if !place(&mut blob, slots, hash, line_of(&record)) {
                 return false;
