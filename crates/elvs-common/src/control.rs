@@ -4,10 +4,10 @@
 //! |---|---|
 //! | 0-1 | phase: free, claimed, live |
 //! | 2-5 | protocol state ([`crate::TcpState`]; 0 for UDP) |
-//! | 6-8 | distance: how many buckets after its home bucket the slot lies |
-//! | 9-11 | forwarding method of the connection |
-//! | 12 | inactive: counted in the destination's inactive connections |
-//! | 13-15 | reserved, 0 |
+//! | 6-9 | distance: the bucket's place in the chain of its home bucket ([`crate::chain_offset`]) |
+//! | 10-12 | forwarding method of the connection |
+//! | 13 | inactive: counted in the destination's inactive connections |
+//! | 14-15 | reserved, 0 |
 //! | 16-23 | IP protocol number |
 //! | 24-31 | generation: raised each time the slot is freed |
 //! | 32-63 | tick of the last packet |
@@ -61,10 +61,10 @@ const PHASE: u64 = 0x3;
 const STATE_SHIFT: u32 = 2;
 const STATE: u64 = 0xf << STATE_SHIFT;
 const DISTANCE_SHIFT: u32 = 6;
-const DISTANCE: u64 = 0x7 << DISTANCE_SHIFT;
-const METHOD_SHIFT: u32 = 9;
+const DISTANCE: u64 = 0xf << DISTANCE_SHIFT;
+const METHOD_SHIFT: u32 = 10;
 const METHOD: u64 = 0x7 << METHOD_SHIFT;
-const INACTIVE: u64 = 1 << 12;
+const INACTIVE: u64 = 1 << 13;
 const PROTOCOL_SHIFT: u32 = 16;
 const PROTOCOL: u64 = 0xff << PROTOCOL_SHIFT;
 const GENERATION_SHIFT: u32 = 24;
@@ -103,7 +103,7 @@ impl Control {
         Self(self.0 & !GENERATION | other.0 & GENERATION)
     }
 
-    /// With another distance (0..=7).
+    /// With another distance (0..=15).
     #[inline(always)]
     pub const fn with_distance(self, distance: u32) -> Self {
         Self(self.0 & !DISTANCE | (distance as u64) << DISTANCE_SHIFT & DISTANCE)
@@ -155,7 +155,7 @@ impl Control {
         ((self.0 & STATE) >> STATE_SHIFT) as u8
     }
 
-    /// Buckets between the home bucket and the slot, 0..=7.
+    /// Place of the slot's bucket in the chain of its home bucket, 0..=15.
     #[inline(always)]
     pub const fn distance(self) -> u32 {
         ((self.0 & DISTANCE) >> DISTANCE_SHIFT) as u32

@@ -26,7 +26,9 @@ pub use counter::{COUNTERS, Counter, CounterKind};
 pub use destination::{
     DestinationFlags, DestinationLoad, DestinationRecord, DestinationStats, NextHop,
 };
-pub use maps::{LAYOUT_VERSION, MAX_DESTINATIONS, MAX_SERVICES, SCHEDULE_PROGRAM, map_names, program_names};
+pub use maps::{
+    LAYOUT_VERSION, MAX_DESTINATIONS, MAX_SERVICES, SCHEDULE_PROGRAM, map_names, program_names,
+};
 pub use settings::{Settings, ticks_from_seconds};
 pub use state::{TCP_STATES, TcpState};
 
@@ -39,8 +41,22 @@ pub const UDP: u8 = 17;
 /// bucket is two adjacent lines.
 pub const BUCKET_SLOTS: usize = 4;
 
-/// Buckets that one connection may lie in: its home bucket and the seven after it.
-pub const CHAIN_BUCKETS: u32 = 8;
+/// Buckets that one connection may lie in: the chain of its home bucket.
+pub const CHAIN_BUCKETS: u32 = 16;
+
+/// Buckets after the last home bucket, so that no chain runs out of the table.
+pub const TAIL_BUCKETS: u32 = chain_offset(CHAIN_BUCKETS - 1);
+
+/// Where the `distance`th bucket of a chain lies after the home bucket: triangular numbers, so that the chains of
+/// neighbours spread instead of running into one another.
+#[inline(always)]
+pub const fn chain_offset(distance: u32) -> u32 {
+    distance.wrapping_mul(distance.wrapping_add(1)) / 2
+}
+
+/// A packet renews its connection's tick when that is at least this old: about half a second. So a busy connection
+/// costs two writes a second instead of one per packet, and one expires up to that much late.
+pub const REFRESH_TICKS: u32 = 8;
 
 /// Bytes of one slot of the flow table.
 pub const SLOT_BYTES: usize = 32;

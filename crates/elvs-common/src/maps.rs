@@ -36,8 +36,18 @@ pub mod map_names {
     pub const CLIENTS: &str = "ELVS_CLIENTS";
 
     /// All of them.
-    pub const ALL: [&str; 10] =
-        [FLOWS, CONFIG, DESTINATIONS, LOADS, STATS, SCHEDULERS, COUNTERS, SETTINGS, PROGRAMS, CLIENTS];
+    pub const ALL: [&str; 10] = [
+        FLOWS,
+        CONFIG,
+        DESTINATIONS,
+        LOADS,
+        STATS,
+        SCHEDULERS,
+        COUNTERS,
+        SETTINGS,
+        PROGRAMS,
+        CLIENTS,
+    ];
 }
 
 /// Names of programs.

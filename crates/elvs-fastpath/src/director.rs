@@ -5,7 +5,7 @@
 
 use elvs_common::{
     Control, Counter, DestinationFlags, DestinationLoad, DestinationRecord, DestinationStats, Line,
-    Method, NextHop, TCP, TcpState,
+    Method, NextHop, REFRESH_TICKS, TCP, TcpState,
 };
 
 use crate::atomic::Atomic64;
@@ -228,10 +228,10 @@ fn advance<H: Host>(
     } else {
         (0, true)
     };
-    let next = control.with_state(state, inactive).with_tick(tick);
-    if next == control {
+    if state == control.state() && tick.wrapping_sub(control.tick()) < REFRESH_TICKS {
         return true;
     }
+    let next = control.with_state(state, inactive).with_tick(tick);
     if slot.control.compare_exchange(control.0, next.0).is_err() {
         return false;
     }
@@ -347,7 +347,7 @@ fn open<H: Host, F: Frame>(
 #[inline(always)]
 fn evictable<H: Host>(host: &H, control: Control, tick: u32) -> Eviction {
     let idle = tick.wrapping_sub(control.tick());
-    if idle > host.timeout(control.protocol(), control.state()) {
+    if idle > host.timeout(control.protocol(), control.state()).saturating_add(REFRESH_TICKS) {
         Eviction::Expired
     } else if control.protocol() == TCP && TcpState::is_half_open_bits(control.state()) {
         Eviction::HalfOpen

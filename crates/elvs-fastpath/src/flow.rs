@@ -1,7 +1,7 @@
 //! The flow table: a set-associative table of our own in memory that kernel and daemon share.
 //!
 //! A bucket is four slots of 32 bytes (two adjacent cache lines). A connection lies in its home bucket, or, when that
-//! is full, in one of the seven buckets after it (its *chain*). The home bucket is hashed from protocol, client
+//! is full, in one of the other fifteen of its *chain* ([`chain_offset`]). The home bucket is hashed from protocol, client
 //! address and client port only, as IPVS's own table is: so a packet from the client and the real server's reply (NAT)
 //! meet at the same slot, with one cache miss, and there is no second key that could be lost separately.
 //!
@@ -34,7 +34,7 @@
 //!
 //! Called by the decision core, and by the daemon's sweeper ([`release_flow`]).
 
-use elvs_common::{BUCKET_SLOTS, CHAIN_BUCKETS, Control};
+use elvs_common::{BUCKET_SLOTS, CHAIN_BUCKETS, Control, chain_offset};
 
 use crate::atomic::Atomic64;
 
@@ -264,7 +264,7 @@ pub(crate) fn search_chain<'a, M: FlowMemory>(
     if search.distance == 0 {
         return found;
     }
-    let index = home.wrapping_add((search.distance & 7) as u32);
+    let index = home.wrapping_add(chain_offset((search.distance & 15) as u32));
     match memory.bucket(index) {
         Some(bucket) => search_bucket(bucket, index, hash, protocol, matches),
         None => found,
@@ -329,7 +329,7 @@ impl<M: FlowMemory, F: Fn(u64, u64) -> bool> Step for Displaced<'_, M, F> {
     #[inline(always)]
     fn step(&mut self, round: u32) -> bool {
         let distance = round + 1;
-        let at = ((self.home & 0xffff_ffff) as u32).wrapping_add(distance);
+        let at = ((self.home & 0xffff_ffff) as u32).wrapping_add(chain_offset(distance));
         let Some(bucket) = self.memory.bucket(at) else { return false };
         if search_bucket(bucket, at, self.hash, (self.protocol & 0xff) as u8, self.matches).hit {
             self.distance = distance as u64;
@@ -491,7 +491,7 @@ impl Place {
     const fn of_round(home: u64, hash: u64, round: u32) -> Self {
         Self {
             home: (home & 0xffff_ffff) as u32,
-            distance: round >> 2 & 7,
+            distance: round >> 2 & 15,
             way: first_way(hash) ^ (round & 3),
         }
     }
@@ -507,7 +507,7 @@ impl Place {
     const fn decode(home: u32, word: u64) -> Option<Self> {
         match word.checked_sub(1) {
             Some(word) => {
-                Some(Self { home, distance: (word >> 2 & 7) as u32, way: (word & 3) as u32 })
+                Some(Self { home, distance: (word >> 2 & 15) as u32, way: (word & 3) as u32 })
             }
             None => None,
         }
@@ -515,7 +515,7 @@ impl Place {
 
     #[inline(always)]
     const fn bucket(self) -> u32 {
-        self.home.wrapping_add(self.distance)
+        self.home.wrapping_add(chain_offset(self.distance))
     }
 }
 
@@ -610,7 +610,7 @@ fn replace<M: FlowMemory>(
     }
     shift_displaced(
         memory,
-        place.bucket().wrapping_sub(control.distance()),
+        place.bucket().wrapping_sub(chain_offset(control.distance())),
         control.distance(),
         u64::MAX,
     );
@@ -642,11 +642,16 @@ pub fn release_flow<M: FlowMemory>(
     if slot.control.compare_exchange(control.0, control.freed().0).is_err() {
         return false;
     }
-    shift_displaced(memory, bucket.wrapping_sub(control.distance()), control.distance(), u64::MAX);
+    shift_displaced(
+        memory,
+        bucket.wrapping_sub(chain_offset(control.distance())),
+        control.distance(),
+        u64::MAX,
+    );
     true
 }
 
-/// Adds to the displaced counters of the `distance` buckets from `home` on.
+/// Adds to the displaced counters of the first `distance` buckets of the chain of `home`.
 #[inline(always)]
 fn shift_displaced<M: FlowMemory>(memory: &M, home: u32, distance: u32, by: u64) {
     if distance != 0 {
@@ -664,8 +669,9 @@ struct Shift<'a, M> {
 impl<M: FlowMemory> Step for Shift<'_, M> {
     #[inline(always)]
     fn step(&mut self, index: u32) -> bool {
-        let Some(bucket) =
-            self.memory.bucket(((self.home & 0xffff_ffff) as u32).wrapping_add(index))
+        let Some(bucket) = self
+            .memory
+            .bucket(((self.home & 0xffff_ffff) as u32).wrapping_add(chain_offset(index)))
         else {
             return false;
         };

@@ -2,17 +2,17 @@ use super::{Control, Method};
 
 #[test]
 fn fields_do_not_overlap() {
-    let word = Control::live(17, 10, Method::Dr, true, 0xdead_beef).with_distance(7);
+    let word = Control::live(17, 10, Method::Dr, true, 0xdead_beef).with_distance(15);
     assert!(word.is_live_of(17));
     assert!(!word.is_live_of(6));
     assert_eq!(word.state(), 10);
-    assert_eq!(word.distance(), 7);
+    assert_eq!(word.distance(), 15);
     assert_eq!(Method::from_bits(word.method_bits()), Some(Method::Dr));
     assert!(word.inactive());
     assert_eq!(word.tick(), 0xdead_beef);
     let word = word.with_state(3, false).with_tick(1);
     assert_eq!((word.state(), word.inactive(), word.tick()), (3, false, 1));
-    assert_eq!((word.protocol(), word.distance()), (17, 7));
+    assert_eq!((word.protocol(), word.distance()), (17, 15));
 }
 
 #[test]

@@ -1,0 +1,280 @@
+//! The program under test with one service of one destination, and the wrapper before it.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use aya::maps::{Array, ArrayOfMaps, Map, MapData, PerCpuArray, ProgramArray};
+use aya::programs::Xdp;
+use aya::{Ebpf, EbpfLoader, Pod};
+use elvs_common::{
+    BLOB_LINES, TAIL_BUCKETS, Counter, CounterKind, DestinationFlags, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE,
+    HEADER_LINE, Line, Method, NextHop, SCHEDULE_PROGRAM, SERVICES_LINE, Settings, TCP, UDP, filter_bit, map_names,
+    program_names, scheduler_id, service_hash, service_kind,
+};
+
+use super::packets::{FRAME, Packet, Profile, REAL_SERVER, RPORT, VIP, VPORT};
+
+const BUCKETS: u32 = 1 << 19;
+const BUCKET_BYTES: usize = 128;
+/// Interface that test runs say packets come from: the loopback device.
+const INGRESS: u32 = 1;
+const POOL_LINE: u32 = SERVICES_LINE + 8;
+const DESTINATION: u32 = 1;
+
+/// The wrapper's job; the layout is that of the wrapper.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Job {
+    template: [u8; FRAME],
+    next: u64,
+    mask: u64,
+    address_at: u64,
+    port_at: u64,
+}
+
+// SAFETY: integers only, no padding.
+unsafe impl Pod for Job {}
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Words<const N: usize>([u64; N]);
+
+// SAFETY: integers only, no padding.
+unsafe impl<const N: usize> Pod for Words<N> {}
+
+/// Loaded programs and their maps.
+pub struct Tables {
+    director: Ebpf,
+    wrapper: Ebpf,
+    targets: ProgramArray<MapData>,
+    flows: Mapping,
+    /// Keeps the scheduling program reachable.
+    _programs: ProgramArray<MapData>,
+}
+
+impl Tables {
+    /// Loads both objects.
+    pub fn load(objects: &Path) -> Result<Self> {
+        let read = |name: &str| {
+            let path = objects.join(name);
+            std::fs::read(&path).with_context(|| format!("{}: build it with `cargo xtask bpf`", path.display()))
+        };
+        let mut director = EbpfLoader::new()
+            .map_max_entries(map_names::FLOWS, BUCKETS + TAIL_BUCKETS)
+            .override_global("ELVS_BUCKETS", &BUCKETS, true)
+            .override_global("ELVS_SEED", &[0x1234_5678_9abc_def0u64, 0x0fed_cba9_8765_4321], true)
+            .override_global("ELVS_TICK_SHIFT", &4u32, true)
+            .load(&read("elvs.bpf.o")?)
+            .context("loading elvs.bpf.o")?;
+        for name in [program_names::DIRECTOR, program_names::SCHEDULE] {
+            program(&mut director, name)?.load().with_context(|| format!("loading {name}"))?;
+        }
+        let mut programs = ProgramArray::try_from(take(&mut director, map_names::PROGRAMS)?)?;
+        programs.set(SCHEDULE_PROGRAM, program(&mut director, program_names::SCHEDULE)?.fd()?, 0)?;
+        let mut wrapper = EbpfLoader::new().load(&read("bench.bpf.o")?).context("loading bench.bpf.o")?;
+        for name in ["bench_wrap", "bench_floor"] {
+            program(&mut wrapper, name)?.load().with_context(|| format!("loading {name}"))?;
+        }
+        let targets = ProgramArray::try_from(take(&mut wrapper, "BENCH_PROGS")?)?;
+        let Map::Array(flows) = director.map(map_names::FLOWS).context("no flow table")? else {
+            bail!("the flow table is no array");
+        };
+        let flows = Mapping::new(flows.fd().as_fd(), (BUCKETS + TAIL_BUCKETS) as usize * BUCKET_BYTES)?;
+        let mut tables = Self { director, wrapper, targets, flows, _programs: programs };
+        tables.settings()?;
+        Ok(tables)
+    }
+
+    fn settings(&mut self) -> Result<()> {
+        let mut settings = [0u32; size_of::<Settings>() / 4];
+        settings.iter_mut().take(17).for_each(|timeout| *timeout = u32::MAX);
+        let mut words = [0; size_of::<Settings>() / 8];
+        for (word, pair) in words.iter_mut().zip(settings.chunks_exact(2)) {
+            if let [low, high] = pair {
+                *word = u64::from(*low) | u64::from(*high) << 32;
+            }
+        }
+        self.set(map_names::SETTINGS, 0, words)
+    }
+
+    /// Makes the service's only destination one of a forwarding method.
+    pub fn configure(&mut self, method: Method) -> Result<()> {
+        let address = u32::from_ne_bytes(REAL_SERVER);
+        let mac = NextHop { destination_mac: [2, 0, 0, 0, 0, 3], source_mac: [2, 0, 0, 0, 0, 1], ifindex: INGRESS };
+        let [d0, d1, d2, d3, d4, d5] = mac.destination_mac;
+        let [s0, s1, s2, s3, s4, s5] = mac.source_mac;
+        let mut record = [0u64; 16];
+        record[0] = u64::from(DestinationFlags::AVAILABLE) << 32;
+        record[1] = method as u64 | u64::from(if method == Method::Nat { RPORT.to_be() } else { VPORT.to_be() }) << 32;
+        record[2] = u64::from(address) | u64::from(u32::from_ne_bytes([10, 0, 0, 10])) << 32;
+        record[3] = u64::from_ne_bytes([d0, d1, d2, d3, d4, d5, s0, s1]);
+        record[4] = u64::from(u32::from_ne_bytes([s2, s3, s4, s5])) | u64::from(mac.ifindex) << 32;
+        self.set(map_names::DESTINATIONS, DESTINATION, record)?;
+        self.install(address, method)
+    }
+
+    fn install(&mut self, real_server: u32, method: Method) -> Result<()> {
+        let vip = u32::from_ne_bytes(VIP);
+        let mut lines = vec![Line::default(); BLOB_LINES];
+        lines[HEADER_LINE as usize].0[0] = 7;
+        let mut mark = |first: u32, address: u32| {
+            let bit = filter_bit(address);
+            lines[(first + (bit >> 9)) as usize].0[(bit >> 6 & 7) as usize] |= 1 << (bit & 63);
+        };
+        mark(FILTER_VIP_LINE, vip);
+        if method == Method::Nat {
+            mark(FILTER_REAL_SERVER_LINE, real_server);
+        }
+        for protocol in [TCP, UDP] {
+            let key = u64::from(vip)
+                | u64::from(VPORT.to_be()) << 32
+                | u64::from(protocol) << 48
+                | u64::from(service_kind::SERVICE) << 56;
+            let mut slot = service_hash(vip, VPORT.to_be(), protocol, 0) & 7;
+            while lines[(SERVICES_LINE + slot) as usize].0[0] != 0 {
+                slot = (slot + 1) & 7;
+            }
+            let line = &mut lines[(SERVICES_LINE + slot) as usize];
+            line.0[0] = key;
+            line.0[1] = u64::from(protocol) | u64::from(scheduler_id::RR) << 32 | 1 << 48;
+            line.0[2] = u64::from(POOL_LINE) | 1 << 32;
+            line.0[4] = 1 << 48;
+        }
+        lines[POOL_LINE as usize].0[0] = u64::from(DESTINATION) | 1 << 32;
+        // The flag makes the map one that the outer map takes.
+        let mut inner: Array<MapData, Words<8>> = Array::create(u32::try_from(BLOB_LINES)?, aya_mmapable())?;
+        for (index, line) in lines.iter().enumerate().filter(|(_, line)| line.0 != [0; 8]) {
+            inner.set(u32::try_from(index)?, Words(line.0), 0)?;
+        }
+        let outer = self.director.map_mut(map_names::CONFIG).context("no configuration map")?;
+        let mut outer: ArrayOfMaps<&mut MapData, Array<MapData, Words<8>>> = ArrayOfMaps::try_from(outer)?;
+        outer.set(0, &inner, 0)?;
+        Ok(())
+    }
+
+    /// Empties the flow table.
+    pub fn clear_flows(&mut self) -> Result<()> {
+        self.flows.clear();
+        Ok(())
+    }
+
+    /// Sets the wrapper's job.
+    pub fn job(&mut self, template: &[u8; FRAME], packet: &Packet, flows: u64) -> Result<()> {
+        ensure!(flows.is_power_of_two(), "{flows} flows are no power of two");
+        let job = Job {
+            template: *template,
+            next: 0,
+            mask: flows - 1,
+            address_at: packet.address_at(),
+            port_at: packet.port_at(),
+        };
+        let map = self.wrapper.map_mut("BENCH_JOB").context("no job map")?;
+        Array::<_, Job>::try_from(map)?.set(0, job, 0)?;
+        Ok(())
+    }
+
+    /// Puts the program under test, or the one that does nothing, behind the wrapper.
+    pub fn target(&mut self, real: bool) -> Result<()> {
+        let fd = if real {
+            program(&mut self.director, program_names::DIRECTOR)?.fd()?.try_clone()?
+        } else {
+            program(&mut self.wrapper, "bench_floor")?.fd()?.try_clone()?
+        };
+        self.targets.set(0, &fd, 0)?;
+        Ok(())
+    }
+
+    /// The wrapper.
+    pub fn wrapper(&self) -> Result<&Xdp> {
+        Ok(self.wrapper.program("bench_wrap").context("no wrapper")?.try_into()?)
+    }
+
+    /// Checks a run's last verdict: what is measured must be what is meant.
+    pub fn verdict(&self, real: bool, verdict: u32) -> Result<()> {
+        const DROP: u32 = 1;
+        const ABORTED: u32 = 0;
+        if verdict == ABORTED || real && verdict == DROP {
+            bail!("the program answered {verdict}; counters: {:?}", self.counters()?);
+        }
+        Ok(())
+    }
+
+    /// Checks that nothing was dropped.
+    pub fn check(&self, profile: &Profile) -> Result<()> {
+        let dropped: Vec<_> = self.counters()?.into_iter().filter(|(c, _)| c.kind() == CounterKind::Drop).collect();
+        if !dropped.is_empty() {
+            bail!("profile {}: packets were dropped: {dropped:?}", profile.name);
+        }
+        Ok(())
+    }
+
+    fn counters(&self) -> Result<Vec<(Counter, u64)>> {
+        let map = self.director.map(map_names::COUNTERS).context("no counters")?;
+        let counts: PerCpuArray<_, u64> = PerCpuArray::try_from(map)?;
+        let mut found = Vec::new();
+        for counter in Counter::ALL {
+            let count = counts.get(&(*counter as u32), 0)?.iter().sum();
+            if count != 0 {
+                found.push((*counter, count));
+            }
+        }
+        Ok(found)
+    }
+
+    fn set<const N: usize>(&mut self, name: &str, index: u32, words: [u64; N]) -> Result<()> {
+        let map = self.director.map_mut(name).with_context(|| format!("no map {name}"))?;
+        Array::<_, Words<N>>::try_from(map)?.set(index, Words(words), 0)?;
+        Ok(())
+    }
+}
+
+const fn aya_mmapable() -> u32 {
+    1 << 10
+}
+
+fn program<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+    Ok(object.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?)
+}
+
+fn take(object: &mut Ebpf, name: &str) -> Result<Map> {
+    object.take_map(name).with_context(|| format!("no map {name}"))
+}
+
+/// The flow table in this process's memory.
+struct Mapping {
+    start: *mut u8,
+    length: usize,
+}
+
+impl Mapping {
+    fn new(fd: std::os::fd::BorrowedFd<'_>, length: usize) -> Result<Self> {
+        // SAFETY: a fresh mapping of the whole map; the kernel checks the length.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                fd.as_raw_fd(),
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(std::io::Error::last_os_error()).context("mapping the flow table");
+        }
+        Ok(Self { start: start.cast(), length })
+    }
+
+    fn clear(&mut self) {
+        // SAFETY: the mapping is ours, writable and this long; no packet is in flight.
+        unsafe { std::ptr::write_bytes(self.start, 0, self.length) };
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new` with this length.
+        unsafe { libc::munmap(self.start.cast(), self.length) };
+    }
+}
