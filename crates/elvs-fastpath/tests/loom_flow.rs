@@ -10,7 +10,7 @@
     reason = "a test that meets the unexpected shall fail"
 )]
 
-use elvs_common::{BUCKET_SLOTS, Control, Method, TCP};
+use elvs_common::{BUCKET_SLOTS, Control, Method, TCP, chain_offset};
 use elvs_fastpath::{
     Atomic64, Bucket, Eviction, FlowKey, FlowMemory, Insertion, NewFlow, Slot, destination_of,
     find_flow, insert_flow, ports_of, release_flow,
@@ -123,8 +123,9 @@ impl Memory {
         for (index, slot) in self.live() {
             assert_whole(slot.addresses.load(), slot.ports_destination.load());
             let distance = Control(slot.control.load()).distance();
-            for passed in index - distance..index {
-                displaced[passed as usize] += 1;
+            let home = index - chain_offset(distance);
+            for passed in 0..distance {
+                displaced[(home + chain_offset(passed)) as usize] += 1;
             }
         }
         for (bucket, wanted) in self.0.iter().zip(displaced) {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
-use elvs_common::{BUCKET_SLOTS, CHAIN_BUCKETS, Control, Method, TCP, UDP};
+use elvs_common::{BUCKET_SLOTS, CHAIN_BUCKETS, Control, Method, TCP, UDP, chain_offset};
 use elvs_fastpath::{
     Eviction, FlowKey, Insertion, NewFlow, destination_of, find_flow, flow_hash, home_bucket,
     insert_flow, ports_of, release_flow,
@@ -55,6 +55,14 @@ fn find(director: &Director, flow: &NewFlow) -> Option<(Control, u32, u32)> {
         .map(|found| (found.control, found.bucket, destination_of(found.ports_destination)))
 }
 
+/// Buckets of the chain of a home bucket, in order.
+fn chain(home: u32) -> impl Iterator<Item = u32> {
+    (0..CHAIN_BUCKETS).map(move |distance| home + chain_offset(distance))
+}
+
+/// Connections that the chain of one home bucket holds.
+const CAPACITY: u32 = CHAIN_BUCKETS * BUCKET_SLOTS as u32;
+
 fn release(director: &Director, flow: &NewFlow, control: Control) -> bool {
     let Some((bucket, slot)) = director.place(flow.key) else { return false };
     release_flow(director, bucket, slot, control)
@@ -72,7 +80,7 @@ impl Model {
     }
 
     fn chain_has(&self, home: u32, tick: u32) -> bool {
-        self.live.values().any(|(b, t)| *t == tick && (home..home + CHAIN_BUCKETS).contains(b))
+        self.live.values().any(|(b, t)| *t == tick && chain(home).any(|bucket| bucket == *b))
     }
 }
 
@@ -84,7 +92,7 @@ enum Op {
     Touch { number: u32, tick: u32 },
 }
 
-const NUMBERS: u32 = 160;
+const NUMBERS: u32 = 400;
 
 fn op() -> impl Strategy<Value = Op> {
     let number = 0..NUMBERS;
@@ -108,13 +116,13 @@ fn apply(director: &Director, model: &mut Model, op: &Op) {
             let home = home_of(number, buckets);
             let flow = flow(number, home, buckets, tick);
             let inserted = insert_flow(director, buckets, &flow, &judge);
-            let nearest = (home..home + CHAIN_BUCKETS).find(|bucket| model.free_in(*bucket) > 0);
+            let nearest = chain(home).find(|bucket| model.free_in(*bucket) > 0);
             if model.live.contains_key(&number) {
                 assert_eq!((inserted.outcome, inserted.destination), (Insertion::Exists, number));
             } else if let Some(nearest) = nearest {
                 assert_eq!(inserted.outcome, Insertion::Done);
                 let (_, bucket, _) = find(director, &flow).unwrap();
-                assert_eq!(bucket, nearest, "the nearest bucket with room");
+                assert_eq!(bucket, nearest, "the first bucket of the chain with room");
                 model.live.insert(number, (bucket, tick));
             } else {
                 let (outcome, victims) = if model.chain_has(home, EXPIRED) {
@@ -179,8 +187,8 @@ proptest! {
 
     #[test]
     fn random_operations_are_those_of_the_model(
-        buckets in 1_u32..12,
-        ops in proptest::collection::vec(op(), 1..400),
+        buckets in 1_u32..6,
+        ops in proptest::collection::vec(op(), 1..800),
     ) {
         let director = Director::new(buckets);
         let mut model = Model { buckets, live: HashMap::new() };
@@ -221,7 +229,7 @@ fn every_step_of_a_long_run_is_that_of_the_model() {
 /// A full chain in which slot `odd` has another tick than the rest.
 fn full_chain(rest: u32, odd: Option<(u32, u32)>) -> Director {
     let director = Director::new(1);
-    for number in 0..CHAIN_BUCKETS * BUCKET_SLOTS as u32 {
+    for number in 0..CAPACITY {
         let tick = odd.filter(|(at, _)| *at == number).map_or(rest, |(_, tick)| tick);
         let inserted = insert_flow(&director, 1, &flow(number, 0, 1, tick), &judge);
         assert_eq!(inserted.outcome, Insertion::Done, "flow {number}");
@@ -240,7 +248,7 @@ fn a_full_chain_refuses_when_all_its_connections_stay() {
 
 #[test]
 fn a_full_chain_gives_up_its_only_half_open_connection_wherever_it_lies() {
-    for at in 0..CHAIN_BUCKETS * BUCKET_SLOTS as u32 {
+    for at in 0..CAPACITY {
         let director = full_chain(STAYS, Some((at, HALF_OPEN)));
         let late = flow(999, 0, 1, STAYS);
         let inserted = insert_flow(&director, 1, &late, &judge);
@@ -256,7 +264,7 @@ fn a_full_chain_gives_up_its_only_half_open_connection_wherever_it_lies() {
 
 #[test]
 fn an_expired_connection_goes_before_a_half_open_one_wherever_it_lies() {
-    for at in 0..CHAIN_BUCKETS * BUCKET_SLOTS as u32 {
+    for at in 0..CAPACITY {
         let director = full_chain(HALF_OPEN, Some((at, EXPIRED)));
         let inserted = insert_flow(&director, 1, &flow(999, 0, 1, STAYS), &judge);
         assert_eq!(

@@ -7,8 +7,12 @@
     reason = "a test that meets the unexpected shall fail"
 )]
 
+mod connections;
 mod flow_table;
+mod forwarding;
 mod golden;
+mod hostile;
 mod schedulers;
+mod stress;
 #[path = "../support/mod.rs"]
 mod support;

@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use elvs_common::{
-    CHAIN_BUCKETS, COUNTERS, Control, Counter, CounterKind, DestinationLoad, DestinationRecord,
-    DestinationStats, Line, NextHop, Settings, TcpState, ticks_from_seconds,
+    COUNTERS, Control, Counter, CounterKind, DestinationLoad, DestinationRecord, DestinationStats,
+    Line, NextHop, Settings, TAIL_BUCKETS, TcpState, chain_offset, ticks_from_seconds,
 };
 use elvs_fastpath::{
     Bucket, ClientHop, FlowKey, FlowMemory, Host, Slot, Verdict, destination_of, process,
@@ -62,7 +62,7 @@ impl Director {
             *timeout = seconds(default);
         }
         Self {
-            flows: (0..buckets + CHAIN_BUCKETS - 1).map(|_| Bucket::default()).collect(),
+            flows: (0..buckets + TAIL_BUCKETS).map(|_| Bucket::default()).collect(),
             blob: Vec::new(),
             destinations: Vec::new(),
             loads: Vec::new(),
@@ -230,8 +230,9 @@ pub fn check_flows(director: &Director) {
     let mut keys = HashMap::new();
     for (index, slot) in director.live() {
         let control = Control(slot.control.load(Ordering::Relaxed));
-        for passed in index - control.distance()..index {
-            displaced[passed as usize] += 1;
+        let home = index - chain_offset(control.distance());
+        for passed in 0..control.distance() {
+            displaced[(home + chain_offset(passed)) as usize] += 1;
         }
         let ports = slot.ports_destination.load(Ordering::Relaxed) as u32;
         let key = (slot.addresses.load(Ordering::Relaxed), ports, control.protocol());
