@@ -11,6 +11,8 @@ pub const MAX_SERVICES: u32 = 4_096;
 
 /// Element of the program map that holds the scheduling program.
 pub const SCHEDULE_PROGRAM: u32 = 0;
+/// Element of the program map that holds the program for frames with VLAN tags or IP options.
+pub const GENERAL_PROGRAM: u32 = 1;
 
 /// Names of maps; the kernel keeps 15 bytes.
 pub mod map_names {
@@ -32,11 +34,13 @@ pub mod map_names {
     pub const SETTINGS: &str = "ELVS_SETTINGS";
     /// Programs that others go on to.
     pub const PROGRAMS: &str = "ELVS_PROGS";
+    /// One word per CPU that a program writes and reads back.
+    pub const SCRATCH: &str = "ELVS_SCRATCH";
     /// Next hops of clients of NAT services.
     pub const CLIENTS: &str = "ELVS_CLIENTS";
 
     /// All of them.
-    pub const ALL: [&str; 10] = [
+    pub const ALL: [&str; 11] = [
         FLOWS,
         CONFIG,
         DESTINATIONS,
@@ -46,17 +50,22 @@ pub mod map_names {
         COUNTERS,
         SETTINGS,
         PROGRAMS,
+        SCRATCH,
         CLIENTS,
     ];
 }
 
 /// Names of programs.
 pub mod program_names {
-    /// The director: packets of known connections.
+    /// The director's first stage, the one that is attached: packets of known connections.
     pub const DIRECTOR: &str = "elvs_director";
-    /// The director's second half, which schedules new connections: element [`super::SCHEDULE_PROGRAM`] of the program
-    /// map.
+    /// The same for frames with VLAN tags or IP options: element [`super::GENERAL_PROGRAM`] of the program map.
+    pub const GENERAL: &str = "elvs_general";
+    /// The director's last stage, which schedules new connections: element [`super::SCHEDULE_PROGRAM`].
     pub const SCHEDULE: &str = "elvs_schedule";
+    /// The director's stages in the program map: element and name.
+    pub const STAGES: [(u32, &str); 2] =
+        [(super::SCHEDULE_PROGRAM, SCHEDULE), (super::GENERAL_PROGRAM, GENERAL)];
     /// Removes the outer header on a tunnelled real server.
     pub const DECAP: &str = "elvs_decap";
     /// Passes every frame; put on a veth peer so that it accepts redirected frames.

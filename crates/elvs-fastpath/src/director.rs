@@ -17,7 +17,9 @@ use crate::flow::{
 use crate::forward::{Rewrite, direct, masquerade, next_hop, tunnel};
 use crate::frame::{Action, Frame, Verdict};
 use crate::host::{ClientHop, Host, add_load};
-use crate::packet::{Ipv4, Transport, is_balanced, parse_ipv4, parse_transport};
+use crate::packet::{
+    Ipv4, Kind, Transport, is_balanced, kind, parse_ipv4, parse_plain, parse_transport,
+};
 use crate::schedule::{Pick, pick};
 use crate::service::{find_service, is_virtual, may_be_real_server, may_be_virtual};
 use crate::tcp::{Direction, TcpFlags, next_state};
@@ -31,7 +33,10 @@ const FTP_DATA: u16 = 20u16.to_be();
 
 /// Decides about one frame and rewrites it.
 pub fn process<H: Host, F: Frame>(host: &H, frame: &mut F) -> Verdict {
-    let mut action = forward_known(host, frame);
+    let mut action = forward_plain(host, frame);
+    if action == Action::GENERAL {
+        action = forward_general(host, frame);
+    }
     let mut tries = 0;
     while action == Action::SCHEDULE && tries < SCHEDULE_TRIES {
         action = forward_new(host, frame);
@@ -43,12 +48,35 @@ pub fn process<H: Host, F: Frame>(host: &H, frame: &mut F) -> Verdict {
     action.verdict()
 }
 
-/// First half of [`process`]: forwards packets of known connections, passes what is not ours; [`Action::SCHEDULE`]
-/// leaves the frame to [`forward_new`]. Two halves because each is a program of its own in the kernel: the packets of
-/// known connections, nearly all there are, then run through little code, and the verifier through less.
+/// First stage of [`process`]: forwards packets of known connections and passes what is not ours, for frames without
+/// VLAN tags and IP options. [`Action::GENERAL`] leaves the frame to [`forward_general`], [`Action::SCHEDULE`] to
+/// [`forward_new`].
+///
+/// There are stages because each is a program of its own in the kernel: the packets of known connections, nearly all
+/// there are, run through little code with constant offsets, and the verifier through less.
 #[inline(always)]
-pub fn forward_known<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
-    let Some(ip) = parse_ipv4(frame) else { return Action::PASS };
+pub fn forward_plain<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
+    match kind(frame) {
+        Kind::Plain => match parse_plain(frame) {
+            Some(ip) => forward_known(host, frame, &ip),
+            None => Action::PASS,
+        },
+        Kind::General => Action::GENERAL,
+        Kind::Other => Action::PASS,
+    }
+}
+
+/// As [`forward_plain`], for frames with VLAN tags or IP options.
+#[inline(always)]
+pub fn forward_general<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
+    match parse_ipv4(host, frame) {
+        Some(ip) => forward_known(host, frame, &ip),
+        None => Action::PASS,
+    }
+}
+
+#[inline(always)]
+fn forward_known<H: Host, F: Frame>(host: &H, frame: &mut F, ip: &Ipv4) -> Action {
     if may_be_virtual(host, ip.destination) {
         if !is_balanced(ip.protocol) {
             return Action::PASS;
@@ -57,28 +85,28 @@ pub fn forward_known<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
             let why = if ip.fragment { Counter::Fragment } else { Counter::Malformed };
             return refuse(host, ip.destination, why);
         }
-        let Some(transport) = parse_transport(frame, &ip) else {
+        let Some(transport) = parse_transport(frame, ip) else {
             return refuse(host, ip.destination, Counter::Malformed);
         };
-        return request(host, frame, &ip, &transport);
+        return request(host, frame, ip, &transport);
     }
     if may_be_real_server(host, ip.source)
         && is_balanced(ip.protocol)
         && !ip.fragment
         && !ip.malformed
-        && let Some(transport) = parse_transport(frame, &ip)
+        && let Some(transport) = parse_transport(frame, ip)
     {
-        return reply(host, frame, &ip, &transport);
+        return reply(host, frame, ip, &transport);
     }
     Action::PASS
 }
 
-/// Second half of [`process`]: schedules a packet that belongs to no known connection. [`Action::SCHEDULE`] means that
+/// Last stage of [`process`]: schedules a packet that belongs to no known connection. [`Action::SCHEDULE`] means that
 /// another CPU moved the scheduler meanwhile: try again, up to [`SCHEDULE_TRIES`] times.
 #[inline(always)]
 pub fn forward_new<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
-    // The first half has seen that these two are there.
-    let Some(ip) = parse_ipv4(frame) else { return Action::PASS };
+    // The stages before have seen that these two are there.
+    let Some(ip) = parse_ipv4(host, frame) else { return Action::PASS };
     let Some(transport) = parse_transport(frame, &ip) else { return Action::PASS };
     let Some(service) =
         find_service(host, ip.destination, transport.destination_port(), ip.protocol)

@@ -421,7 +421,8 @@ pub fn insert_flow<M: FlowMemory>(
         }
     }
     let inserted = insert_locked(memory, bucket, home, flow, eviction);
-    bucket.lock().swap(0);
+    // What the holder wrote is ordered before this by the swap that published the slot.
+    bucket.lock().store(0);
     inserted
 }
 
@@ -462,6 +463,19 @@ fn insert_locked<M: FlowMemory>(
     if found.hit {
         let destination = destination_of(found.ports_destination);
         return Inserted { outcome: Insertion::Exists, control: found.control, destination };
+    }
+    let mut round = 0;
+    while round < WAYS {
+        let place = Place::of_round(home as u64, flow.hash, round);
+        let slot = bucket.slot(place.way);
+        let control = Control(slot.control.load());
+        if control.is_free()
+            && slot.control.compare_exchange(control.0, control.claimed().0).is_ok()
+        {
+            fill_slot(slot, control, flow.control, flow);
+            return Inserted::only(Insertion::Done);
+        }
+        round += 1;
     }
     let mut free = Free { memory, home: home as u64, hash: flow.hash, place: 0, control: 0 };
     memory.repeat(CHAIN_BUCKETS * WAYS, &mut free);
@@ -622,11 +636,15 @@ fn replace<M: FlowMemory>(
 #[inline(always)]
 fn fill<M: FlowMemory>(memory: &M, free: Control, place: Place, flow: &NewFlow) {
     let Some(bucket) = memory.bucket(place.bucket()) else { return };
-    let slot = bucket.slot(place.way);
+    shift_displaced(memory, place.home, place.distance, 1);
+    fill_slot(bucket.slot(place.way), free, flow.control.with_distance(place.distance), flow);
+}
+
+#[inline(always)]
+fn fill_slot<W: Atomic64>(slot: &Slot<W>, free: Control, control: Control, flow: &NewFlow) {
     slot.addresses.store(flow.key.addresses);
     slot.ports_destination.store(flow.key.ports as u64 | (flow.destination as u64) << 32);
-    shift_displaced(memory, place.home, place.distance, 1);
-    slot.control.swap(flow.control.with_generation_of(free).with_distance(place.distance).0);
+    slot.control.swap(control.with_generation_of(free).0);
 }
 
 /// Ends the connection in a slot, if its control word is still `control`; true if this call ended it.

@@ -114,6 +114,7 @@ pub(crate) fn tunnel<F: Frame>(
     hop: &NextHop,
     destination: &DestinationRecord,
 ) -> Option<Action> {
+    frame.forget();
     // The bytes between the MAC addresses and the IP header: Ethernet type and VLAN tags.
     match ip.offset {
         14 => encapsulate::<F, 2>(frame, ip, hop, destination),

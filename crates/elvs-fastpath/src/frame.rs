@@ -7,6 +7,10 @@ pub trait Frame {
     /// The kernel's verifier wants one bounds check per access window with a bounded offset; that is all this does.
     fn window<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]>;
 
+    /// Makes the compiler forget which windows it has seen to be there: it drops checks that the ones before imply,
+    /// and the kernel's verifier does not always see that they do.
+    fn forget(&mut self) {}
+
     /// Bytes of the frame.
     fn length(&self) -> usize;
 
@@ -44,6 +48,8 @@ impl Action {
     pub const TRANSMIT: Self = Self(2);
     /// Not decided yet: the packet belongs to no known connection.
     pub const SCHEDULE: Self = Self(4);
+    /// Not decided yet: the frame has VLAN tags or IP options.
+    pub const GENERAL: Self = Self(5);
     const REDIRECT: u64 = 3;
 
     /// [`Verdict::Redirect`].
@@ -62,7 +68,7 @@ impl Action {
     #[inline(always)]
     pub const fn verdict(self) -> Verdict {
         match self {
-            Self::PASS | Self::SCHEDULE => Verdict::Pass,
+            Self::PASS | Self::SCHEDULE | Self::GENERAL => Verdict::Pass,
             Self::DROP => Verdict::Drop,
             Self::TRANSMIT => Verdict::Transmit,
             Self(_) => Verdict::Redirect(self.ifindex()),

@@ -20,7 +20,7 @@ mod service;
 mod tcp;
 
 pub use atomic::Atomic64;
-pub use director::{SCHEDULE_TRIES, forward_known, forward_new, process};
+pub use director::{SCHEDULE_TRIES, forward_general, forward_new, forward_plain, process};
 pub use flow::{
     Bucket, Eviction, FlowKey, FlowMemory, FoundFlow, Inserted, Insertion, NewFlow, Slot, Step,
     client_of, client_port_of, destination_of, find_flow, flow_hash, home_bucket, insert_flow,

@@ -3,6 +3,7 @@
 use elvs_common::{TCP, UDP};
 
 use crate::frame::Frame;
+use crate::host::Host;
 use crate::tcp::TcpFlags;
 
 /// An IPv4 packet's addresses and where it lies. Addresses are as loaded (network order in memory).
@@ -49,9 +50,38 @@ const IPV4: u16 = 0x0800;
 const VLAN: u16 = 0x8100;
 const SERVICE_VLAN: u16 = 0x88a8;
 
+/// What a frame looks like at first sight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// IPv4 without VLAN tags and options.
+    Plain,
+    /// IPv4 with options, or anything with VLAN tags.
+    General,
+    /// Something else.
+    Other,
+}
+
+/// First sight of a frame.
+#[inline(always)]
+pub(crate) fn kind<F: Frame>(frame: &mut F) -> Kind {
+    let Some([.., e0, e1, version_ihl]) = frame.window::<15>(0) else { return Kind::Other };
+    match (u16::from_be_bytes([*e0, *e1]), *version_ihl) {
+        (IPV4, 0x45) => Kind::Plain,
+        (IPV4 | VLAN | SERVICE_VLAN, _) => Kind::General,
+        _ => Kind::Other,
+    }
+}
+
+/// The IPv4 packet in a frame of kind [`Kind::Plain`]: every offset is a constant.
+#[inline(always)]
+pub(crate) fn parse_plain<F: Frame>(frame: &mut F) -> Option<Ipv4> {
+    let ip = parse_header(frame, 14)?;
+    Some(Ipv4 { offset: 14, payload: 34, malformed: ip.malformed || ip.payload != 34, ..ip })
+}
+
 /// The IPv4 packet in a frame; `None` if it holds something else or too little to tell its addresses.
 #[inline(always)]
-pub(crate) fn parse_ipv4<F: Frame>(frame: &mut F) -> Option<Ipv4> {
+pub(crate) fn parse_ipv4<H: Host, F: Frame>(host: &H, frame: &mut F) -> Option<Ipv4> {
     let [.., e0, e1] = *frame.window::<14>(0)?;
     let mut ethertype = u16::from_be_bytes([e0, e1]);
     let mut offset = 14;
@@ -71,7 +101,7 @@ pub(crate) fn parse_ipv4<F: Frame>(frame: &mut F) -> Option<Ipv4> {
             return None;
         }
     }
-    parse_header(frame, offset)
+    parse_header(frame, host.forget(offset) & 0x1f)
 }
 
 #[inline(always)]

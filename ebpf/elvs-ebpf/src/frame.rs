@@ -1,6 +1,7 @@
 //! A frame in the driver's memory.
 
 use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_xdp_adjust_head;
 use aya_ebpf::programs::XdpContext;
 use elvs_fastpath::Frame;
@@ -45,6 +46,15 @@ impl Frame for XdpFrame<'_> {
         // SAFETY: the bytes lie between the packet's start and end, as the verifier checks once more; `self` is
         // borrowed for as long as the window.
         Some(unsafe { &mut *(start as *mut [u8; N]) })
+    }
+
+    #[inline(always)]
+    fn forget(&mut self) {
+        let context = self.ctx.as_ptr().cast::<xdp_md>();
+        // SAFETY: the context is the one the kernel gave; volatile, so that the values count as new ones.
+        self.start = unsafe { (&raw const (*context).data).read_volatile() } as usize;
+        // SAFETY: as above.
+        self.end = unsafe { (&raw const (*context).data_end).read_volatile() } as usize;
     }
 
     #[inline(always)]

@@ -8,7 +8,7 @@ use elvs_common::{Counter, DestinationRecord, DestinationStats, Line, NextHop};
 use elvs_fastpath::{Bucket, ClientHop, FlowMemory, Host, Step};
 
 use crate::maps::{
-    Blob, ELVS_CONFIG, ELVS_COUNTERS, ELVS_DESTS, ELVS_FLOWS, ELVS_LOADS, ELVS_SCHEDS, ELVS_SETTINGS, ELVS_STATS,
+    Blob, ELVS_CONFIG, ELVS_COUNTERS, ELVS_DESTS, ELVS_FLOWS, ELVS_LOADS, ELVS_SCHEDS, ELVS_SCRATCH, ELVS_SETTINGS, ELVS_STATS,
     buckets, seed, tick_shift,
 };
 use crate::word::Word;
@@ -119,6 +119,15 @@ impl Host for KernelHost<'_> {
         unsafe { core::arch::asm!("/* {0} */", inout(reg) raw, options(nomem, nostack, preserves_flags)) };
         // SAFETY: the pointer is the one given, or null.
         unsafe { raw.as_ref() }
+    }
+
+    #[inline(always)]
+    fn forget(&self, value: usize) -> usize {
+        let Some(word) = ELVS_SCRATCH.get_ptr_mut(0) else { return value };
+        // SAFETY: this CPU's element, volatile so that the value really goes through memory.
+        unsafe { word.write_volatile(value as u64) };
+        // SAFETY: as above.
+        unsafe { word.read_volatile() as usize }
     }
 
     #[inline(always)]

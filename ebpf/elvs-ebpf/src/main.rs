@@ -1,6 +1,6 @@
 //! ELVS's programs in the kernel.
 //!
-//! **Invariant:** nothing is decided here: `elvs_director` and `elvs_schedule` put maps and packet memory behind the traits of
+//! **Invariant:** nothing is decided here: the director's programs put maps and packet memory behind the traits of
 //! `elvs-fastpath` and turn its verdict into an XDP action.
 //!
 //! Loaded and attached by `elvs-dataplane`.
@@ -19,48 +19,62 @@ use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_redirect};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use elvs_common::{Counter, SCHEDULE_PROGRAM};
-use elvs_fastpath::{Action, Frame, Host, forward_known, forward_new};
+use elvs_common::{Counter, GENERAL_PROGRAM, SCHEDULE_PROGRAM};
+use elvs_fastpath::{Action, Frame, Host, forward_general, forward_new, forward_plain};
 
 use crate::frame::XdpFrame;
 use crate::host::KernelHost;
 use crate::maps::ELVS_PROGS;
 
-/// The director: packets of known connections, and whatever is not ours.
+/// The director's first stage: packets of known connections, and whatever is not ours.
 #[xdp]
 pub fn elvs_director(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
-    let mut frame = XdpFrame::new(&ctx);
-    let action = forward_known(&host, &mut frame);
-    if action != Action::SCHEDULE {
+    let action = forward_plain(&host, &mut XdpFrame::new(&ctx));
+    if action == Action::GENERAL {
+        go_on(&ctx, GENERAL_PROGRAM);
+    } else if action == Action::SCHEDULE {
+        go_on(&ctx, SCHEDULE_PROGRAM);
+    } else {
         return answer(action);
     }
-    schedule(&ctx);
     // The program is missing.
     host.count(Counter::Bug);
     xdp_action::XDP_DROP
 }
 
-/// The director's second half: packets that may open a connection. It starts itself again when another CPU moved the
+/// The same for frames with VLAN tags or IP options.
+#[xdp]
+pub fn elvs_general(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = forward_general(&host, &mut XdpFrame::new(&ctx));
+    if action != Action::SCHEDULE {
+        return answer(action);
+    }
+    go_on(&ctx, SCHEDULE_PROGRAM);
+    host.count(Counter::Bug);
+    xdp_action::XDP_DROP
+}
+
+/// The director's last stage: packets that may open a connection. It starts itself again when another CPU moved the
 /// scheduler meanwhile, as often as the kernel allows.
 #[xdp]
 pub fn elvs_schedule(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
-    let mut frame = XdpFrame::new(&ctx);
-    let action = forward_new(&host, &mut frame);
+    let action = forward_new(&host, &mut XdpFrame::new(&ctx));
     if action != Action::SCHEDULE {
         return answer(action);
     }
-    schedule(&ctx);
+    go_on(&ctx, SCHEDULE_PROGRAM);
     host.count(Counter::SchedulerContended);
     xdp_action::XDP_DROP
 }
 
-/// Goes on to the scheduling program; returns only if that cannot be.
+/// Goes on to another program; returns only if that cannot be.
 #[inline(always)]
-fn schedule(ctx: &XdpContext) {
+fn go_on(ctx: &XdpContext, program: u32) {
     // SAFETY: the program takes the same context.
-    unsafe { ELVS_PROGS.tail_call(ctx, SCHEDULE_PROGRAM) };
+    unsafe { ELVS_PROGS.tail_call(ctx, program) };
 }
 
 #[inline(always)]

@@ -49,7 +49,11 @@ pub static ELVS_SETTINGS: Array<Settings> = Array::with_max_entries(1, BPF_F_MMA
 
 /// Programs that others go on to.
 #[map]
-pub static ELVS_PROGS: ProgramArray = ProgramArray::with_max_entries(1, 0);
+pub static ELVS_PROGS: ProgramArray = ProgramArray::with_max_entries(2, 0);
+
+/// One word per CPU; see [`crate::host`].
+#[map]
+pub static ELVS_SCRATCH: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// Next hops of NAT clients.
 #[map]

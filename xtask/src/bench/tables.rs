@@ -9,7 +9,7 @@ use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, Pod};
 use elvs_common::{
     BLOB_LINES, TAIL_BUCKETS, Counter, CounterKind, DestinationFlags, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE,
-    HEADER_LINE, Line, Method, NextHop, SCHEDULE_PROGRAM, SERVICES_LINE, Settings, TCP, UDP, filter_bit, map_names,
+    HEADER_LINE, Line, Method, NextHop, SERVICES_LINE, Settings, TCP, UDP, filter_bit, map_names,
     program_names, scheduler_id, service_hash, service_kind,
 };
 
@@ -49,7 +49,7 @@ pub struct Tables {
     wrapper: Ebpf,
     targets: ProgramArray<MapData>,
     flows: Mapping,
-    /// Keeps the scheduling program reachable.
+    /// Keeps the director's other stages reachable.
     _programs: ProgramArray<MapData>,
 }
 
@@ -67,11 +67,13 @@ impl Tables {
             .override_global("ELVS_TICK_SHIFT", &4u32, true)
             .load(&read("elvs.bpf.o")?)
             .context("loading elvs.bpf.o")?;
-        for name in [program_names::DIRECTOR, program_names::SCHEDULE] {
-            program(&mut director, name)?.load().with_context(|| format!("loading {name}"))?;
-        }
+        program(&mut director, program_names::DIRECTOR)?.load().context("loading the director")?;
         let mut programs = ProgramArray::try_from(take(&mut director, map_names::PROGRAMS)?)?;
-        programs.set(SCHEDULE_PROGRAM, program(&mut director, program_names::SCHEDULE)?.fd()?, 0)?;
+        for (element, name) in program_names::STAGES {
+            let stage = program(&mut director, name)?;
+            stage.load().with_context(|| format!("loading {name}"))?;
+            programs.set(element, stage.fd()?, 0)?;
+        }
         let mut wrapper = EbpfLoader::new().load(&read("bench.bpf.o")?).context("loading bench.bpf.o")?;
         for name in ["bench_wrap", "bench_floor"] {
             program(&mut wrapper, name)?.load().with_context(|| format!("loading {name}"))?;
