@@ -1,0 +1,99 @@
+//! The director that commands act on.
+//!
+//! **Invariant:** a refused change arrives as the [`ChangeError`] the director gave; every other failure says where it
+//! comes from.
+//!
+//! Called by the runner; implemented by the API client, and in tests by a table in memory.
+
+use elvs_api::{Client, ClientError, Outcome};
+use elvs_model::{
+    Change, ChangeError, ConnectionView, NodeInfo, ServiceKey, ServiceView, Timeouts,
+};
+
+/// Connections as they come.
+pub type ConnectionIter<'a> = Box<dyn Iterator<Item = Result<ConnectionView, DirectorError>> + 'a>;
+
+/// A running director.
+pub trait Director {
+    /// What it says about itself.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    fn info(&mut self) -> Result<NodeInfo, DirectorError>;
+
+    /// Services in the kernel's order, destinations newest first.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    fn services(&mut self) -> Result<Vec<ServiceView>, DirectorError>;
+
+    /// Timeouts in force.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    fn timeouts(&mut self) -> Result<Timeouts, DirectorError>;
+
+    /// Connections, in no order.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    fn connections(&mut self) -> Result<ConnectionIter<'_>, DirectorError>;
+
+    /// Makes one change.
+    ///
+    /// # Errors
+    /// When it is refused, or the director cannot be asked.
+    fn apply(&mut self, change: &Change) -> Result<(), DirectorError>;
+
+    /// Clears the counters of one service, or of all.
+    ///
+    /// # Errors
+    /// When there is no such service, or the director cannot be asked.
+    fn zero(&mut self, service: Option<ServiceKey>) -> Result<(), DirectorError>;
+}
+
+/// Why a director did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DirectorError {
+    /// It refused.
+    #[error(transparent)]
+    Refused(#[from] ChangeError),
+    /// It could not be asked.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+impl Director for Client {
+    fn info(&mut self) -> Result<NodeInfo, DirectorError> {
+        Ok(self.info()?)
+    }
+
+    fn services(&mut self) -> Result<Vec<ServiceView>, DirectorError> {
+        Ok(self.services()?)
+    }
+
+    fn timeouts(&mut self) -> Result<Timeouts, DirectorError> {
+        Ok(self.timeouts()?)
+    }
+
+    fn connections(&mut self) -> Result<ConnectionIter<'_>, DirectorError> {
+        Ok(Box::new(self.connections()?.map(|connection| Ok(connection?))))
+    }
+
+    fn apply(&mut self, change: &Change) -> Result<(), DirectorError> {
+        let outcomes = self.apply(std::slice::from_ref(change), false)?;
+        outcomes.into_iter().try_for_each(accepted)
+    }
+
+    fn zero(&mut self, service: Option<ServiceKey>) -> Result<(), DirectorError> {
+        accepted(self.zero(service)?)
+    }
+}
+
+fn accepted(outcome: Outcome) -> Result<(), DirectorError> {
+    match outcome {
+        Outcome::Ok | Outcome::NotApplied => Ok(()),
+        Outcome::Refused { reason, .. } => Err(reason.into()),
+    }
+}

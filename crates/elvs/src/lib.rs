@@ -1,0 +1,8 @@
+//! The parts of the `elvs` binary.
+//!
+//! **Invariant:** what can be tested without the process it runs in lives here; `main.rs` only wires.
+//!
+//! Called by `main.rs` and by this crate's tests.
+
+pub mod adm;
+pub mod demo;

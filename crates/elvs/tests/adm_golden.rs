@@ -1,0 +1,142 @@
+//! Replays recordings of ipvsadm 1.31 on a real kernel against a table in memory, byte for byte.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a recording that cannot be read fails the test"
+)]
+
+mod adm_support;
+
+use adm_support::{Memory, Printed, Recorded, invoke, recording};
+
+/// Commands of which nothing is compared, and why.
+const SKIPPED: &[(&str, &str)] = &[
+    ("cat /proc/net/", "the kernel's files are no part of ipvsadm"),
+    ("ip -o addr", "the machine's addresses are no part of ipvsadm"),
+];
+
+/// Commands whose recording shows a sync daemon, which this release refuses: (file, command, why).
+const REFUSED: &[(&str, &str, &str)] = &[
+    ("errors", "ipvsadm --start-daemon master", "the kernel tried it"),
+    ("errors", "ipvsadm --stop-daemon master", "the kernel has none to stop"),
+    ("change", "ipvsadm --start-daemon", "the kernel starts one"),
+    ("change", "ipvsadm --stop-daemon", "the kernel stops one"),
+    ("change", "ipvsadm -L --daemon", "the kernel lists it"),
+    ("change", "ipvsadm -Ln --daemon", "the kernel lists it"),
+];
+
+/// `errors` holds every second command of a list: what the others did to the table, where it shows later, each with
+/// the command before which it must have happened.
+const LEFT_OUT: &[(&str, &str)] = &[
+    ("ipvsadm -L --rate", "ipvsadm -A -t 10.0.0.100:443 -s rr"),
+    ("ipvsadm -L --rate", "ipvsadm -A -t 10.0.0.100:83"),
+    ("ipvsadm -L --rate", "ipvsadm -A -t 10.0.0.100:92 -s rr"),
+    ("ipvsadm -L --rate", "ipvsadm -A -t 10.0.0.100:94 -p 60 -M 24"),
+    ("ipvsadm -L --rate", "ipvsadm -A -u 10.0.0.100:86 --pe sip"),
+    ("ipvsadm -L --rate", "ipvsadm -a -f 9 -r 10.0.0.21:8080"),
+    ("ipvsadm -a -t 10.0.0.100:80 -r 10.0.0.23:81", "ipvsadm -a -t 10.0.0.100:80 -r 10.0.0.22"),
+    ("ipvsadm -a -t 10.0.0.100:80 -r 10.0.0.32", "ipvsadm -a -t 10.0.0.100:80 -r 10.0.0.24:81 -m"),
+    (
+        "ipvsadm -a -t 10.0.0.100:80 -r 10.0.0.25",
+        "ipvsadm -a -t 10.0.0.100:80 -r 10.0.0.24 -w 65536",
+    ),
+    ("ipvsadm -a -t 10.0.0.100:80 -r 10.0.0.10", "ipvsadm -a -t 10.0.0.100:80 -r [fd00::21]:80 -i"),
+    ("ipvsadm -a -t 10.0.0.100:80 -r 10.0.0.10", "ipvsadm -a -t 10.0.0.100:80 -r 127.0.0.1:80"),
+    ("ipvsadm -At 10.0.0.100:89", "ipvsadm -A -t 10.0.0.100:90 -s rr"),
+];
+
+/// Thresholds that `-S` writes and ipvsadm 1.31 forgets (its man page promises that `-R` restores what `-S` saved).
+const THRESHOLDS: &[&str] = &[" -x 1000 -y 800", " -x 65536"];
+
+#[test]
+fn lists_an_empty_table() {
+    replay("empty", &mut Memory::default());
+}
+
+#[test]
+fn lists_one_of_everything() {
+    replay("every", &mut Memory::default());
+}
+
+#[test]
+fn edits_in_order() {
+    replay("change", &mut Memory::default());
+}
+
+#[test]
+fn refuses_mistakes() {
+    replay("errors", &mut Memory::default());
+}
+
+#[test]
+fn lists_counters_rates_and_connections() {
+    replay("traffic", &mut Memory::default());
+}
+
+/// Runs a recording's setup, then each of its commands, and reports every difference at the end.
+fn replay(name: &str, director: &mut Memory) {
+    let recording = recording(name);
+    for line in &recording.setup {
+        if line.starts_with("ipvsadm ") {
+            let printed = invoke(line, director);
+            assert_eq!(printed, Printed::default(), "setup: {line}");
+        }
+    }
+    let mut differences = Vec::new();
+    for recorded in &recording.commands {
+        let command = recorded.command.as_str();
+        if SKIPPED.iter().any(|(start, _)| command.starts_with(start)) {
+            continue;
+        }
+        if name == "errors" {
+            for (_, line) in LEFT_OUT.iter().filter(|(before, _)| command.starts_with(before)) {
+                assert_eq!(invoke(line, director), Printed::default(), "left out: {line}");
+            }
+        }
+        let refused = |r: &&(&str, &str, &str)| r.0 == name && command.starts_with(r.1);
+        if REFUSED.iter().find(refused).is_some() && recorded.printed.code != 2 {
+            continue;
+        }
+        director.learn(recorded);
+        let mut printed = invoke(command, director);
+        if command.starts_with("ipvsadm -S") || command.starts_with("ipvsadm-save") {
+            for thresholds in THRESHOLDS {
+                printed.stdout = printed.stdout.replace(thresholds, "");
+            }
+        }
+        compare(recorded, &printed, &mut differences);
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+fn compare(recorded: &Recorded, printed: &Printed, differences: &mut Vec<String>) {
+    // The kernel's own order is that of its hash table: only what belongs together is compared.
+    let same = if recorded.command.contains("--nosort") {
+        blocks(&recorded.printed.stdout) == blocks(&printed.stdout)
+    } else {
+        recorded.printed.stdout == printed.stdout
+    };
+    if !same || recorded.printed.stderr != printed.stderr || recorded.printed.code != printed.code {
+        let (was, is) = (format!("{:?}", recorded.printed), format!("{printed:?}"));
+        let gone = was.lines().filter(|line| !is.lines().any(|l| l == *line));
+        let new = is.lines().filter(|line| !was.lines().any(|l| l == *line));
+        let lines = gone.map(|l| format!("-{l}")).chain(new.map(|l| format!("+{l}")));
+        let lines: Vec<_> = lines.collect();
+        differences.push(format!("$ {}\n{}", recorded.command, lines.join("\n")));
+    }
+}
+
+/// Services, each with its destinations in the order listed, as a sorted list.
+fn blocks(listing: &str) -> Vec<String> {
+    let mut blocks: Vec<String> = Vec::new();
+    for line in listing.split_inclusive('\n') {
+        match blocks.last_mut() {
+            Some(block) if line.starts_with("  -> ") => block.push_str(line),
+            Some(_) | None => blocks.push(line.to_owned()),
+        }
+    }
+    blocks.sort();
+    blocks
+}
