@@ -2,6 +2,12 @@
 //!
 //! **Invariant:** a job that cannot do its work fails and says why; none passes by leaving something out.
 
+#[expect(
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "a measurement is printed, and tables of its own making that do not fit shall end it"
+)]
+mod bench;
 mod bpf;
 mod ci;
 mod layers;
@@ -26,6 +32,8 @@ struct Arguments {
 enum Job {
     /// Builds what runs in the kernel and writes the objects with their manifest; needs the BPF toolchain.
     Bpf(bpf::Options),
+    /// Measures nanoseconds per packet of the committed objects; needs root.
+    Bench(bench::Options),
     /// Fails on a dependency between the crates that the architecture forbids.
     Layers,
     /// Runs all tests: those of the host, then those that need root.
@@ -41,6 +49,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     report(checkout().and_then(|root| match arguments.job {
         Job::Bpf(options) => bpf::run(&root, options),
+        Job::Bench(options) => bench::run(&root, &options),
         Job::Layers => layers::run(&root),
         Job::Test(options) => test::run(&root, options),
         Job::Ci(options) => ci::run(&root, options),
