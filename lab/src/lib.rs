@@ -1,20 +1,33 @@
-//! What tests that need root share: beds of network namespaces, real servers, clients.
+//! What tests that need root share: beds of network namespaces, real servers, clients, the daemon.
 //!
-//! **Invariant:** a test that needs root fails without it and says so; it never passes silently.
+//! **Invariant:** a test that needs root or a program fails without it and says so; it never passes silently. What a
+//! test starts ends with the test, also when it panics.
 //!
-//! Called by `lab/tests`.
+//! Called by `lab/tests`. Everything here panics instead of returning errors: a test has nobody to return them to.
 
-pub use elvs_net::bed;
+#![allow(clippy::panic, clippy::expect_used, reason = "a test that cannot run must fail loudly")]
 
+mod client;
+mod daemon;
 pub mod method;
+mod nginx;
+mod process;
+mod topology;
+
+pub use client::Wrk;
+pub use daemon::Daemon;
+pub use elvs_net::bed;
+pub use nginx::Nginx;
+pub use process::{Process, output_of, wait_until};
+pub use topology::Topology;
 
 /// Fails the test if it does not run as root.
 ///
 /// # Panics
 /// Without root: network namespaces, XDP and raw sockets need it.
-#[expect(clippy::panic, reason = "a test that cannot run must fail loudly")]
 pub fn require_root() {
-    if !nix::unistd::geteuid().is_root() {
-        panic!("this test needs root: run it with `sudo -E cargo xtask test`");
-    }
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "this test needs root: run `cargo xtask test` as root"
+    );
 }

@@ -1,5 +1,13 @@
 //! The netlink handle against a real kernel: next hops, neighbours and their changes.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests fail loudly"
+)]
+
 use std::net::IpAddr;
 use std::time::Duration;
 

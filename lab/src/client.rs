@@ -1,0 +1,91 @@
+//! The client's programs: curl and wrk.
+//!
+//! **Invariant:** what they report is parsed in full; a line that is not understood fails the test.
+//!
+//! Called by the lab's tests.
+
+use std::collections::BTreeMap;
+
+use elvs_net::bed::VIP;
+
+use crate::Topology;
+use crate::process::output_of;
+
+/// What wrk reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wrk {
+    /// Requests that were answered.
+    pub requests: u64,
+    /// Connections, reads, writes that failed or timed out.
+    pub socket_errors: u64,
+    /// Answers with a status other than 2xx or 3xx.
+    pub refused: u64,
+}
+
+impl Topology {
+    /// Sends `number` requests to the VIP with curl, one connection each and one after the other; returns the first
+    /// line of each answer.
+    ///
+    /// # Panics
+    /// If one of them fails.
+    pub fn curl(&self, number: u32) -> Vec<String> {
+        let mut command = self.client("curl");
+        command.args(["-sS", "--fail", "--max-time", "120", "-H", "Connection: close"]);
+        command.arg(format!("http://{VIP}/?[1-{number}]"));
+        output_of(command).lines().map(str::to_owned).collect()
+    }
+
+    /// As [`Topology::curl`], counted by answer.
+    pub fn curl_shares(&self, number: u32) -> BTreeMap<String, u32> {
+        let mut shares = BTreeMap::new();
+        for answer in self.curl(number) {
+            *shares.entry(answer).or_default() += 1;
+        }
+        shares
+    }
+
+    /// Loads the VIP with wrk: `connections` at a time for some seconds; `keep_alive` or one request per connection.
+    ///
+    /// # Panics
+    /// If wrk fails or its report is not understood.
+    pub fn wrk(&self, connections: u32, seconds: u32, keep_alive: bool) -> Wrk {
+        let mut command = self.client("wrk");
+        command.args(["-t", "2", "-c", &connections.to_string(), "-d", &format!("{seconds}s")]);
+        if !keep_alive {
+            command.args(["-H", "Connection: close"]);
+        }
+        command.arg(format!("http://{VIP}/"));
+        Wrk::parse(&output_of(command))
+    }
+}
+
+impl Wrk {
+    /// Reads wrk's report.
+    ///
+    /// # Panics
+    /// If it holds no number of requests.
+    pub fn parse(report: &str) -> Self {
+        let mut wrk = Self::default();
+        let mut found = false;
+        for line in report.lines().map(str::trim) {
+            if let Some((requests, _)) = line.split_once(" requests in ") {
+                wrk.requests = number(requests, report);
+                found = true;
+            } else if let Some(errors) = line.strip_prefix("Socket errors: ") {
+                let each = errors.split(", ").filter_map(|error| error.rsplit(' ').next());
+                wrk.socket_errors = each.map(|count| number(count, report)).sum();
+            } else if let Some(refused) = line.strip_prefix("Non-2xx or 3xx responses: ") {
+                wrk.refused = number(refused, report);
+            }
+        }
+        assert!(found, "no number of requests in wrk's report:\n{report}");
+        wrk
+    }
+}
+
+fn number(text: &str, report: &str) -> u64 {
+    text.trim().parse().unwrap_or_else(|_| panic!("`{text}` is no number in:\n{report}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! A bed for one test, with a directory for its files.
+//!
+//! **Invariant:** the test's name is its own: two topologies of a name never live at the same time.
+//!
+//! Called by the lab's tests.
+
+use std::path::Path;
+use std::process::Command;
+
+use elvs_model::ForwardingMethod;
+use elvs_net::bed::{self, Bed, Host, Plan};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::{Daemon, Nginx, require_root};
+
+/// Client, director and real servers of one test.
+#[derive(Debug)]
+pub struct Topology {
+    name: String,
+    bed: Bed,
+    directory: TempDir,
+}
+
+impl Topology {
+    /// Builds a bed; what a crashed run of the same test left is removed first.
+    ///
+    /// # Panics
+    /// Without root, or if the kernel refuses a step.
+    pub fn new(name: &str, method: ForwardingMethod, real_servers: u8) -> Self {
+        require_root();
+        let prefix = format!("elvs-lab-{name}-");
+        for pid in bed::processes_in(&prefix).expect("a list of namespaces") {
+            // One that ends by itself meanwhile is what was wanted.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        Bed::remove_leftovers(&prefix).expect("no leftovers");
+        let bed = Bed::build(Plan { prefix, method, real_servers });
+        let bed = bed.unwrap_or_else(|e| panic!("cannot build the bed of {name}: {e:?}"));
+        let directory = tempfile::Builder::new().prefix("elvs-lab-").tempdir();
+        Self { name: name.to_owned(), bed, directory: directory.expect("a directory") }
+    }
+
+    /// The test's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The bed.
+    pub fn bed(&self) -> &Bed {
+        &self.bed
+    }
+
+    /// A directory that goes with the topology.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A real server, counted from 1 as its name is.
+    ///
+    /// # Panics
+    /// If there is none of that number.
+    pub fn real_server(&self, number: usize) -> &Host {
+        let index = number.checked_sub(1).expect("real servers are counted from 1");
+        self.bed.real_servers.get(index).expect("a real server of the plan")
+    }
+
+    /// A command of the client.
+    pub fn client(&self, program: &str) -> Command {
+        self.bed.client.command(program)
+    }
+
+    /// nginx on every real server, answering with the server's name.
+    pub fn nginx(&self) -> Vec<Nginx> {
+        let hosts = self.bed.real_servers.iter();
+        hosts.map(|host| Nginx::start(host, self.directory.path())).collect()
+    }
+
+    /// The daemon on the director, with a configuration file if `config` is given.
+    pub fn daemon(&self, config: Option<&str>) -> Daemon {
+        Daemon::start(self, config)
+    }
+}
