@@ -1,0 +1,428 @@
+//! Who has which index: of services for their scheduler words, of destinations for their records, loads and counters.
+//!
+//! **Invariant:** an index belongs to one (service, real server) for as long as a connection refers to it, and for
+//! [`LINGER_S`] after; a real server that is added again meanwhile gets it back, and its connections work again
+//! (IPVS's trash list, `ip_vs_trash_get_dest`). A service's scheduler word changes its tag only when its list,
+//! a weight or its scheduler changes, so an unchanged service keeps its place in the turn.
+//!
+//! Called by [`crate::Director`], which keeps them in the state file.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+
+use elvs_common::{DestinationLoad, MAX_DESTINATIONS, Method, SchedulerWord, scheduler_id};
+use elvs_fastpath::{Atomic64, carry_over, wrr_parameters};
+use elvs_model::{
+    Destination, DestinationKey, ForwardingMethod, Scheduler, ServiceKey, Statistics, Table,
+    TunnelKind,
+};
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use crate::backend::{Backend, BackendError, Now};
+use crate::compile::{CompileError, parts};
+use crate::statistics::{since, sum};
+
+/// Seconds for which a removed destination keeps its index after its last connection (IPVS: `IP_VS_DEST_TRASH_PERIOD`).
+pub(crate) const LINGER_S: u64 = 120;
+
+/// A service's place in the kernel's tables.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceSlot {
+    /// The service.
+    pub key: ServiceKey,
+    /// Index of its scheduler word.
+    pub index: u32,
+    /// See [`elvs_common::scheduler_id`].
+    pub scheduler: u8,
+    /// Tag of its scheduler words.
+    pub tag: u16,
+    /// Scheduler word to start from.
+    pub initial: u64,
+    /// Its scheduling list, newest first.
+    pub pool: Vec<PoolSlot>,
+    /// Statistics of destinations that are gone.
+    pub retired: Statistics,
+}
+
+/// One entry of a scheduling list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolSlot {
+    /// Index of the destination.
+    pub destination: u32,
+    /// Weight.
+    pub weight: u32,
+}
+
+/// A destination's place in the kernel's tables.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestinationSlot {
+    /// Index of its record, load word and statistics.
+    pub index: u32,
+    /// Bits of [`Method`].
+    pub method: u32,
+    /// Whether it is in its service's table.
+    pub present: bool,
+    /// Its service was removed after it: coming back, it starts with new statistics.
+    pub orphan: bool,
+    /// Tick since when nothing refers to it, once it was removed.
+    pub idle_since: Option<u32>,
+    /// Statistics of the index that are not its own.
+    pub baseline: Statistics,
+}
+
+/// Why indexes could not be assigned.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AssignError {
+    /// Not something the data plane forwards, or too many services.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// The service asks for a scheduler this data plane does not have.
+    #[error("{service}: scheduler {scheduler} is not in this data plane (rr, wrr and wlc are)")]
+    Scheduler {
+        /// The service.
+        service: ServiceKey,
+        /// What it asks for.
+        scheduler: Scheduler,
+    },
+    /// The destination cannot be reached by this data plane.
+    #[error(
+        "{service}: real server {address} needs IPv6 or a tunnel other than IP in IP, which this data plane does not have"
+    )]
+    Destination {
+        /// The service.
+        service: ServiceKey,
+        /// The real server.
+        address: IpAddr,
+    },
+    /// Too many destinations.
+    #[error(
+        "no room for real server {address} of {service}: {limit} are in use, {lingering} of them removed ones that connections still refer to"
+    )]
+    TooManyDestinations {
+        /// The service.
+        service: ServiceKey,
+        /// The real server.
+        address: IpAddr,
+        /// Destinations there is room for.
+        limit: u32,
+        /// Removed ones among them.
+        lingering: usize,
+    },
+    /// The kernel's tables cannot be read.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// Indexes of everything in the kernel's tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignments {
+    #[serde(with = "indexmap::map::serde_seq")]
+    services: IndexMap<ServiceKey, ServiceSlot>,
+    #[serde(with = "indexmap::map::serde_seq")]
+    destinations: IndexMap<(ServiceKey, DestinationKey), DestinationSlot>,
+}
+
+impl Assignments {
+    /// Services in the table's order.
+    pub fn services(&self) -> impl ExactSizeIterator<Item = &ServiceSlot> {
+        self.services.values()
+    }
+
+    /// One service.
+    pub fn service(&self, key: &ServiceKey) -> Option<&ServiceSlot> {
+        self.services.get(key)
+    }
+
+    /// Destinations, removed ones included.
+    pub fn destinations(
+        &self,
+    ) -> impl ExactSizeIterator<Item = (&ServiceKey, &DestinationKey, &DestinationSlot)> {
+        self.destinations.iter().map(|((service, key), slot)| (service, key, slot))
+    }
+
+    /// One destination, removed ones included.
+    pub fn destination(
+        &self,
+        service: &ServiceKey,
+        key: &DestinationKey,
+    ) -> Option<&DestinationSlot> {
+        self.destinations.get(&(*service, *key))
+    }
+
+    /// Virtual addresses of removed destinations.
+    pub(crate) fn lingering_addresses(&self) -> BTreeSet<Ipv4Addr> {
+        let removed = self.destinations.iter().filter(|(_, slot)| !slot.present);
+        removed.filter_map(|((service, _), _)| Some(parts(service).ok()?.1)).collect()
+    }
+
+    /// Real servers whose replies are rewritten, those of removed destinations included.
+    pub(crate) fn masqueraded_addresses(&self) -> BTreeSet<Ipv4Addr> {
+        let masqueraded =
+            self.destinations.iter().filter(|(_, slot)| slot.method == Method::Nat as u32);
+        masqueraded
+            .filter_map(|((_, key), _)| match key.address {
+                IpAddr::V4(address) => Some(address),
+                IpAddr::V6(_) => None,
+            })
+            .collect()
+    }
+
+    /// The assignments for another table: what stays keeps its index.
+    ///
+    /// # Errors
+    ///
+    /// [`AssignError`] if the table does not fit.
+    pub fn for_table<B: Backend>(&self, table: &Table, backend: &B) -> Result<Self, AssignError> {
+        let mut next = self.clone();
+        for ((service, key), slot) in &mut next.destinations {
+            let entry = table.service(service);
+            let present = entry.is_some_and(|entry| entry.destination(key).is_some());
+            if slot.present && !present {
+                slot.idle_since = None;
+            }
+            slot.present = present;
+            slot.orphan |= entry.is_none();
+        }
+        next.services.clear();
+        let mut free_services = Free::new(self.services.values().map(|s| s.index));
+        let mut free = Free::new(self.destinations.values().map(|d| d.index));
+        for entry in table.services() {
+            let service = entry.service();
+            parts(&service.key)?;
+            let scheduler = scheduler_number(service.scheduler).ok_or(AssignError::Scheduler {
+                service: service.key,
+                scheduler: service.scheduler,
+            })?;
+            let mut pool = Vec::with_capacity(entry.destinations().len());
+            for destination in entry.destinations() {
+                let index = next.place(&service.key, destination, &mut free, backend)?;
+                pool.push(PoolSlot { destination: index, weight: destination.weight });
+            }
+            let known = self.services.get(&service.key);
+            let index = known.map_or_else(|| free_services.next(), |slot| slot.index);
+            let word = backend.scheduler(index).map_or(0, Atomic64::load);
+            let slot = schedule(known, service.key, index, scheduler, pool, SchedulerWord(word));
+            next.services.insert(service.key, slot);
+        }
+        Ok(next)
+    }
+
+    /// Index of a destination that is in the table.
+    fn place<B: Backend>(
+        &mut self,
+        service: &ServiceKey,
+        destination: &Destination,
+        free: &mut Free,
+        backend: &B,
+    ) -> Result<u32, AssignError> {
+        let address = destination.key.address;
+        let method = match (address, destination.method) {
+            (IpAddr::V4(_), ForwardingMethod::Nat) => Method::Nat,
+            (IpAddr::V4(_), ForwardingMethod::Dr) => Method::Dr,
+            (IpAddr::V4(_), ForwardingMethod::Tun(TunnelKind::Ipip)) => Method::Tun,
+            (IpAddr::V4(_), ForwardingMethod::Tun(_)) | (IpAddr::V6(_), _) => {
+                return Err(AssignError::Destination { service: *service, address });
+            }
+        };
+        if let Some(slot) = self.destinations.get_mut(&(*service, destination.key)) {
+            slot.method = method as u32;
+            slot.present = true;
+            slot.idle_since = None;
+            if slot.orphan {
+                slot.orphan = false;
+                slot.baseline = backend.statistics(slot.index)?;
+            }
+            return Ok(slot.index);
+        }
+        let index = free.next();
+        if index >= MAX_DESTINATIONS {
+            let lingering = self.destinations.values().filter(|slot| !slot.present).count();
+            return Err(AssignError::TooManyDestinations {
+                service: *service,
+                address,
+                limit: MAX_DESTINATIONS,
+                lingering,
+            });
+        }
+        let slot = DestinationSlot {
+            index,
+            method: method as u32,
+            present: true,
+            orphan: false,
+            idle_since: None,
+            baseline: backend.statistics(index)?,
+        };
+        self.destinations.insert((*service, destination.key), slot);
+        Ok(index)
+    }
+
+    /// Gives up the indexes of removed destinations that no connection has referred to for [`LINGER_S`]; how many.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`] if their statistics cannot be read.
+    pub fn collect<B: Backend>(&mut self, backend: &B) -> Result<usize, BackendError> {
+        let now = backend.now();
+        let linger = linger_ticks(backend, now);
+        let mut freed = Vec::new();
+        for (key, slot) in &mut self.destinations {
+            if slot.present {
+                continue;
+            }
+            let load = backend.load(slot.index).map_or(0, Atomic64::load);
+            let connections = u64::from(DestinationLoad::active(load))
+                + u64::from(DestinationLoad::inactive(load));
+            match slot.idle_since {
+                _ if connections > 0 => slot.idle_since = None,
+                None => slot.idle_since = Some(now.tick()),
+                Some(since) if u64::from(now.idle(since)) >= linger => freed.push(*key),
+                Some(_) => {}
+            }
+        }
+        for key in &freed {
+            let Some(slot) = self.destinations.shift_remove(key) else { continue };
+            if slot.orphan {
+                continue;
+            }
+            if let Some(service) = self.services.get_mut(&key.0) {
+                let counted = since(&backend.statistics(slot.index)?, &slot.baseline);
+                service.retired = sum(&service.retired, &counted);
+            }
+        }
+        Ok(freed.len())
+    }
+
+    /// Statistics of a service: of its destinations, removed ones included.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`] if they cannot be read.
+    pub fn service_statistics<B: Backend>(
+        &self,
+        key: &ServiceKey,
+        backend: &B,
+    ) -> Result<Statistics, BackendError> {
+        let mut total = self.services.get(key).map(|slot| slot.retired).unwrap_or_default();
+        for ((service, _), slot) in &self.destinations {
+            if service == key && !slot.orphan {
+                let counted = since(&backend.statistics(slot.index)?, &slot.baseline);
+                total = sum(&total, &counted);
+            }
+        }
+        Ok(total)
+    }
+
+    /// Starts the statistics of a service, or of all, again from 0 (`ipvsadm -Z`).
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`] if they cannot be read; then nothing was changed.
+    pub fn zero<B: Backend>(
+        &mut self,
+        key: Option<&ServiceKey>,
+        backend: &B,
+    ) -> Result<(), BackendError> {
+        let chosen = |service: &ServiceKey| key.is_none_or(|key| key == service);
+        let mut next = self.clone();
+        for ((service, _), slot) in &mut next.destinations {
+            if chosen(service) {
+                slot.baseline = backend.statistics(slot.index)?;
+            }
+        }
+        for (service, slot) in &mut next.services {
+            if chosen(service) {
+                slot.retired = Statistics::default();
+            }
+        }
+        *self = next;
+        Ok(())
+    }
+}
+
+fn linger_ticks<B: Backend>(backend: &B, now: Now) -> u64 {
+    let jiffies = LINGER_S * u64::from(backend.settings().jiffies_per_second);
+    jiffies.div_ceil(1 << now.tick_shift)
+}
+
+/// A service's slot for its scheduling list; `word` is its scheduler word in the kernel's table.
+fn schedule(
+    known: Option<&ServiceSlot>,
+    key: ServiceKey,
+    index: u32,
+    scheduler: u8,
+    pool: Vec<PoolSlot>,
+    word: SchedulerWord,
+) -> ServiceSlot {
+    if let Some(known) = known
+        && known.scheduler == scheduler
+        && known.pool == pool
+    {
+        return known.clone();
+    }
+    let parameters = wrr_parameters(pool.iter().map(|entry| entry.weight));
+    let retired = known.map(|slot| slot.retired).unwrap_or_default();
+    let old_tag = known.map_or_else(|| word.tag(), |slot| slot.tag);
+    // Neither the tag in force nor the one that the word in the table still has.
+    let mut tag = old_tag.wrapping_add(1);
+    if tag == word.tag() {
+        tag = tag.wrapping_add(1);
+    }
+    let indexes =
+        |pool: &[PoolSlot]| pool.iter().map(|entry| entry.destination).collect::<Vec<_>>();
+    let initial = match known {
+        Some(known) if known.scheduler == scheduler => {
+            let old = if word.tag() == known.tag { word } else { SchedulerWord(known.initial) };
+            let (before, after) = (indexes(&known.pool), indexes(&pool));
+            carry_over(scheduler, old, &before, &after, parameters, true, tag)
+        }
+        Some(_) | None => {
+            carry_over(scheduler, SchedulerWord::default(), &[], &[], parameters, true, tag)
+        }
+    };
+    ServiceSlot { key, index, scheduler, tag, initial: initial.0, pool, retired }
+}
+
+const fn scheduler_number(scheduler: Scheduler) -> Option<u8> {
+    match scheduler {
+        Scheduler::Rr => Some(scheduler_id::RR),
+        Scheduler::Wrr => Some(scheduler_id::WRR),
+        Scheduler::Wlc => Some(scheduler_id::WLC),
+        Scheduler::Lc
+        | Scheduler::Lblc
+        | Scheduler::Lblcr
+        | Scheduler::Dh
+        | Scheduler::Sh
+        | Scheduler::Mh
+        | Scheduler::Sed
+        | Scheduler::Nq
+        | Scheduler::Fo
+        | Scheduler::Ovf
+        | Scheduler::Twos => None,
+    }
+}
+
+/// Indexes not in use, lowest first.
+struct Free {
+    used: BTreeSet<u32>,
+    next: u32,
+}
+
+impl Free {
+    fn new(used: impl Iterator<Item = u32>) -> Self {
+        Self { used: used.collect(), next: 0 }
+    }
+
+    fn next(&mut self) -> u32 {
+        while self.used.contains(&self.next) {
+            self.next += 1;
+        }
+        let index = self.next;
+        self.next += 1;
+        index
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,280 @@
+//! From services and destinations to the configuration blob that packets are decided by.
+//!
+//! **Invariant:** every service lies within [`SERVICE_MAX_PROBES`] slots of its hash, every scheduling list within the
+//! blob; the same input gives the same lines.
+//!
+//! Called by [`crate::Director`] before each swap.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use elvs_common::{
+    BLOB_LINES, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, HEADER_LINE, Line, MAX_SERVICES,
+    POOL_ENTRIES_PER_LINE, SERVICE_MAX_PROBES, SERVICES_LINE, ServiceRecord, filter_bit,
+    service_hash, service_kind,
+};
+use elvs_fastpath::{MAX_POOL, wrr_parameters};
+use elvs_model::{Protocol, ServiceKey};
+
+use crate::assignments::ServiceSlot;
+use crate::route::network_order;
+
+/// Fewest service slots.
+const LEAST_SLOTS: u32 = 8;
+/// Hash seeds tried before the number of slots is doubled.
+const SEEDS: u64 = 16;
+
+/// A compiled configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blob {
+    /// Its lines; those after them are zero.
+    pub lines: Vec<Line>,
+}
+
+/// Why a configuration cannot be compiled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    /// Too many services.
+    #[error("{count} virtual services: this release has room for {limit}")]
+    TooManyServices {
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        limit: u32,
+    },
+    /// Too many destinations in one service.
+    #[error(
+        "{service} has {count} real servers: a service has room for {limit}; split it over several virtual services"
+    )]
+    TooManyDestinations {
+        /// The service.
+        service: ServiceKey,
+        /// How many it has.
+        count: usize,
+        /// How many it may have.
+        limit: u32,
+    },
+    /// The data plane forwards no such service.
+    #[error("{service}: the data plane forwards TCP and UDP services by IPv4 address")]
+    Unsupported {
+        /// The service.
+        service: ServiceKey,
+    },
+    /// It all together needs more room than a blob has.
+    #[error(
+        "{services} virtual services on {addresses} addresses with {destinations} real servers need {lines} lines of configuration: there are {limit}"
+    )]
+    TooBig {
+        /// Services.
+        services: usize,
+        /// Virtual addresses.
+        addresses: usize,
+        /// Destinations, counted once per service.
+        destinations: usize,
+        /// Lines that were needed.
+        lines: usize,
+        /// Lines there are.
+        limit: usize,
+    },
+}
+
+/// Compiles services into a blob.
+///
+/// `addresses` are further virtual addresses: of services that are gone but still have connections. `masqueraded` are
+/// the real servers whose replies are rewritten. `generation` counts swaps.
+///
+/// # Errors
+///
+/// [`CompileError`] names the limit that was passed.
+pub fn compile(
+    services: &[ServiceSlot],
+    addresses: &BTreeSet<Ipv4Addr>,
+    masqueraded: &BTreeSet<Ipv4Addr>,
+    generation: u64,
+) -> Result<Blob, CompileError> {
+    let limit = usize::try_from(MAX_SERVICES).unwrap_or(usize::MAX);
+    if services.len() > limit {
+        return Err(CompileError::TooManyServices { count: services.len(), limit: MAX_SERVICES });
+    }
+    let mut addresses = addresses.clone();
+    for service in services {
+        let (_, address, _) = parts(&service.key)?;
+        addresses.insert(address);
+        let longest = usize::try_from(MAX_POOL).unwrap_or(usize::MAX);
+        if service.pool.len() > longest {
+            let count = service.pool.len();
+            return Err(CompileError::TooManyDestinations {
+                service: service.key,
+                count,
+                limit: MAX_POOL,
+            });
+        }
+    }
+    let entries = services.len() + addresses.len();
+    let pools: usize = services.iter().map(|s| pool_lines(s.pool.len())).sum();
+    let mut slots = u32::try_from(entries + entries / 4).unwrap_or(u32::MAX / 2).max(LEAST_SLOTS);
+    loop {
+        slots = slots.next_power_of_two();
+        let lines = line(SERVICES_LINE) + line(slots) + pools;
+        if lines > BLOB_LINES {
+            return Err(CompileError::TooBig {
+                services: services.len(),
+                addresses: addresses.len(),
+                destinations: services.iter().map(|s| s.pool.len()).sum(),
+                lines,
+                limit: BLOB_LINES,
+            });
+        }
+        for seed in 1..=SEEDS {
+            let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut builder = Builder::new(slots, seed, generation);
+            if builder.fill(services, &addresses)? {
+                for address in masqueraded {
+                    builder.set_filter(FILTER_REAL_SERVER_LINE, network_order(*address));
+                }
+                return Ok(Blob { lines: builder.lines });
+            }
+        }
+        slots += 1;
+    }
+}
+
+/// Protocol, address and port of a service the data plane can forward.
+pub(crate) fn parts(key: &ServiceKey) -> Result<(Protocol, Ipv4Addr, u16), CompileError> {
+    match key {
+        ServiceKey::Address {
+            protocol: protocol @ (Protocol::Tcp | Protocol::Udp),
+            address: std::net::IpAddr::V4(address),
+            port,
+        } => Ok((*protocol, *address, *port)),
+        ServiceKey::Address { .. } | ServiceKey::Fwmark { .. } => {
+            Err(CompileError::Unsupported { service: *key })
+        }
+    }
+}
+
+fn pool_lines(entries: usize) -> usize {
+    entries.div_ceil(line(POOL_ENTRIES_PER_LINE))
+}
+
+/// An index of a line; those of a blob fit any machine's word.
+fn line(index: u32) -> usize {
+    usize::try_from(index).unwrap_or(usize::MAX)
+}
+
+struct Builder {
+    lines: Vec<Line>,
+    slots: u32,
+    seed: u64,
+}
+
+impl Builder {
+    fn new(slots: u32, seed: u64, generation: u64) -> Self {
+        let mut lines = vec![Line::default(); line(SERVICES_LINE + slots)];
+        if let Some(header) = lines.get_mut(line(HEADER_LINE)) {
+            header.0 = [u64::from(slots - 1), seed, generation, 0, 0, 0, 0, 0];
+        }
+        Self { lines, slots, seed }
+    }
+
+    /// Places everything; false if some slot would be too far from its hash.
+    fn fill(
+        &mut self,
+        services: &[ServiceSlot],
+        addresses: &BTreeSet<Ipv4Addr>,
+    ) -> Result<bool, CompileError> {
+        for address in addresses {
+            let address = network_order(*address);
+            self.set_filter(FILTER_VIP_LINE, address);
+            let kind = service_kind::ADDRESS;
+            if !self.place(&ServiceRecord { address, kind, ..ServiceRecord::default() }) {
+                return Ok(false);
+            }
+        }
+        for service in services {
+            let (protocol, address, port) = parts(&service.key)?;
+            let (weight_step, weight_max) =
+                wrr_parameters(service.pool.iter().map(|entry| entry.weight));
+            let record = ServiceRecord {
+                address: network_order(address),
+                port: port.to_be(),
+                protocol: protocol.number(),
+                kind: service_kind::SERVICE,
+                index: service.index,
+                scheduler: service.scheduler,
+                tag: service.tag,
+                pool_line: u32::try_from(self.lines.len()).unwrap_or(u32::MAX),
+                pool_entries: u32::try_from(service.pool.len()).unwrap_or(u32::MAX),
+                weight_step,
+                weight_max,
+                initial_word: service.initial,
+                ..ServiceRecord::default()
+            };
+            if !self.place(&record) {
+                return Ok(false);
+            }
+            for entries in service.pool.chunks(line(POOL_ENTRIES_PER_LINE)) {
+                let mut pool = Line::default();
+                for (word, entry) in pool.0.iter_mut().zip(entries) {
+                    *word = u64::from(entry.destination) | u64::from(entry.weight) << 32;
+                }
+                self.lines.push(pool);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Puts a record into the first free slot from its hash on.
+    fn place(&mut self, record: &ServiceRecord) -> bool {
+        let hash = service_hash(record.address, record.port, record.protocol, self.seed);
+        for probe in 0..SERVICE_MAX_PROBES {
+            let slot = hash.wrapping_add(probe) & (self.slots - 1);
+            if let Some(found) = self.lines.get_mut(line(SERVICES_LINE + slot))
+                && *found == Line::default()
+            {
+                *found = service_line(record);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn set_filter(&mut self, first: u32, address: u32) {
+        let bit = filter_bit(address);
+        if let Some(found) = self.lines.get_mut(line(first + (bit >> 9)))
+            && let Some(word) = found.0.get_mut(line(bit >> 6 & 7))
+        {
+            *word |= 1 << (bit & 63);
+        }
+    }
+}
+
+/// A service slot as the line it is read from; see [`elvs_fastpath::service_record`].
+fn service_line(record: &ServiceRecord) -> Line {
+    let [a0, a1, a2, a3] = record.address.to_ne_bytes();
+    let [p0, p1] = record.port.to_ne_bytes();
+    let [i0, i1, i2, i3] = record.index.to_ne_bytes();
+    let [t0, t1] = record.tag.to_ne_bytes();
+    let pair = |first: u32, second: u32| {
+        let [a, b, c, d] = first.to_ne_bytes();
+        let [e, f, g, h] = second.to_ne_bytes();
+        u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+    };
+    let [low, high] = {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = record.address6;
+        [[a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]]
+    };
+    Line([
+        u64::from_ne_bytes([a0, a1, a2, a3, p0, p1, record.protocol, record.kind]),
+        u64::from_ne_bytes([i0, i1, i2, i3, record.scheduler, record.pad0, t0, t1]),
+        pair(record.pool_line, record.pool_entries),
+        pair(record.weight_step, record.weight_max),
+        record.initial_word,
+        u64::from_ne_bytes(low),
+        u64::from_ne_bytes(high),
+        record.pad1,
+    ])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! Connections as they are listed, read from the flow table while packets change it.
+//!
+//! **Invariant:** what is shown of a connection was true of it at one moment: its words are read between two reads of
+//! its control word that agree on phase and generation.
+//!
+//! Called by [`crate::Director`]; order is that of the table.
+
+use std::net::{SocketAddr, SocketAddrV4};
+
+use elvs_common::{Control, Settings, TCP, TcpState, UDP};
+use elvs_fastpath::{
+    Atomic64, Slot, client_of, client_port_of, destination_of, virtual_of, virtual_port_of,
+};
+use elvs_model::{ConnectionState, ConnectionView};
+
+use crate::backend::{Backend, Now};
+use crate::route::address_of;
+
+/// Times a slot is read again when packets change it meanwhile.
+const TRIES: u32 = 8;
+
+/// One connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Its state.
+    pub state: ConnectionState,
+    /// Whole seconds until it expires if no packet comes.
+    pub expires_s: u32,
+    /// Client.
+    pub client: SocketAddrV4,
+    /// Virtual service.
+    pub service: SocketAddrV4,
+    /// Real server.
+    pub destination: SocketAddrV4,
+    /// Index of the destination.
+    pub index: u32,
+}
+
+impl From<Connection> for ConnectionView {
+    fn from(connection: Connection) -> Self {
+        let Connection { protocol, state, expires_s, client, service, destination, index: _ } =
+            connection;
+        Self {
+            protocol,
+            expires_s,
+            state,
+            client: SocketAddr::V4(client),
+            service: SocketAddr::V4(service),
+            destination: SocketAddr::V4(destination),
+            engine: None,
+        }
+    }
+}
+
+/// The words of a live slot at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Live {
+    pub(crate) control: Control,
+    pub(crate) addresses: u64,
+    pub(crate) ports_destination: u64,
+}
+
+/// Reads a slot; `None` if it holds no connection, or a new one each time it is looked at.
+pub(crate) fn read<W: Atomic64>(slot: &Slot<W>) -> Option<Live> {
+    for _ in 0..TRIES {
+        let control = Control(slot.control.load());
+        if !control.is_live() {
+            return None;
+        }
+        let addresses = slot.addresses.load();
+        let ports_destination = slot.ports_destination.load();
+        let again = Control(slot.control.load());
+        if control.same_connection(again) {
+            return Some(Live { control: again, addresses, ports_destination });
+        }
+    }
+    None
+}
+
+/// All connections, in table order.
+#[derive(Debug)]
+pub struct Connections<'a, B> {
+    backend: &'a B,
+    settings: Settings,
+    now: Now,
+    bucket: u32,
+    way: usize,
+}
+
+impl<'a, B: Backend> Connections<'a, B> {
+    pub(crate) fn new(backend: &'a B) -> Self {
+        Self { backend, settings: backend.settings(), now: backend.now(), bucket: 0, way: 0 }
+    }
+
+    fn show(&self, live: &Live) -> Connection {
+        let index = destination_of(live.ports_destination);
+        let record = self.backend.record(index).unwrap_or_default();
+        let protocol = live.control.protocol();
+        Connection {
+            protocol,
+            state: state(protocol, live.control.state()),
+            expires_s: self.expires(live.control),
+            client: socket(client_of(live.addresses), client_port_of(live.ports_destination)),
+            service: socket(virtual_of(live.addresses), virtual_port_of(live.ports_destination)),
+            destination: socket(record.address, record.port),
+            index,
+        }
+    }
+
+    /// Whole seconds left, as the kernel prints them: `(expires - jiffies) / HZ`.
+    fn expires(&self, control: Control) -> u32 {
+        let hz = u64::from(self.settings.jiffies_per_second.max(1));
+        let ticks = u64::from(self.settings.timeout(control.protocol(), control.state()));
+        // Timeouts are whole seconds; their ticks were rounded up.
+        let timeout = (ticks << self.now.tick_shift) / hz * hz;
+        let left = timeout.saturating_sub(self.now.idle_jiffies(control.tick()));
+        u32::try_from(left / hz).unwrap_or(u32::MAX)
+    }
+}
+
+impl<B: Backend> Iterator for Connections<'_, B> {
+    type Item = Connection;
+
+    fn next(&mut self) -> Option<Connection> {
+        loop {
+            let bucket = self.backend.bucket(self.bucket)?;
+            while let Some(slot) = bucket.slots.get(self.way) {
+                self.way += 1;
+                if let Some(live) = read(slot) {
+                    return Some(self.show(&live));
+                }
+            }
+            self.way = 0;
+            self.bucket += 1;
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, None)
+    }
+}
+
+fn socket(address: u32, port: u16) -> SocketAddrV4 {
+    SocketAddrV4::new(address_of(address), u16::from_be(port))
+}
+
+/// State of a protocol's number; what is not TCP has the one state of UDP.
+fn state(protocol: u8, number: u8) -> ConnectionState {
+    debug_assert!(protocol == TCP || protocol == UDP, "protocol {protocol} is in the flow table");
+    if protocol != TCP {
+        return ConnectionState::Udp;
+    }
+    match TcpState::ALL.get(usize::from(number)) {
+        Some(TcpState::Established) => ConnectionState::Established,
+        Some(TcpState::SynSent) => ConnectionState::SynSent,
+        Some(TcpState::SynRecv) => ConnectionState::SynRecv,
+        Some(TcpState::FinWait) => ConnectionState::FinWait,
+        Some(TcpState::TimeWait) => ConnectionState::TimeWait,
+        Some(TcpState::Close) => ConnectionState::Close,
+        Some(TcpState::CloseWait) => ConnectionState::CloseWait,
+        Some(TcpState::LastAck) => ConnectionState::LastAck,
+        Some(TcpState::Listen) => ConnectionState::Listen,
+        Some(TcpState::SynAck) => ConnectionState::SynAck,
+        Some(TcpState::None) | None => ConnectionState::None,
+    }
+}

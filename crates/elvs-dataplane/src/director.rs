@@ -1,0 +1,455 @@
+//! A director: the tables in force, who has which index in them, and how they change.
+//!
+//! **Invariant:** a change is done in this order: state file, destination records that become available, blob, records
+//! that become unavailable. So a packet never meets a destination that is scheduled and not there, and a daemon that
+//! dies in between finds the change in the state file and completes it.
+//!
+//! Called through [`crate::Plane`].
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+
+use elvs_common::{
+    Control, DestinationFlags, DestinationLoad, DestinationRecord, LAYOUT_VERSION, Line, Settings,
+    TcpState, ticks_from_seconds,
+};
+use elvs_fastpath::{Atomic64, destination_of};
+use elvs_model::{
+    DestinationKey, DestinationView, Rates, ServiceKey, ServiceView, Statistics, Table, Timeouts,
+};
+
+use crate::assignments::{AssignError, Assignments, DestinationSlot};
+use crate::backend::{Backend, BackendError};
+use crate::compile::{CompileError, compile};
+use crate::estimator::Estimator;
+use crate::plane::{Load, LoadDifference};
+use crate::route::{Route, network_order};
+use crate::state::{State, StateError, Store};
+use crate::statistics::since;
+use crate::sweep::{Pass, SweepReport, Sweeper};
+
+/// Word of the blob's header that counts generations.
+const GENERATION_WORD: usize = 2;
+
+/// What installing a table came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Installed {
+    /// Whether a new configuration was put in force; false if nothing that packets see differed.
+    pub swapped: bool,
+    /// Configurations put in force so far.
+    pub generation: u64,
+}
+
+/// Why a table was not installed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InstallError {
+    /// It does not fit, or is not forwarded.
+    #[error(transparent)]
+    Assign(#[from] AssignError),
+    /// It does not fit.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// The state file cannot be written.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The kernel refused.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// A director over some backend.
+#[derive(Debug)]
+pub struct Director<B> {
+    backend: B,
+    store: Option<Store>,
+    table: Table,
+    assignments: Assignments,
+    generation: u64,
+    /// Lines in force; empty = unknown.
+    lines: Vec<Line>,
+    routes: HashMap<Ipv4Addr, Route>,
+    sweeper: Sweeper,
+    last_pass: Pass,
+    service_rates: HashMap<ServiceKey, Estimator>,
+    destination_rates: HashMap<u32, Estimator>,
+}
+
+impl<B: Backend> Director<B> {
+    /// A director over new tables, with nothing in force yet.
+    pub(crate) fn new(backend: B, store: Option<Store>) -> Self {
+        Self::adopt(backend, store, State { layout: LAYOUT_VERSION, ..State::default() })
+    }
+
+    /// A director over tables that the state belongs to. The caller installs the state's table, which completes a
+    /// change that was interrupted.
+    pub(crate) fn adopt(backend: B, store: Option<Store>, state: State) -> Self {
+        let State { layout: _, generation, table, assignments } = state;
+        Self {
+            backend,
+            store,
+            table,
+            assignments,
+            generation,
+            lines: Vec::new(),
+            routes: HashMap::new(),
+            sweeper: Sweeper::default(),
+            last_pass: Pass::default(),
+            service_rates: HashMap::new(),
+            destination_rates: HashMap::new(),
+        }
+    }
+
+    /// The tables.
+    pub const fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// The tables.
+    pub const fn backend_mut(&mut self) -> &mut B {
+        &mut self.backend
+    }
+
+    /// Who has which index.
+    pub const fn assignments(&self) -> &Assignments {
+        &self.assignments
+    }
+
+    pub(crate) const fn table_in_force(&self) -> &Table {
+        &self.table
+    }
+
+    pub(crate) const fn last_pass(&self) -> Pass {
+        self.last_pass
+    }
+
+    pub(crate) fn put_in_force(&mut self, table: &Table) -> Result<Installed, InstallError> {
+        let assignments = self.assignments.for_table(table, &self.backend)?;
+        let swapped = self.change(table.clone(), assignments)?;
+        self.write_timeouts(table.timeouts());
+        Ok(Installed { swapped, generation: self.generation })
+    }
+
+    /// Goes over to a table and its assignments; whether that took a swap.
+    fn change(&mut self, table: Table, assignments: Assignments) -> Result<bool, InstallError> {
+        let lines = self.compile(&table, &assignments)?;
+        let swap = lines != self.lines;
+        let generation = self.generation + u64::from(swap);
+        let lines = if swap { with_generation(lines, generation) } else { lines };
+        let new = State { layout: LAYOUT_VERSION, generation, table, assignments };
+        self.save(&new)?;
+        let old = State {
+            layout: LAYOUT_VERSION,
+            generation: self.generation,
+            table: std::mem::replace(&mut self.table, new.table),
+            assignments: std::mem::replace(&mut self.assignments, new.assignments),
+        };
+        self.write_present(&old.assignments);
+        if swap && let Err(error) = self.backend.swap_blob(&lines) {
+            self.table = old.table.clone();
+            let failed = std::mem::replace(&mut self.assignments, old.assignments.clone());
+            self.write_present(&failed);
+            self.clear_removed();
+            self.save(&old)?;
+            return Err(error.into());
+        }
+        self.generation = generation;
+        self.lines = lines;
+        self.clear_removed();
+        self.follow_rates(&old.assignments);
+        Ok(swap)
+    }
+
+    /// Lines with the generation in force.
+    fn compile(&self, table: &Table, assignments: &Assignments) -> Result<Vec<Line>, CompileError> {
+        let services: Vec<_> = assignments.services().cloned().collect();
+        // Without any service IPVS takes its hooks out: old connections' packets are nobody's any more.
+        let idle = table.services().len() == 0;
+        let (addresses, masqueraded) = if idle {
+            Default::default()
+        } else {
+            (assignments.lingering_addresses(), assignments.masqueraded_addresses())
+        };
+        Ok(compile(&services, &addresses, &masqueraded, self.generation)?.lines)
+    }
+
+    fn save(&self, state: &State) -> Result<(), StateError> {
+        self.store.as_ref().map_or(Ok(()), |store| store.save(state))
+    }
+
+    /// Writes the records of destinations in the table; `before` are the assignments that the records are of.
+    fn write_present(&mut self, before: &Assignments) {
+        let Self { assignments, backend, routes, .. } = self;
+        for (service, key, slot) in assignments.destinations().filter(|(_, _, slot)| slot.present) {
+            let known = before.destination(service, key).is_some_and(|old| old.index == slot.index);
+            let old = if known { backend.record(slot.index) } else { None };
+            let index = assignments.service(service).map_or(0, |slot| slot.index);
+            let record = destination_record(old.unwrap_or_default(), key, slot, index, routes);
+            if old != Some(record) {
+                backend.write_record(slot.index, &record);
+            }
+        }
+    }
+
+    /// Takes the records of removed destinations out of service.
+    fn clear_removed(&mut self) {
+        let Self { assignments, backend, .. } = self;
+        for (_, _, slot) in assignments.destinations().filter(|(_, _, slot)| !slot.present) {
+            if let Some(mut record) = backend.record(slot.index)
+                && record.flags & DestinationFlags::AVAILABLE != 0
+            {
+                record.flags &= !DestinationFlags::AVAILABLE;
+                backend.write_record(slot.index, &record);
+            }
+        }
+    }
+
+    /// Ends the rates of what is gone, and starts those of what is new at 0.
+    fn follow_rates(&mut self, before: &Assignments) {
+        let Self { assignments, destination_rates, service_rates, .. } = self;
+        let indexes: BTreeSet<u32> =
+            assignments.destinations().map(|(_, _, slot)| slot.index).collect();
+        destination_rates.retain(|index, _| indexes.contains(index));
+        service_rates.retain(|key, _| assignments.service(key).is_some());
+        for (service, key, slot) in assignments.destinations() {
+            if before.destination(service, key).is_none() {
+                destination_rates.insert(slot.index, Estimator::default());
+            }
+        }
+        for slot in assignments.services() {
+            if before.service(&slot.key).is_none() {
+                service_rates.insert(slot.key, Estimator::default());
+            }
+        }
+    }
+
+    fn write_timeouts(&mut self, timeouts: Timeouts) {
+        let old = self.backend.settings();
+        let ticks = |s| ticks_from_seconds(s, old.jiffies_per_second, old.tick_shift);
+        let mut settings = Settings { udp_timeout: ticks(timeouts.udp), ..old };
+        let states = TcpState::ALL.iter().zip(Settings::TCP_SECONDS);
+        for (timeout, (state, initial)) in settings.tcp_timeouts.iter_mut().zip(states) {
+            *timeout = ticks(if *state == TcpState::Established {
+                timeouts.tcp
+            } else if *state == TcpState::FinWait {
+                timeouts.tcp_fin
+            } else {
+                initial
+            });
+        }
+        if settings != old {
+            self.backend.write_settings(&settings);
+        }
+    }
+
+    pub(crate) fn keep_route(&mut self, address: Ipv4Addr, route: Route) {
+        if self.routes.insert(address, route) == Some(route) {
+            return;
+        }
+        let Self { assignments, backend, .. } = self;
+        for (_, key, slot) in assignments.destinations() {
+            if key.address != IpAddr::V4(address) {
+                continue;
+            }
+            if let Some(old) = backend.record(slot.index) {
+                let mut record = old;
+                route.write(&mut record);
+                if record != old {
+                    backend.write_record(slot.index, &record);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn sweep_slice(&mut self, buckets: u32) -> SweepReport {
+        let report = self.sweeper.slice(&self.backend, buckets);
+        if let Some(pass) = report.pass {
+            self.last_pass = pass;
+        }
+        report
+    }
+
+    pub(crate) fn collect_removed(&mut self) -> Result<usize, InstallError> {
+        let mut assignments = self.assignments.clone();
+        let freed = assignments.collect(&self.backend)?;
+        if freed == 0 {
+            self.assignments = assignments;
+        } else {
+            self.change(self.table.clone(), assignments)?;
+        }
+        Ok(freed)
+    }
+
+    pub(crate) fn zero_statistics(
+        &mut self,
+        service: Option<&ServiceKey>,
+    ) -> Result<(), InstallError> {
+        let mut assignments = self.assignments.clone();
+        assignments.zero(service, &self.backend)?;
+        self.save(&State {
+            layout: LAYOUT_VERSION,
+            generation: self.generation,
+            table: self.table.clone(),
+            assignments: assignments.clone(),
+        })?;
+        let chosen = |key: &ServiceKey| service.is_none_or(|service| service == key);
+        for (key, _, slot) in assignments.destinations() {
+            if chosen(key) {
+                self.destination_rates.insert(slot.index, Estimator::default());
+            }
+        }
+        for slot in assignments.services() {
+            if chosen(&slot.key) {
+                self.service_rates.insert(slot.key, Estimator::default());
+            }
+        }
+        self.assignments = assignments;
+        Ok(())
+    }
+
+    pub(crate) fn move_rates(&mut self) -> Result<(), BackendError> {
+        let Self { assignments, backend, destination_rates, service_rates, .. } = self;
+        let mut services: HashMap<ServiceKey, Statistics> =
+            assignments.services().map(|slot| (slot.key, slot.retired)).collect();
+        for (service, _, slot) in assignments.destinations() {
+            let counted = since(&backend.statistics(slot.index)?, &slot.baseline);
+            if let Some(total) = services.get_mut(service)
+                && !slot.orphan
+            {
+                *total = crate::statistics::sum(total, &counted);
+            }
+            move_rate(destination_rates, slot.index, &counted);
+        }
+        for (key, total) in services {
+            move_rate(service_rates, key, &total);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn rates_of(&self, index: u32) -> Rates {
+        self.destination_rates.get(&index).map(Estimator::rates).unwrap_or_default()
+    }
+
+    pub(crate) fn views(&self) -> Result<Vec<ServiceView>, BackendError> {
+        let mut views = Vec::with_capacity(self.table.services().len());
+        for entry in self.table.services() {
+            let service = entry.service().clone();
+            let mut destinations = Vec::with_capacity(entry.destinations().len());
+            for destination in entry.destinations() {
+                let slot = self.assignments.destination(&service.key, &destination.key);
+                destinations.push(self.destination_view(*destination, slot)?);
+            }
+            let rates = self.service_rates.get(&service.key).map(Estimator::rates);
+            views.push(ServiceView {
+                statistics: self.assignments.service_statistics(&service.key, &self.backend)?,
+                rates: rates.unwrap_or_default(),
+                service,
+                destinations,
+            });
+        }
+        Ok(views)
+    }
+
+    fn destination_view(
+        &self,
+        destination: elvs_model::Destination,
+        slot: Option<&DestinationSlot>,
+    ) -> Result<DestinationView, BackendError> {
+        let mut view = DestinationView {
+            destination,
+            active: 0,
+            inactive: 0,
+            persistent: 0,
+            statistics: Statistics::default(),
+            rates: Rates::default(),
+        };
+        if let Some(slot) = slot {
+            let load = Load::of(self.backend.load(slot.index).map_or(0, Atomic64::load));
+            (view.active, view.inactive) = (load.active, load.inactive);
+            view.statistics = since(&self.backend.statistics(slot.index)?, &slot.baseline);
+            view.rates = self.rates_of(slot.index);
+        }
+        Ok(view)
+    }
+
+    pub(crate) fn load_differences(&self) -> Vec<LoadDifference> {
+        let mut counted: HashMap<u32, u64> = HashMap::new();
+        let mut index = 0;
+        while let Some(bucket) = self.backend.bucket(index) {
+            for slot in &bucket.slots {
+                let control = Control(Atomic64::load(&slot.control));
+                if control.is_live() {
+                    let destination = destination_of(Atomic64::load(&slot.ports_destination));
+                    let load = counted.entry(destination).or_default();
+                    *load = load.wrapping_add(DestinationLoad::unit(control.inactive()));
+                }
+            }
+            index += 1;
+        }
+        let assigned = self.assignments.destinations().map(|(_, _, slot)| slot.index);
+        let indexes: BTreeSet<u32> = assigned.chain(counted.keys().copied()).collect();
+        let differences = indexes.into_iter().filter_map(|index| {
+            let counted = counted.get(&index).copied().unwrap_or_default();
+            let recorded = self.backend.load(index).map_or(0, Atomic64::load);
+            (counted != recorded).then(|| LoadDifference {
+                index,
+                counted: Load::of(counted),
+                recorded: Load::of(recorded),
+            })
+        });
+        differences.collect()
+    }
+
+    pub(crate) fn remove_everything(&mut self) -> Result<(), BackendError> {
+        let removed = self.backend.teardown();
+        if let Some(store) = self.store.take() {
+            store.remove().map_err(|error| BackendError {
+                what: "removing the state file".to_owned(),
+                source: std::io::Error::other(error),
+            })?;
+        }
+        removed
+    }
+}
+
+/// The record of a destination in the table, from the one it had.
+fn destination_record(
+    old: DestinationRecord,
+    key: &DestinationKey,
+    slot: &DestinationSlot,
+    service: u32,
+    routes: &HashMap<Ipv4Addr, Route>,
+) -> DestinationRecord {
+    let mut record = DestinationRecord {
+        flags: old.flags | DestinationFlags::AVAILABLE,
+        method: slot.method,
+        port: key.port.to_be(),
+        service,
+        ..old
+    };
+    if let IpAddr::V4(address) = key.address {
+        record.address = network_order(address);
+        if let Some(route) = routes.get(&address) {
+            route.write(&mut record);
+        }
+    }
+    record
+}
+
+fn with_generation(mut lines: Vec<Line>, generation: u64) -> Vec<Line> {
+    if let Some(word) = lines.first_mut().and_then(|line| line.0.get_mut(GENERATION_WORD)) {
+        *word = generation;
+    }
+    lines
+}
+
+fn move_rate<K: Eq + std::hash::Hash>(
+    rates: &mut HashMap<K, Estimator>,
+    key: K,
+    counted: &Statistics,
+) {
+    rates
+        .entry(key)
+        .and_modify(|estimator| estimator.update(counted))
+        .or_insert_with(|| Estimator::new(counted));
+}

@@ -1,0 +1,310 @@
+//! A director whose tables are plain memory: for tests of the upper half and for simulations.
+//!
+//! **Invariant:** packets go through the very decision core that runs in the kernel ([`elvs_fastpath::process`]), over
+//! tables that the very code of the real data plane wrote; only clock, routes and interfaces are made up.
+//!
+//! Called by tests of this crate and of the daemon, and by `elvs simulate`.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use elvs_common::{
+    BLOB_LINES, CHAIN_BUCKETS, COUNTERS, Counter, DestinationRecord, DestinationStats, Line,
+    MAX_DESTINATIONS, MAX_SERVICES, NextHop, Settings,
+};
+use elvs_fastpath::{Bucket, ClientHop, FlowMemory, Frame, Host, Verdict, process};
+use elvs_model::{Statistics, XdpMode};
+
+use crate::backend::{AttachError, AttachedMode, Backend, BackendError, Now};
+use crate::director::Director;
+use crate::kernel::{buckets_for, settings_for};
+
+/// Jiffies a second of the made-up clock.
+const JIFFIES_PER_SECOND: u32 = 1_000;
+/// Its tick: 64 ms.
+const TICK_SHIFT: u32 = 6;
+/// Jiffies at which the clock starts: some days after boot.
+const START: u64 = 1 << 28;
+/// Secret of its flow hash; fixed, so that a test fails the same way twice.
+const SEED: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
+
+/// A data plane in plain memory.
+pub type FakePlane = Director<Heap>;
+
+impl FakePlane {
+    /// A data plane without services for that many connections. Every interface that is asked for exists and has native
+    /// XDP.
+    pub fn for_connections(connections: u32) -> Self {
+        Self::new(Heap::new(connections), None)
+    }
+
+    /// Runs a frame through the decision core.
+    pub fn process(&self, frame: &mut MemoryFrame) -> Verdict {
+        process(self.backend(), frame)
+    }
+}
+
+/// Tables in plain memory.
+#[derive(Debug)]
+pub struct Heap {
+    flows: Vec<Bucket<AtomicU64>>,
+    lines: Vec<Line>,
+    records: Vec<DestinationRecord>,
+    loads: Vec<AtomicU64>,
+    schedulers: Vec<AtomicU64>,
+    statistics: Vec<[AtomicU64; 5]>,
+    counters: Vec<AtomicU64>,
+    settings: Settings,
+    jiffies: AtomicU64,
+    clients: Mutex<BTreeMap<u32, NextHop>>,
+    attached: BTreeMap<String, AttachedMode>,
+}
+
+fn words(count: u32) -> Vec<AtomicU64> {
+    (0..count).map(|_| AtomicU64::new(0)).collect()
+}
+
+fn at<T>(values: &[T], index: u32) -> Option<&T> {
+    values.get(usize::try_from(index).ok()?)
+}
+
+impl Heap {
+    /// Tables for that many connections.
+    pub fn new(connections: u32) -> Self {
+        let buckets = buckets_for(connections);
+        let lines = usize::try_from(MAX_DESTINATIONS).unwrap_or(0);
+        Self {
+            flows: (0..buckets + CHAIN_BUCKETS).map(|_| Bucket::default()).collect(),
+            lines: Vec::new(),
+            records: vec![DestinationRecord::default(); lines],
+            loads: words(MAX_DESTINATIONS),
+            schedulers: words(MAX_SERVICES),
+            statistics: (0..MAX_DESTINATIONS).map(|_| <[AtomicU64; 5]>::default()).collect(),
+            counters: (0..COUNTERS).map(|_| AtomicU64::new(0)).collect(),
+            settings: settings_for(connections, JIFFIES_PER_SECOND, TICK_SHIFT, SEED),
+            jiffies: AtomicU64::new(START),
+            clients: Mutex::default(),
+            attached: BTreeMap::new(),
+        }
+    }
+
+    /// Lets time pass.
+    pub fn advance_seconds(&self, seconds: u32) {
+        self.advance_jiffies(u64::from(seconds) * u64::from(JIFFIES_PER_SECOND));
+    }
+
+    /// Lets time pass; a jiffy is a millisecond.
+    pub fn advance_jiffies(&self, jiffies: u64) {
+        self.jiffies.fetch_add(jiffies, Ordering::AcqRel);
+    }
+}
+
+impl FlowMemory for Heap {
+    type Word = AtomicU64;
+
+    fn bucket(&self, index: u32) -> Option<&Bucket<AtomicU64>> {
+        at(&self.flows, index)
+    }
+}
+
+impl Host for Heap {
+    fn tick(&self) -> u32 {
+        Backend::now(self).tick()
+    }
+
+    fn buckets(&self) -> u32 {
+        self.settings.buckets
+    }
+
+    fn seed(&self) -> [u64; 2] {
+        self.settings.seed
+    }
+
+    fn line(&self, index: u32) -> Option<&Line> {
+        static ZERO: Line = Line([0; 8]);
+        let past = usize::try_from(index).is_ok_and(|index| index < BLOB_LINES);
+        at(&self.lines, index).or_else(|| past.then_some(&ZERO))
+    }
+
+    fn destination(&self, index: u32) -> Option<&DestinationRecord> {
+        at(&self.records, index)
+    }
+
+    fn load(&self, index: u32) -> Option<&AtomicU64> {
+        at(&self.loads, index)
+    }
+
+    fn scheduler(&self, index: u32) -> Option<&AtomicU64> {
+        at(&self.schedulers, index)
+    }
+
+    fn add_stats(&self, index: u32, added: DestinationStats) {
+        let values = [
+            added.connections,
+            added.in_packets,
+            added.out_packets,
+            added.in_bytes,
+            added.out_bytes,
+        ];
+        for (word, value) in at(&self.statistics, index).into_iter().flatten().zip(values) {
+            word.fetch_add(value, Ordering::Relaxed);
+        }
+    }
+
+    fn timeout(&self, protocol: u8, state: u8) -> u32 {
+        self.settings.timeout(protocol, state)
+    }
+
+    fn count(&self, counter: Counter) {
+        if let Some(word) = at(&self.counters, counter as u32) {
+            word.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn client_hop(&self, client: u32, learned: Option<NextHop>) -> ClientHop {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hop) = learned {
+            clients.insert(client, hop);
+        }
+        clients.get(&client).map_or(ClientHop::Unknown, |hop| ClientHop::Known(*hop))
+    }
+
+    fn route(&self, _address: u32) -> Option<NextHop> {
+        None
+    }
+}
+
+impl Backend for Heap {
+    fn now(&self) -> Now {
+        Now { jiffies: self.jiffies.load(Ordering::Acquire), tick_shift: self.settings.tick_shift }
+    }
+
+    fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    fn write_settings(&mut self, settings: &Settings) {
+        self.settings.tcp_timeouts = settings.tcp_timeouts;
+        self.settings.udp_timeout = settings.udp_timeout;
+    }
+
+    fn load(&self, index: u32) -> Option<&AtomicU64> {
+        Host::load(self, index)
+    }
+
+    fn scheduler(&self, index: u32) -> Option<&AtomicU64> {
+        Host::scheduler(self, index)
+    }
+
+    fn record(&self, index: u32) -> Option<DestinationRecord> {
+        at(&self.records, index).copied()
+    }
+
+    fn write_record(&mut self, index: u32, record: &DestinationRecord) {
+        let Ok(index) = usize::try_from(index) else { return };
+        if let Some(old) = self.records.get_mut(index) {
+            *old = *record;
+        }
+    }
+
+    fn swap_blob(&mut self, lines: &[Line]) -> Result<(), BackendError> {
+        self.lines = lines.to_vec();
+        Ok(())
+    }
+
+    fn statistics(&self, index: u32) -> Result<Statistics, BackendError> {
+        let Some([connections, in_packets, out_packets, in_bytes, out_bytes]) =
+            at(&self.statistics, index)
+        else {
+            return Ok(Statistics::default());
+        };
+        let value = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        Ok(Statistics {
+            connections: value(connections),
+            in_packets: value(in_packets),
+            out_packets: value(out_packets),
+            in_bytes: value(in_bytes),
+            out_bytes: value(out_bytes),
+        })
+    }
+
+    fn counter(&self, counter: Counter) -> Result<u64, BackendError> {
+        Ok(at(&self.counters, counter as u32).map_or(0, |word| word.load(Ordering::Relaxed)))
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        let sizes = [
+            size_of_val(self.flows.as_slice()),
+            size_of_val(self.lines.as_slice()),
+            size_of_val(self.records.as_slice()),
+            size_of_val(self.loads.as_slice()),
+            size_of_val(self.schedulers.as_slice()),
+            size_of_val(self.statistics.as_slice()),
+            size_of_val(self.counters.as_slice()),
+        ];
+        sizes.into_iter().filter_map(|size| u64::try_from(size).ok()).sum()
+    }
+
+    fn attach(&mut self, interface: &str, mode: XdpMode) -> Result<AttachedMode, AttachError> {
+        let mode = match mode {
+            XdpMode::Auto | XdpMode::Native => AttachedMode::Native,
+            XdpMode::Generic => AttachedMode::Generic,
+        };
+        Ok(*self.attached.entry(interface.to_owned()).or_insert(mode))
+    }
+
+    fn detach(&mut self, interface: &str) -> Result<(), BackendError> {
+        self.attached.remove(interface);
+        Ok(())
+    }
+
+    fn attached(&self) -> Vec<(String, AttachedMode)> {
+        self.attached.iter().map(|(name, mode)| (name.clone(), *mode)).collect()
+    }
+
+    fn teardown(&mut self) -> Result<(), BackendError> {
+        self.attached.clear();
+        Ok(())
+    }
+}
+
+/// A frame in a vector, with XDP's room in front.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryFrame {
+    /// Bytes, Ethernet header first.
+    pub bytes: Vec<u8>,
+    /// Bytes that may be put in front.
+    pub headroom: usize,
+    /// Interface it came from.
+    pub ingress: u32,
+}
+
+impl MemoryFrame {
+    /// A frame that came from an interface.
+    pub const fn new(bytes: Vec<u8>, ingress: u32) -> Self {
+        Self { bytes, headroom: 256, ingress }
+    }
+}
+
+impl Frame for MemoryFrame {
+    fn window<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
+        self.bytes.get_mut(offset..offset.checked_add(N)?)?.try_into().ok()
+    }
+
+    fn length(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn grow_front<const N: usize>(&mut self) -> bool {
+        let Some(left) = self.headroom.checked_sub(N) else { return false };
+        self.headroom = left;
+        self.bytes.splice(0..0, [0; N]);
+        true
+    }
+
+    fn ingress(&self) -> u32 {
+        self.ingress
+    }
+}

@@ -1,0 +1,279 @@
+//! The data plane as the daemon's upper half sees it.
+//!
+//! **Invariant:** a refused call leaves tables, indexes and state file as they were.
+//!
+//! Implemented once, by [`Director`] over any [`Backend`]; called by the daemon, which holds a `Box<dyn Plane>`.
+
+use std::net::Ipv4Addr;
+
+use elvs_common::{Counter, DestinationLoad};
+use elvs_fastpath::Atomic64;
+use elvs_model::{DestinationKey, Rates, ServiceKey, ServiceView, Statistics, Table, XdpMode};
+
+use crate::backend::{AttachError, AttachedMode, Backend, BackendError};
+use crate::connection::{Connection, Connections};
+use crate::director::{Director, InstallError, Installed};
+use crate::route::Route;
+use crate::statistics::since;
+use crate::sweep::SweepReport;
+
+/// Connections of a destination, as schedulers weigh them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Active connections.
+    pub active: u32,
+    /// Inactive connections.
+    pub inactive: u32,
+}
+
+impl Load {
+    pub(crate) const fn of(word: u64) -> Self {
+        Self { active: DestinationLoad::active(word), inactive: DestinationLoad::inactive(word) }
+    }
+}
+
+/// A destination whose load word is not what its connections add up to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadDifference {
+    /// Index of the destination.
+    pub index: u32,
+    /// What its connections add up to.
+    pub counted: Load,
+    /// What its load word says.
+    pub recorded: Load,
+}
+
+/// A data plane.
+pub trait Plane: Send {
+    /// The table in force.
+    fn table(&self) -> &Table;
+
+    /// Puts a table in force. What does not differ is not touched; connections keep their real servers.
+    ///
+    /// # Errors
+    ///
+    /// [`InstallError`]: the old table then stays in force.
+    fn install(&mut self, table: &Table) -> Result<Installed, InstallError>;
+
+    /// Says how frames reach a real server's address, for all destinations with that address, now and later.
+    ///
+    /// Called before the table that needs it is installed, so that the first packet finds its way.
+    fn set_route(&mut self, address: Ipv4Addr, route: Route);
+
+    /// Attaches the program to an interface; one that has it already keeps it as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError`] names the interface, the mode, the kernel's reason and the cure.
+    fn attach(&mut self, interface: &str, mode: XdpMode) -> Result<AttachedMode, AttachError>;
+
+    /// Takes the program off an interface.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`] if the kernel refuses.
+    fn detach(&mut self, interface: &str) -> Result<(), BackendError>;
+
+    /// Interfaces that have the program, by name.
+    fn attached(&self) -> Vec<(String, AttachedMode)>;
+
+    /// Walks up to `buckets` buckets of the flow table on from where the last call stopped, and ends what has expired.
+    ///
+    /// A bucket is 128 bytes; [`Self::buckets`] of them are a pass, which is due about once a second.
+    fn sweep(&mut self, buckets: u32) -> SweepReport;
+
+    /// Buckets of the flow table.
+    fn buckets(&self) -> u32;
+
+    /// Connections that the flow table was made for.
+    fn capacity(&self) -> u32;
+
+    /// Gives up indexes and addresses of removed destinations that nothing refers to any more; due every minute.
+    /// How many were given up.
+    ///
+    /// # Errors
+    ///
+    /// [`InstallError`]: nothing was given up.
+    fn collect(&mut self) -> Result<usize, InstallError>;
+
+    /// Moves the rates on; due every [`crate::Estimator::PERIOD`].
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`] if the statistics cannot be read.
+    fn estimate(&mut self) -> Result<(), BackendError>;
+
+    /// Connections in table order.
+    fn connections(&self) -> Box<dyn Iterator<Item = Connection> + '_>;
+
+    /// Connections that the last whole pass of [`Self::sweep`] left; 0 before the first.
+    fn live_connections(&self) -> u64;
+
+    /// Services with destinations, counters and rates, in the table's order.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`] if the statistics cannot be read.
+    fn service_views(&self) -> Result<Vec<ServiceView>, BackendError>;
+
+    /// Index of a destination, if it has one: in the table, or removed with connections left.
+    fn destination_index(&self, service: &ServiceKey, key: &DestinationKey) -> Option<u32>;
+
+    /// Connections of a destination.
+    fn destination_load(&self, index: u32) -> Load;
+
+    /// Statistics of a destination since it was added or zeroed.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`] if they cannot be read.
+    fn destination_statistics(
+        &self,
+        service: &ServiceKey,
+        key: &DestinationKey,
+    ) -> Result<Statistics, BackendError>;
+
+    /// Rates of a destination.
+    fn destination_rates(&self, index: u32) -> Rates;
+
+    /// Statistics of a service, those of its removed destinations included.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`] if they cannot be read.
+    fn service_statistics(&self, service: &ServiceKey) -> Result<Statistics, BackendError>;
+
+    /// Starts the statistics of a service, or of all, again from 0 (`ipvsadm -Z`).
+    ///
+    /// # Errors
+    ///
+    /// [`InstallError`] if they cannot be read, or the state file not written; then nothing is changed.
+    fn zero(&mut self, service: Option<&ServiceKey>) -> Result<(), InstallError>;
+
+    /// Every counter with its value.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`] if they cannot be read.
+    fn counters(&self) -> Result<Vec<(Counter, u64)>, BackendError>;
+
+    /// Counts the connections of every destination and compares with the load words. Exact only while no packet
+    /// comes.
+    fn recount(&self) -> Vec<LoadDifference>;
+
+    /// Memory of all tables, bytes.
+    fn memory_bytes(&self) -> u64;
+
+    /// Detaches the program everywhere and removes tables, pins and state file. Dropping the plane without this leaves
+    /// everything forwarding, to be adopted by the next daemon.
+    ///
+    /// # Errors
+    ///
+    /// The first [`BackendError`]; the rest is removed nevertheless.
+    fn teardown(&mut self) -> Result<(), BackendError>;
+}
+
+impl<B: Backend + Send> Plane for Director<B> {
+    fn table(&self) -> &Table {
+        self.table_in_force()
+    }
+
+    fn install(&mut self, table: &Table) -> Result<Installed, InstallError> {
+        self.put_in_force(table)
+    }
+
+    fn set_route(&mut self, address: Ipv4Addr, route: Route) {
+        self.keep_route(address, route);
+    }
+
+    fn attach(&mut self, interface: &str, mode: XdpMode) -> Result<AttachedMode, AttachError> {
+        self.backend_mut().attach(interface, mode)
+    }
+
+    fn detach(&mut self, interface: &str) -> Result<(), BackendError> {
+        self.backend_mut().detach(interface)
+    }
+
+    fn attached(&self) -> Vec<(String, AttachedMode)> {
+        self.backend().attached()
+    }
+
+    fn sweep(&mut self, buckets: u32) -> SweepReport {
+        self.sweep_slice(buckets)
+    }
+
+    fn buckets(&self) -> u32 {
+        self.backend().settings().buckets
+    }
+
+    fn capacity(&self) -> u32 {
+        self.backend().settings().connections
+    }
+
+    fn collect(&mut self) -> Result<usize, InstallError> {
+        self.collect_removed()
+    }
+
+    fn estimate(&mut self) -> Result<(), BackendError> {
+        self.move_rates()
+    }
+
+    fn connections(&self) -> Box<dyn Iterator<Item = Connection> + '_> {
+        Box::new(Connections::new(self.backend()))
+    }
+
+    fn live_connections(&self) -> u64 {
+        self.last_pass().live
+    }
+
+    fn service_views(&self) -> Result<Vec<ServiceView>, BackendError> {
+        self.views()
+    }
+
+    fn destination_index(&self, service: &ServiceKey, key: &DestinationKey) -> Option<u32> {
+        self.assignments().destination(service, key).map(|slot| slot.index)
+    }
+
+    fn destination_load(&self, index: u32) -> Load {
+        Load::of(self.backend().load(index).map_or(0, Atomic64::load))
+    }
+
+    fn destination_statistics(
+        &self,
+        service: &ServiceKey,
+        key: &DestinationKey,
+    ) -> Result<Statistics, BackendError> {
+        match self.assignments().destination(service, key) {
+            Some(slot) => Ok(since(&self.backend().statistics(slot.index)?, &slot.baseline)),
+            None => Ok(Statistics::default()),
+        }
+    }
+
+    fn destination_rates(&self, index: u32) -> Rates {
+        self.rates_of(index)
+    }
+
+    fn service_statistics(&self, service: &ServiceKey) -> Result<Statistics, BackendError> {
+        self.assignments().service_statistics(service, self.backend())
+    }
+
+    fn zero(&mut self, service: Option<&ServiceKey>) -> Result<(), InstallError> {
+        self.zero_statistics(service)
+    }
+
+    fn counters(&self) -> Result<Vec<(Counter, u64)>, BackendError> {
+        Counter::ALL.iter().map(|c| Ok((*c, self.backend().counter(*c)?))).collect()
+    }
+
+    fn recount(&self) -> Vec<LoadDifference> {
+        self.load_differences()
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        self.backend().memory_bytes()
+    }
+
+    fn teardown(&mut self) -> Result<(), BackendError> {
+        self.remove_everything()
+    }
+}
