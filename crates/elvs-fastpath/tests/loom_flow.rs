@@ -298,3 +298,22 @@ fn a_half_open_connection_is_either_established_or_replaced() {
         memory.check();
     });
 }
+
+#[test]
+fn a_connection_that_is_live_is_found_from_its_key() {
+    check_all(|| {
+        let full: Vec<NewFlow> = (0..4).map(|number| flow(number + 1, 0)).collect();
+        let memory = Memory::new(2, &full);
+        let new = flow(9, 0);
+        let cpu = {
+            let memory = memory.clone();
+            thread::spawn(move || memory.insert(&new))
+        };
+        if memory.live().count() > full.len() {
+            assert!(memory.find(&new).is_some(), "published before it could be found");
+        }
+        assert_eq!(cpu.join().unwrap(), Insertion::Done);
+        assert_eq!(memory.find(&new).map(|(_, destination)| destination), Some(9));
+        memory.check();
+    });
+}

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 use std::thread;
 
 use elvs_common::{Counter, Method, TCP, scheduler_id};
@@ -283,14 +284,30 @@ fn wlc_weighs_the_largest_loads_and_weights() {
     let heavy = table.add_destination(service, "10.200.0.1:80", Method::Dr, i32::MAX as u32);
     let light = table.add_destination(service, "10.200.0.2:80", Method::Dr, 1);
     let load = |destination: u32, word: u64| {
-        table.director.loads[destination as usize]
-            .store(word, std::sync::atomic::Ordering::Relaxed);
+        table.director.loads[destination as usize].store(word, Ordering::Relaxed);
     };
     load(heavy, 16_000_000 << 32);
     load(light, 1);
     assert_eq!(table.pick(service), Pick::Destination(light));
     load(light, 2);
     assert_eq!(table.pick(service), Pick::Destination(heavy), "2 > 257 * 16e6 / 2^31");
+}
+
+/// The point of the formula where 256 and 257 for an active connection part ways.
+#[test]
+fn wlc_counts_an_active_connection_as_257_inactive_ones() {
+    let mut table = Table::new(16);
+    let service = table.add_service(TCP, SERVICE, scheduler_id::WLC);
+    let idle = table.add_destination(service, "10.200.0.1:80", Method::Dr, 1);
+    let busy = table.add_destination(service, "10.200.0.2:80", Method::Dr, 1);
+    let load = |destination: u32, word: u64| {
+        table.director.loads[destination as usize].store(word, Ordering::Relaxed);
+    };
+    load(busy, 1 << 32);
+    for (inactive, wanted) in [(256, idle), (257, busy), (258, busy)] {
+        load(idle, inactive);
+        assert_eq!(table.pick(service), Pick::Destination(wanted), "{inactive} inactive");
+    }
 }
 
 #[test]
