@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use cargo_metadata::{MetadataCommand, TargetKind};
+use cargo_metadata::TargetKind;
 
 use super::toolchain::Toolchain;
 use super::wrapper;
@@ -99,11 +99,7 @@ fn flags(toolchain: &Toolchain) -> Vec<String> {
 
 /// Names of the binaries that the workspace in `ebpf/` builds, sorted.
 fn binaries(root: &Path) -> Result<Vec<String>> {
-    let metadata = MetadataCommand::new()
-        .manifest_path(root.join("ebpf/Cargo.toml"))
-        .no_deps()
-        .exec()
-        .context("metadata of ebpf/")?;
+    let metadata = process::metadata(&root.join("ebpf"))?;
     let mut names: Vec<String> = metadata
         .packages
         .iter()
@@ -117,10 +113,5 @@ fn binaries(root: &Path) -> Result<Vec<String>> {
 
 /// A folder of its own, so that neither build makes the other start anew.
 fn target_folder(root: &Path) -> Result<PathBuf> {
-    let metadata = MetadataCommand::new()
-        .manifest_path(root.join("Cargo.toml"))
-        .no_deps()
-        .exec()
-        .context("metadata of the workspace")?;
-    Ok(metadata.target_directory.join("bpf").into())
+    Ok(process::metadata(root)?.target_directory.join("bpf").into())
 }

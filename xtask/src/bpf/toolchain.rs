@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::process;
+use crate::process::{self, which};
 
 /// What to install when something is missing.
 const CURE: &str = "see \"Toolchains\" in docs/architecture.md";
@@ -82,12 +82,10 @@ fn compiler() -> Result<(PathBuf, PathBuf)> {
     if debian.0.exists() && debian.1.exists() && has_library(&debian.1) {
         return Ok(debian);
     }
-    for name in ["cargo", "rustc"] {
-        if which("rustup").is_none() {
-            bail!(
-                "no compiler for the kernel's programs: neither Debian's {name} with rust-web-src nor rustup; {CURE}"
-            );
-        }
+    if which("rustup").is_none() {
+        bail!(
+            "no compiler for the kernel's programs: neither Debian's with rust-web-src nor rustup's; {CURE}"
+        );
     }
     let of = |name: &str| -> Result<PathBuf> {
         let found =
@@ -128,11 +126,6 @@ fn objcopy(rustc: &Path, major: &str) -> Result<PathBuf> {
         .flatten()
         .find(|path| path.exists())
         .ok_or_else(|| anyhow!("no llvm-objcopy of LLVM {major}; {CURE}"))
-}
-
-fn which(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
 /// The value of a `name: value` line.

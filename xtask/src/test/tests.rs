@@ -21,11 +21,25 @@ fn reads_the_lines_that_sum_up_a_test_binary() {
     }
 }
 
+fn tests() -> Vec<String> {
+    vec!["net_bed".to_owned()]
+}
+
+#[test]
+fn tests_that_need_peers_exist_and_only_they_are_left_out() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let all = lab_tests(root, false).unwrap();
+    let mut without = lab_tests(root, true).unwrap();
+    without.extend(PEER_TESTS.iter().map(|&name| name.to_owned()));
+    without.sort();
+    assert_eq!(without, all);
+}
+
 #[test]
 fn host_only_leaves_out_the_lab_and_nothing_else() {
     let names = |host_only| {
         let options = Options { host_only, filter: None };
-        let jobs = jobs(Path::new("/"), Path::new("/t/release/elvs"), &options);
+        let jobs = jobs(Path::new("/"), Path::new("/t/release/elvs"), &options, &tests());
         jobs.into_iter().map(|job| job.name).collect::<Vec<_>>()
     };
     assert_eq!(names(true), names(false)[..2]);
@@ -35,7 +49,10 @@ fn host_only_leaves_out_the_lab_and_nothing_else() {
 #[test]
 fn the_lab_gets_the_binary_and_one_thread() {
     let options = Options { host_only: false, filter: Some("net_".into()) };
-    let lab = jobs(Path::new("/"), Path::new("/t/release/elvs"), &options).pop().unwrap().command;
+    let lab = jobs(Path::new("/"), Path::new("/t/release/elvs"), &options, &tests())
+        .pop()
+        .unwrap()
+        .command;
     let arguments: Vec<_> = lab.get_args().collect();
     let expected = ["test", "--no-fail-fast", "-p", "elvs-lab", "net_", "--", "--test-threads=1"];
     assert_eq!(arguments, expected);
