@@ -88,6 +88,11 @@ const fn known(
 }
 
 impl Packet {
+    /// IP protocol number.
+    pub const fn protocol(&self) -> u8 {
+        self.protocol
+    }
+
     /// Offset of the client's address.
     pub const fn address_at(&self) -> u64 {
         if self.reply { 30 } else { 26 }
@@ -102,7 +107,8 @@ impl Packet {
     pub fn bytes(&self) -> [u8; FRAME] {
         let mut ethernet = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
         let destination = if self.foreign { [10, 0, 0, 99] } else { VIP };
-        let (source, target) = if self.reply { (REAL_SERVER, [0; 4]) } else { ([0; 4], destination) };
+        let (source, target) =
+            if self.reply { (REAL_SERVER, [0; 4]) } else { ([0; 4], destination) };
         ethernet.extend([0x45, 0, 0, 50, 0, 0, 0x40, 0, 64, self.protocol, 0x12, 0x34]);
         ethernet.extend(source);
         ethernet.extend(target);

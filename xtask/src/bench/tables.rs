@@ -8,15 +8,20 @@ use aya::maps::{Array, ArrayOfMaps, Map, MapData, PerCpuArray, ProgramArray};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, Pod};
 use elvs_common::{
-    BLOB_LINES, TAIL_BUCKETS, Counter, CounterKind, DestinationFlags, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE,
-    HEADER_LINE, Line, Method, NextHop, SERVICES_LINE, Settings, TCP, UDP, filter_bit, map_names,
-    program_names, scheduler_id, service_hash, service_kind,
+    BLOB_LINES, Counter, CounterKind, DestinationFlags, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE,
+    HEADER_LINE, Line, Method, NextHop, SERVICES_LINE, Settings, TAIL_BUCKETS, TCP, UDP,
+    filter_bit, map_names, program_names, scheduler_id, service_hash, service_kind,
 };
+
+use elvs_fastpath::{flow_hash, home_bucket};
 
 use super::packets::{FRAME, Packet, Profile, REAL_SERVER, RPORT, VIP, VPORT};
 
 const BUCKETS: u32 = 1 << 19;
 const BUCKET_BYTES: usize = 128;
+const SEED: [u64; 2] = [0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321];
+/// First client address of the wrapper, host order.
+const CLIENTS: u32 = 0x0a40_0000;
 /// Interface that test runs say packets come from: the loopback device.
 const INGRESS: u32 = 1;
 const POOL_LINE: u32 = SERVICES_LINE + 8;
@@ -58,12 +63,13 @@ impl Tables {
     pub fn load(objects: &Path) -> Result<Self> {
         let read = |name: &str| {
             let path = objects.join(name);
-            std::fs::read(&path).with_context(|| format!("{}: build it with `cargo xtask bpf`", path.display()))
+            std::fs::read(&path)
+                .with_context(|| format!("{}: build it with `cargo xtask bpf`", path.display()))
         };
         let mut director = EbpfLoader::new()
             .map_max_entries(map_names::FLOWS, BUCKETS + TAIL_BUCKETS)
             .override_global("ELVS_BUCKETS", &BUCKETS, true)
-            .override_global("ELVS_SEED", &[0x1234_5678_9abc_def0u64, 0x0fed_cba9_8765_4321], true)
+            .override_global("ELVS_SEED", &SEED, true)
             .override_global("ELVS_TICK_SHIFT", &4u32, true)
             .load(&read("elvs.bpf.o")?)
             .context("loading elvs.bpf.o")?;
@@ -74,7 +80,8 @@ impl Tables {
             stage.load().with_context(|| format!("loading {name}"))?;
             programs.set(element, stage.fd()?, 0)?;
         }
-        let mut wrapper = EbpfLoader::new().load(&read("bench.bpf.o")?).context("loading bench.bpf.o")?;
+        let mut wrapper =
+            EbpfLoader::new().load(&read("bench.bpf.o")?).context("loading bench.bpf.o")?;
         for name in ["bench_wrap", "bench_floor"] {
             program(&mut wrapper, name)?.load().with_context(|| format!("loading {name}"))?;
         }
@@ -82,7 +89,8 @@ impl Tables {
         let Map::Array(flows) = director.map(map_names::FLOWS).context("no flow table")? else {
             bail!("the flow table is no array");
         };
-        let flows = Mapping::new(flows.fd().as_fd(), (BUCKETS + TAIL_BUCKETS) as usize * BUCKET_BYTES)?;
+        let flows =
+            Mapping::new(flows.fd().as_fd(), (BUCKETS + TAIL_BUCKETS) as usize * BUCKET_BYTES)?;
         let mut tables = Self { director, wrapper, targets, flows, _programs: programs };
         tables.settings()?;
         Ok(tables)
@@ -103,12 +111,17 @@ impl Tables {
     /// Makes the service's only destination one of a forwarding method.
     pub fn configure(&mut self, method: Method) -> Result<()> {
         let address = u32::from_ne_bytes(REAL_SERVER);
-        let mac = NextHop { destination_mac: [2, 0, 0, 0, 0, 3], source_mac: [2, 0, 0, 0, 0, 1], ifindex: INGRESS };
+        let mac = NextHop {
+            destination_mac: [2, 0, 0, 0, 0, 3],
+            source_mac: [2, 0, 0, 0, 0, 1],
+            ifindex: INGRESS,
+        };
         let [d0, d1, d2, d3, d4, d5] = mac.destination_mac;
         let [s0, s1, s2, s3, s4, s5] = mac.source_mac;
         let mut record = [0u64; 16];
         record[0] = u64::from(DestinationFlags::AVAILABLE) << 32;
-        record[1] = method as u64 | u64::from(if method == Method::Nat { RPORT.to_be() } else { VPORT.to_be() }) << 32;
+        record[1] = method as u64
+            | u64::from(if method == Method::Nat { RPORT.to_be() } else { VPORT.to_be() }) << 32;
         record[2] = u64::from(address) | u64::from(u32::from_ne_bytes([10, 0, 0, 10])) << 32;
         record[3] = u64::from_ne_bytes([d0, d1, d2, d3, d4, d5, s0, s1]);
         record[4] = u64::from(u32::from_ne_bytes([s2, s3, s4, s5])) | u64::from(mac.ifindex) << 32;
@@ -145,20 +158,38 @@ impl Tables {
         }
         lines[POOL_LINE as usize].0[0] = u64::from(DESTINATION) | 1 << 32;
         // The flag makes the map one that the outer map takes.
-        let mut inner: Array<MapData, Words<8>> = Array::create(u32::try_from(BLOB_LINES)?, aya_mmapable())?;
+        let mut inner: Array<MapData, Words<8>> =
+            Array::create(u32::try_from(BLOB_LINES)?, aya_mmapable())?;
         for (index, line) in lines.iter().enumerate().filter(|(_, line)| line.0 != [0; 8]) {
             inner.set(u32::try_from(index)?, Words(line.0), 0)?;
         }
         let outer = self.director.map_mut(map_names::CONFIG).context("no configuration map")?;
-        let mut outer: ArrayOfMaps<&mut MapData, Array<MapData, Words<8>>> = ArrayOfMaps::try_from(outer)?;
+        let mut outer: ArrayOfMaps<&mut MapData, Array<MapData, Words<8>>> =
+            ArrayOfMaps::try_from(outer)?;
         outer.set(0, &inner, 0)?;
         Ok(())
     }
 
-    /// Empties the flow table.
-    pub fn clear_flows(&mut self) -> Result<()> {
-        self.flows.clear();
+    /// Takes the flows of a job out of the flow table. Of few flows only their own buckets are touched, so that caches
+    /// stay as the packets left them.
+    pub fn clear_flows(&mut self, protocol: u8, flows: u64) -> Result<()> {
+        if flows > 65_536 {
+            self.flows.clear(0, self.flows.length);
+            return Ok(());
+        }
+        for flow in 0..u32::try_from(flows)? {
+            let client = (CLIENTS + (flow >> 10)).to_be();
+            let port = u16::try_from(0x4000 + (flow & 1023))?.to_be();
+            let home = home_bucket(flow_hash(client, port, protocol, SEED), BUCKETS);
+            // Nearly all of them lie in their home bucket; the few others are found there by the next run.
+            self.flows.clear(home as usize * BUCKET_BYTES, BUCKET_BYTES);
+        }
         Ok(())
+    }
+
+    /// Empties the flow table.
+    pub fn clear_all(&mut self) {
+        self.flows.clear(0, self.flows.length);
     }
 
     /// Sets the wrapper's job.
@@ -192,26 +223,18 @@ impl Tables {
         Ok(self.wrapper.program("bench_wrap").context("no wrapper")?.try_into()?)
     }
 
-    /// Checks a run's last verdict: what is measured must be what is meant.
-    pub fn verdict(&self, real: bool, verdict: u32) -> Result<()> {
-        const DROP: u32 = 1;
-        const ABORTED: u32 = 0;
-        if verdict == ABORTED || real && verdict == DROP {
-            bail!("the program answered {verdict}; counters: {:?}", self.counters()?);
-        }
-        Ok(())
-    }
-
     /// Checks that nothing was dropped.
     pub fn check(&self, profile: &Profile) -> Result<()> {
-        let dropped: Vec<_> = self.counters()?.into_iter().filter(|(c, _)| c.kind() == CounterKind::Drop).collect();
+        let dropped: Vec<_> =
+            self.counters()?.into_iter().filter(|(c, _)| c.kind() == CounterKind::Drop).collect();
         if !dropped.is_empty() {
             bail!("profile {}: packets were dropped: {dropped:?}", profile.name);
         }
         Ok(())
     }
 
-    fn counters(&self) -> Result<Vec<(Counter, u64)>> {
+    /// Counters that are not 0.
+    pub fn counters(&self) -> Result<Vec<(Counter, u64)>> {
         let map = self.director.map(map_names::COUNTERS).context("no counters")?;
         let counts: PerCpuArray<_, u64> = PerCpuArray::try_from(map)?;
         let mut found = Vec::new();
@@ -268,9 +291,15 @@ impl Mapping {
         Ok(Self { start: start.cast(), length })
     }
 
-    fn clear(&mut self) {
-        // SAFETY: the mapping is ours, writable and this long; no packet is in flight.
-        unsafe { std::ptr::write_bytes(self.start, 0, self.length) };
+    fn clear(&mut self, offset: usize, bytes: usize) {
+        assert!(
+            offset + bytes <= self.length,
+            "{bytes} bytes at {offset} are outside the flow table"
+        );
+        // SAFETY: the range is inside the mapping, which is ours and writable.
+        let start = unsafe { self.start.add(offset) };
+        // SAFETY: as above; no packet is in flight.
+        unsafe { std::ptr::write_bytes(start, 0, bytes) };
     }
 }
 
