@@ -54,7 +54,8 @@ fn the_lab_gets_the_binary_and_one_thread() {
         .unwrap()
         .command;
     let arguments: Vec<_> = lab.get_args().collect();
-    let expected = ["test", "--no-fail-fast", "-p", "elvs-lab", "net_", "--", "--test-threads=1"];
+    let expected = "test --no-fail-fast -p elvs-lab --lib --test net_bed net_ -- --test-threads=1";
+    let expected: Vec<_> = expected.split(' ').collect();
     assert_eq!(arguments, expected);
     let binary = lab.get_envs().find(|(name, _)| *name == BINARY).unwrap().1;
     assert_eq!(binary, Some("/t/release/elvs".as_ref()));
