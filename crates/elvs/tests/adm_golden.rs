@@ -1,11 +1,6 @@
 //! Replays recordings of ipvsadm 1.31 on a real kernel against a table in memory, byte for byte.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a recording that cannot be read fails the test"
-)]
+#![expect(clippy::unwrap_used, reason = "a recording that cannot be read fails the test")]
 
 mod adm_support;
 

@@ -189,7 +189,7 @@ impl<'a> Draft<'a> {
     fn fwmark(&mut self, text: &str) -> Result<(), Failure> {
         self.mark_seen(Kind::Service)?;
         self.protocol = Some(Protocol::Tcp);
-        self.mark = number::fwmark(text)
+        self.mark = number::number(text, 1..=u32::MAX)
             .ok_or_else(|| fail(format!("invalid fwmark value `{text}' specified")))?;
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Numbers and addresses as the C library reads them.
 //!
-//! **Invariant:** what `strtol`, `strtoul`, `atoi` and `inet_aton` accept is accepted here, and nothing more; scripts
+//! **Invariant:** what `strtol`, `atoi` and `inet_aton` accept is accepted here, and nothing more; scripts
 //! rely on octal addresses and leading signs.
 //!
 //! Called by the argument reader.
@@ -13,14 +13,6 @@ pub(super) fn number(text: &str, range: std::ops::RangeInclusive<u32>) -> Option
     let value: u32 = digits_only(digits)?.parse().ok()?;
     let value = if negative && value != 0 { return None } else { value };
     range.contains(&value).then_some(value)
-}
-
-/// A firewall mark: `strtoul` with nothing left over, 1 to 2^32-1. A minus sign wraps around 2^64, as it does there.
-pub(super) fn fwmark(text: &str) -> Option<u32> {
-    let (negative, digits) = sign(text);
-    let value: u64 = digits_only(digits)?.parse().ok()?;
-    let value = if negative { value.wrapping_neg() } else { value };
-    u32::try_from(value).ok().filter(|&mark| mark != 0)
 }
 
 /// The number a text starts with (`atoi`), 0 without one.

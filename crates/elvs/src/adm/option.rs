@@ -220,7 +220,9 @@ pub(super) const fn rule(verb: Verb, kind: Kind) -> Rule {
             | K::PersistentConn
             | K::NoSort
             | K::Exact
-            | K::TunInfo,
+            | K::TunInfo
+            // Legal and without effect, as in ipvsadm.
+            | K::SyncId,
         )
         | (Verb::Save, K::Numeric)
         | (Verb::Zero, K::Service)

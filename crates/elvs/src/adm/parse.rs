@@ -245,6 +245,3 @@ fn list(draft: &Draft<'_>) -> Result<List, Failure> {
         persistent,
     })
 }
-
-#[cfg(test)]
-mod tests;

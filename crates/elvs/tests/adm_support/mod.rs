@@ -246,7 +246,8 @@ fn connection(line: &str) -> Option<ConnectionView> {
 
 fn end(text: &str) -> SocketAddr {
     let (host, port) = text.rsplit_once(':').unwrap();
-    let port = FixedNames.port_of(port, Protocol::Tcp).map_or(port.to_owned(), |p| p.to_string());
+    let port =
+        FixedNames.port_of(port, Protocol::Tcp).map_or_else(|| port.to_owned(), |p| p.to_string());
     format!("{host}:{port}").parse().unwrap()
 }
 

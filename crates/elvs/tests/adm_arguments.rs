@@ -1,0 +1,244 @@
+//! Command lines, restored tables and refusals, against a table in memory.
+
+#![expect(clippy::unwrap_used, reason = "a recording that cannot be read fails the test")]
+
+#[expect(dead_code, reason = "other tests of this crate use the rest")]
+mod adm_support;
+
+use std::path::Path;
+
+use adm_support::{FixedNames, Memory, invoke, invoke_with_input};
+use elvs::adm::{Command, Director, DirectorError, Failure, parse};
+use elvs_model::{
+    Change, ChangeError, ForwardingMethod, Netmask, Persistence, Protocol, Scheduler, ServiceKey,
+    TunnelChecksum, TunnelKind,
+};
+use serde::Deserialize;
+
+/// A command line, and what ipvsadm 1.31 made of it with a kernel that accepts everything.
+#[derive(Deserialize)]
+struct Line {
+    words: Vec<String>,
+    code: u8,
+    stderr: String,
+}
+
+#[test]
+fn accepts_and_refuses_what_ipvsadm_does() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/arguments.jsonl");
+    let mut differences = Vec::new();
+    for line in std::fs::read_to_string(file).unwrap().lines() {
+        let line: Line = serde_json::from_str(line).unwrap();
+        let (code, stderr) = match parse("ipvsadm", &line.words, &FixedNames) {
+            Ok(_) => (0, String::new()),
+            Err(Failure { code, message, .. }) => (code, message),
+        };
+        if (code, &stderr) != (line.code, &line.stderr) {
+            let words = line.words.join(" ");
+            differences
+                .push(format!("{words}\n  {} {:?}\n  {code} {stderr:?}", line.code, line.stderr));
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+fn change(line: &str) -> Change {
+    let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+    match parse("ipvsadm", &words, &FixedNames) {
+        Ok(Command::Service { edit: false, service }) => Change::AddService(service),
+        Ok(Command::Service { edit: true, service }) => Change::EditService(service),
+        Ok(Command::Change(change)) => change,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn key(protocol: Protocol, address: &str, port: u16) -> ServiceKey {
+    ServiceKey::Address { protocol, address: address.parse().unwrap(), port }
+}
+
+#[test]
+fn reads_a_service_with_everything() {
+    let Change::AddService(service) =
+        change("-A -u [fd00::100]:sip -s sh -p 60 -M 64 --pe sip -o -b sh-port,sh-fallback")
+    else {
+        panic!("no added service");
+    };
+    assert_eq!(service.key, key(Protocol::Udp, "fd00::100", 5060));
+    assert_eq!(service.scheduler, Scheduler::Sh);
+    assert_eq!(service.flags.0, 0x18);
+    assert_eq!(service.persistence, Some(Persistence { timeout: 60 }));
+    assert_eq!(service.netmask, Netmask::V6(64));
+    assert!(service.one_packet);
+    assert_eq!(service.engine.as_deref(), Some("sip"));
+}
+
+#[test]
+fn leaves_defaults_where_nothing_is_said() {
+    let Change::EditService(service) = change("-E -t 10.0.0.100:http -p") else {
+        panic!("no edited service");
+    };
+    assert_eq!(service.key, key(Protocol::Tcp, "10.0.0.100", 80));
+    assert_eq!(service.scheduler, Scheduler::Wlc);
+    assert_eq!(service.persistence, Some(Persistence { timeout: 360 }));
+    assert_eq!(service.netmask, Netmask::V4(u32::MAX));
+    let Change::AddDestination { destination, .. } =
+        change("-a -t 10.0.0.100:80 -r 10.0.0.21:8080")
+    else {
+        panic!("no added destination");
+    };
+    // Direct routing cannot change the port.
+    assert_eq!((destination.method, destination.key.port), (ForwardingMethod::Dr, 80));
+    assert_eq!(destination.weight, 1);
+}
+
+#[test]
+fn reads_forwarding_methods_with_their_ports() {
+    let method = |line: &str| match change(line) {
+        Change::AddDestination { destination, .. } => (destination.method, destination.key.port),
+        other => panic!("{line}: {other:?}"),
+    };
+    let gue = |checksum| ForwardingMethod::Tun(TunnelKind::Gue { port: 6080, checksum });
+    let start = "-a -t 10.0.0.100:80 -r 10.0.0.21:8080";
+    let cases = [
+        ("-m", ForwardingMethod::Nat, 8080),
+        ("-i", ForwardingMethod::Tun(TunnelKind::Ipip), 80),
+        ("-i --tun-type gue --tun-port 6080", gue(TunnelChecksum::None), 80),
+        ("-i --tun-type gue --tun-port 6080 --tun-remcsum", gue(TunnelChecksum::Remcsum), 80),
+        (
+            "-i --tun-type gre --tun-csum",
+            ForwardingMethod::Tun(TunnelKind::Gre { checksum: TunnelChecksum::Csum }),
+            80,
+        ),
+    ];
+    for (options, expected, port) in cases {
+        assert_eq!(method(&format!("{start} {options}")), (expected, port), "{options}");
+    }
+    // A firewall-mark service has no port to force on its servers.
+    assert_eq!(method("-a -f 5 -r 10.0.0.21:8080"), (ForwardingMethod::Dr, 8080));
+}
+
+#[test]
+fn restores_line_by_line_and_stops_at_the_first_that_ipvsadm_refuses() {
+    let add = |port: u16| format!("-A -t 10.0.0.100:{port} -s rr\n");
+    let cases = [
+        // Input, exit code, stderr, services afterwards.
+        (format!("{}\n  \nipvsadm {}", add(80), add(81)), 0, "", 2),
+        // The director's refusals are printed, and the next line follows.
+        (format!("{}{}{}", add(80), add(80), add(81)), 0, "Service already exists\n", 2),
+        (format!("{}{}", add(80), add(80)), 255, "Service already exists\n", 1),
+        (format!("-C --bogus\n{}", add(80)), 0, "--bogus: unknown option\n", 1),
+        (
+            format!("{}# comment\n{}", add(80), add(81)),
+            255,
+            "Try `ipvsadm -h' or 'ipvsadm --help' for more information.\n",
+            1,
+        ),
+        (
+            format!("{}-A -t 10.0.0.100\n{}", add(80), add(81)),
+            2,
+            "Zero port specified for non-persistent service\n",
+            1,
+        ),
+        (
+            format!("{}-R\n{}", add(80), add(81)),
+            255,
+            "Try `ipvsadm -h' or 'ipvsadm --help' for more information.\n",
+            1,
+        ),
+        (format!("-L -t 10.0.0.100:80\n{}", add(81)), 1, "No such service\n", 0),
+        (format!("-v\n{}", add(81)), 0, "", 0),
+    ];
+    for (input, code, stderr, services) in cases {
+        let mut director = Memory::default();
+        let printed = invoke_with_input("ipvsadm -R", &input, &mut director);
+        assert_eq!((printed.code, printed.stderr.as_str()), (code, stderr), "{input:?}");
+        assert_eq!(director.table.services().len(), services, "{input:?}");
+    }
+}
+
+#[test]
+fn what_was_saved_restores_to_the_same_table() {
+    let mut director = Memory::default();
+    for line in [
+        "ipvsadm -A -t 10.0.0.100:80 -s sh -p 600 -M 255.255.255.0 -b sh-port",
+        "ipvsadm -a -t 10.0.0.100:80 -r 10.0.0.21 -m -w 7 -x 100 -y 50",
+        "ipvsadm -a -t 10.0.0.100:80 -r 10.0.0.22 -i --tun-type gue --tun-port 6080 --tun-csum",
+        "ipvsadm -A -u [fd00::100]:53 -o",
+        "ipvsadm -a -u [fd00::100]:53 -r [fd00::21]:53",
+        "ipvsadm -A -f 7 -6 -s mh",
+        "ipvsadm -a -f 7 -6 -r [fd00::22]:0 -w 0",
+    ] {
+        let printed = invoke(line, &mut director);
+        assert_eq!((printed.code, printed.stderr.as_str()), (0, ""), "{line}");
+    }
+    let saved = invoke("ipvsadm -S -n", &mut director).stdout;
+    let mut restored = Memory::default();
+    let printed = invoke_with_input("ipvsadm -R", &saved, &mut restored);
+    assert_eq!((printed.code, printed.stderr.as_str()), (0, ""));
+    assert_eq!(invoke("ipvsadm -S -n", &mut restored).stdout, saved);
+    // Both are maps: equal without regard to order.
+    assert_eq!(restored.table, director.table);
+}
+
+#[test]
+fn an_unknown_scheduler_is_looked_at_after_the_service() {
+    let mut director = Memory::default();
+    let mut stderr = |line: &str| invoke(line, &mut director).stderr;
+    let unknown = "Scheduler or persistence engine not found\n";
+    assert_eq!(stderr("ipvsadm -A -t 10.0.0.100:80 -s nosuch"), unknown);
+    assert_eq!(stderr("ipvsadm -E -t 10.0.0.100:80 -s nosuch"), "No such service\n");
+    assert_eq!(stderr("ipvsadm -A -t 10.0.0.100:80 -s rr"), "");
+    assert_eq!(stderr("ipvsadm -A -t 10.0.0.100:80 -s nosuch"), "Service already exists\n");
+    assert_eq!(stderr("ipvsadm -E -t 10.0.0.100:80 -s nosuch"), unknown);
+}
+
+/// A director that refuses everything by name.
+struct Refusing(ChangeError);
+
+impl Director for Refusing {
+    fn info(&mut self) -> Result<elvs_model::NodeInfo, DirectorError> {
+        Err(self.0.clone().into())
+    }
+
+    fn services(&mut self) -> Result<Vec<elvs_model::ServiceView>, DirectorError> {
+        Err(self.0.clone().into())
+    }
+
+    fn timeouts(&mut self) -> Result<elvs_model::Timeouts, DirectorError> {
+        Err(self.0.clone().into())
+    }
+
+    fn connections(&mut self) -> Result<elvs::adm::ConnectionIter<'_>, DirectorError> {
+        Err(self.0.clone().into())
+    }
+
+    fn apply(&mut self, _: &Change) -> Result<(), DirectorError> {
+        Err(self.0.clone().into())
+    }
+
+    fn zero(&mut self, _: Option<ServiceKey>) -> Result<(), DirectorError> {
+        Err(self.0.clone().into())
+    }
+}
+
+#[test]
+fn a_refusal_is_printed_as_it_is_and_exits_255() {
+    let cases = [
+        (ChangeError::OutOfRange, "Numerical result out of range\n"),
+        (ChangeError::Unsupported("scheduler sed is not".to_owned()), "scheduler sed is not\n"),
+    ];
+    for (error, stderr) in cases {
+        let printed = invoke("ipvsadm -A -t 10.0.0.100:80", &mut Refusing(error));
+        assert_eq!((printed.code, printed.stderr.as_str()), (255, stderr));
+    }
+}
+
+#[test]
+fn sync_daemons_are_refused_by_name_after_their_options_are_checked() {
+    let mut director = Memory::default();
+    let printed = invoke("ipvsadm --start-daemon master --syncid 5", &mut director);
+    let message = "connection synchronisation is not in effect in this release\n";
+    assert_eq!((printed.code, printed.stderr.as_str()), (255, message));
+    let printed = invoke("ipvsadm --start-daemon master --syncid 256", &mut director);
+    assert_eq!((printed.code, printed.stderr.as_str()), (2, "illegal syncid specified\n"));
+}
