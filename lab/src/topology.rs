@@ -13,7 +13,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::{Daemon, Nginx, require_root};
+use crate::daemon::program;
+use crate::{Daemon, Nginx, Process, require_root, wait_until};
 
 /// Client, director and real servers of one test.
 #[derive(Debug)]
@@ -75,6 +76,25 @@ impl Topology {
     pub fn nginx(&self) -> Vec<Nginx> {
         let hosts = self.bed.real_servers.iter();
         hosts.map(|host| Nginx::start(host, self.directory.path())).collect()
+    }
+
+    /// `elvs realserver` on every real server, which takes the outer header off tunnelled packets.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn decapsulate(&self) -> Vec<Process> {
+        let start = |host: &Host| {
+            let mut command = host.command(program());
+            command.args(["realserver", "--decap", "eth0"]);
+            let log = self.directory().join(format!("{}-decap.log", host.name));
+            let mut process = Process::spawn(command, &log);
+            wait_until("decapsulation", || {
+                assert!(process.is_running(), "it ended: {}", process.log());
+                process.log().contains("decapsulating")
+            });
+            process
+        };
+        self.bed.real_servers.iter().map(start).collect()
     }
 
     /// The daemon on the director, with a configuration file if `config` is given.

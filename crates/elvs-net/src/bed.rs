@@ -144,16 +144,21 @@ impl Bed {
         Ok(names)
     }
 
-    /// Bridges and cables. Every cable is a veth pair: `eth0` (and `eth1`) in the host, the host's name in the switch.
+    /// Bridges and cables; the director's ports take frames that it sends by XDP_TX.
+    ///
+    /// Every cable is a veth pair: `eth0` (and `eth1`) in the host, the host's name in the switch.
     fn wire(&self) -> Result<(), BedError> {
         let nat = matches!(self.plan.method, ForwardingMethod::Nat);
         self.switch.with_netlink(async |netlink: Netlink| {
+            host::without_ipv6()?;
             let outside = netlink.add_bridge("br0").await?.ifindex;
             let inside = if nat { netlink.add_bridge("br1").await?.ifindex } else { outside };
             cable(&netlink, &self.client, "eth0", outside).await?;
-            cable(&netlink, &self.director, "eth0", outside).await?;
+            let port = cable(&netlink, &self.director, "eth0", outside).await?;
+            netlink.pass_frames(port).await?;
             if nat {
-                cable(&netlink, &self.director, "eth1", inside).await?;
+                let port = cable(&netlink, &self.director, "eth1", inside).await?;
+                netlink.pass_frames(port).await?;
             }
             for host in &self.real_servers {
                 cable(&netlink, host, "eth0", inside).await?;
@@ -244,13 +249,13 @@ pub fn processes_in(prefix: &str) -> Result<Vec<i32>, NamespaceError> {
     Ok(pids.filter(in_bed).collect())
 }
 
-/// Joins a host's interface to a bridge of the switch.
+/// Joins a host's interface to a bridge of the switch; returns the index of the switch's port.
 async fn cable(
     netlink: &Netlink,
     host: &Host,
     interface: &str,
     bridge: u32,
-) -> Result<(), BedError> {
+) -> Result<u32, BedError> {
     let port =
         if interface == "eth0" { host.name.clone() } else { format!("{}-{interface}", host.name) };
     let link = netlink.add_veth(&port, interface, &host.namespace).await?;
@@ -258,8 +263,6 @@ async fn cable(
     for offload in [Offload::TxChecksum, Offload::Tso, Offload::Gso] {
         offload::set(&port, offload, false)?;
     }
-    // Frames that the host sends by XDP_TX or redirect need a NAPI instance at this end.
-    offload::set(&port, Offload::Gro, true)?;
     netlink.set_up(link.ifindex).await?;
-    Ok(())
+    Ok(link.ifindex)
 }

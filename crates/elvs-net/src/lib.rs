@@ -25,6 +25,7 @@ pub mod offload;
 mod route;
 pub mod sysctl;
 mod watch;
+mod xdp;
 
 pub use address::Address;
 pub use link::Link;

@@ -166,7 +166,7 @@ impl Netlink {
         deleted.map_err(|e| NetlinkError::of(e, "delete interface index", ifindex))
     }
 
-    async fn change_link(
+    pub(crate) async fn change_link(
         &self,
         message: LinkMessage,
         operation: &'static str,

@@ -19,8 +19,8 @@ pub enum Offload {
     Tso,
     /// Generic segmentation (`gso`).
     Gso,
-    /// Generic receive offload (`gro`). On veth it gives the interface a NAPI instance, without which frames that the
-    /// *other* end sends by `XDP_TX` or redirect are dropped (drivers/net/veth.c, veth_xdp_xmit).
+    /// Generic receive offload (`gro`). On veth it gives the interface a NAPI instance, without which frames that are
+    /// redirected to the *other* end are dropped (drivers/net/veth.c, veth_xdp_xmit); for `XDP_TX` it is not enough.
     Gro,
 }
 
@@ -64,6 +64,10 @@ pub enum OffloadError {
 /// # Errors
 /// [`OffloadError`], [`OffloadError::Kept`] if the device does not follow.
 pub fn set(interface: &str, offload: Offload, on: bool) -> Result<(), OffloadError> {
+    // A device that cannot change an offload refuses even what it already does.
+    if is_on(interface, offload)? == on {
+        return Ok(());
+    }
     request(interface, offload, "set", offload.commands().set, u32::from(on))?;
     if is_on(interface, offload)? == on {
         return Ok(());

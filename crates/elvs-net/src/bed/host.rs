@@ -54,8 +54,7 @@ impl Host {
     ) -> Result<(), BedError> {
         let inside: Vec<_> = inside.into_iter().collect();
         self.namespace.with_netlink(async |netlink: Netlink| {
-            // Before any interface is up, so that no IPv6 neighbour discovery mixes with what is counted.
-            sysctl::set("net/ipv6/conf/all/disable_ipv6", "1").or_else(without_ipv6)?;
+            without_ipv6()?;
             let lo = netlink.link("lo").await?.ifindex;
             netlink.set_up(lo).await?;
             for (interface, addresses) in [("eth0", addresses), ("eth1", inside.as_slice())] {
@@ -85,7 +84,16 @@ fn complete_frames(interface: &str) -> Result<(), BedError> {
     Ok(())
 }
 
-/// A kernel without IPv6 has nothing to switch off.
-fn without_ipv6(error: sysctl::SysctlError) -> Result<(), BedError> {
-    if error.is_missing() { Ok(()) } else { Err(error.into()) }
+/// Switches IPv6 off in the calling thread's namespace, so that no neighbour discovery mixes with what is counted.
+///
+/// To be called before an interface is made or comes up.
+pub(super) fn without_ipv6() -> Result<(), BedError> {
+    for which in ["all", "default"] {
+        match sysctl::set(&format!("net/ipv6/conf/{which}/disable_ipv6"), "1") {
+            // A kernel without IPv6 has nothing to switch off.
+            Err(error) if !error.is_missing() => return Err(error.into()),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
 }
