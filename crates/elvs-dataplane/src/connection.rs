@@ -86,12 +86,19 @@ pub struct Connections<'a, B> {
     settings: Settings,
     now: Now,
     bucket: u32,
+    end: u32,
     way: usize,
 }
 
 impl<'a, B: Backend> Connections<'a, B> {
     pub(crate) fn new(backend: &'a B) -> Self {
-        Self { backend, settings: backend.settings(), now: backend.now(), bucket: 0, way: 0 }
+        Self::between(backend, 0, u32::MAX)
+    }
+
+    /// Those in the buckets `first..end`.
+    pub(crate) fn between(backend: &'a B, first: u32, end: u32) -> Self {
+        let (settings, now) = (backend.settings(), backend.now());
+        Self { backend, settings, now, bucket: first, end, way: 0 }
     }
 
     fn show(&self, live: &Live) -> Connection {
@@ -125,6 +132,9 @@ impl<B: Backend> Iterator for Connections<'_, B> {
 
     fn next(&mut self) -> Option<Connection> {
         loop {
+            if self.bucket >= self.end {
+                return None;
+            }
             let bucket = self.backend.bucket(self.bucket)?;
             while let Some(slot) = bucket.slots.get(self.way) {
                 self.way += 1;

@@ -11,8 +11,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use elvs_common::{
-    BLOB_LINES, CHAIN_BUCKETS, COUNTERS, Counter, DestinationRecord, DestinationStats, Line,
-    MAX_DESTINATIONS, MAX_SERVICES, NextHop, Settings,
+    BLOB_LINES, COUNTERS, Counter, DestinationRecord, DestinationStats, Line, MAX_DESTINATIONS,
+    MAX_SERVICES, NextHop, Settings, TAIL_BUCKETS,
 };
 use elvs_fastpath::{Bucket, ClientHop, FlowMemory, Frame, Host, Verdict, process};
 use elvs_model::{Statistics, XdpMode};
@@ -76,7 +76,7 @@ impl Heap {
         let buckets = buckets_for(connections);
         let lines = usize::try_from(MAX_DESTINATIONS).unwrap_or(0);
         Self {
-            flows: (0..buckets + CHAIN_BUCKETS).map(|_| Bucket::default()).collect(),
+            flows: (0..buckets + TAIL_BUCKETS).map(|_| Bucket::default()).collect(),
             lines: Vec::new(),
             records: vec![DestinationRecord::default(); lines],
             loads: words(MAX_DESTINATIONS),

@@ -6,7 +6,7 @@
 
 use std::net::Ipv4Addr;
 
-use elvs_common::{Counter, DestinationLoad};
+use elvs_common::{Counter, DestinationLoad, TAIL_BUCKETS};
 use elvs_fastpath::Atomic64;
 use elvs_model::{DestinationKey, Rates, ServiceKey, ServiceView, Statistics, Table, XdpMode};
 
@@ -105,6 +105,14 @@ pub trait Plane: Send {
 
     /// Connections in table order.
     fn connections(&self) -> Box<dyn Iterator<Item = Connection> + '_>;
+
+    /// Connections in `buckets` buckets from bucket `first` on, for listings that must not hold the plane for long.
+    fn connections_in(&self, first: u32, buckets: u32) -> Vec<Connection>;
+
+    /// Buckets that connections lie in: those of [`Self::buckets`] and the tail that chains run into.
+    fn table_buckets(&self) -> u32 {
+        self.buckets().saturating_add(TAIL_BUCKETS)
+    }
 
     /// Connections that the last whole pass of [`Self::sweep`] left; 0 before the first.
     fn live_connections(&self) -> u64;
@@ -220,6 +228,10 @@ impl<B: Backend + Send> Plane for Director<B> {
 
     fn connections(&self) -> Box<dyn Iterator<Item = Connection> + '_> {
         Box::new(Connections::new(self.backend()))
+    }
+
+    fn connections_in(&self, first: u32, buckets: u32) -> Vec<Connection> {
+        Connections::between(self.backend(), first, first.saturating_add(buckets)).collect()
     }
 
     fn live_connections(&self) -> u64 {

@@ -5,7 +5,7 @@
 //!
 //! Called by the daemon about once a second through [`crate::Plane`].
 
-use elvs_common::{Control, DestinationLoad, Settings};
+use elvs_common::{Control, DestinationLoad, REFRESH_TICKS, Settings};
 use elvs_fastpath::{Atomic64, destination_of, release_flow};
 
 use crate::backend::{Backend, Now};
@@ -83,5 +83,7 @@ impl Sweeper {
 }
 
 fn has_expired(settings: &Settings, now: Now, control: Control) -> bool {
-    now.idle(control.tick()) > settings.timeout(control.protocol(), control.state())
+    // A packet need not have renewed a tick that was younger than that.
+    let timeout = settings.timeout(control.protocol(), control.state());
+    now.idle(control.tick()) > timeout.saturating_add(REFRESH_TICKS)
 }

@@ -5,4 +5,10 @@
 //! Called by `main.rs` and by this crate's tests.
 
 pub mod adm;
+pub mod check;
+pub mod cli;
 pub mod demo;
+mod files;
+pub mod realserver;
+pub mod run;
+pub mod status;

@@ -1,1 +1,68 @@
-fn main() {}
+//! The `elvs` binary: hands the command line to the part it names.
+//!
+//! **Invariant:** nothing is decided here. Exit codes: 0 done, 1 refused or failed, 2 wrong usage or no daemon; those of
+//! ipvsadm for `elvs adm`.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{CommandFactory, Parser};
+use elvs::cli::{Cli, Command, DEFAULT_SOCKET};
+use elvs::{adm, check, demo, realserver, run, status};
+use elvs_api::ClientError;
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let called = args.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
+    if called.to_string_lossy().starts_with("ipvsadm") {
+        return ExitCode::from(adm::main(args, &socket_from_environment()));
+    }
+    let cli = Cli::parse_from(args);
+    dispatch(&cli).unwrap_or_else(|error| {
+        // Nothing is left to tell if standard error is gone, too.
+        let _ = writeln!(io::stderr(), "elvs: {error:#}");
+        let no_daemon = matches!(error.downcast_ref(), Some(ClientError::NoDaemon(_)));
+        ExitCode::from(if no_daemon { 2 } else { 1 })
+    })
+}
+
+fn dispatch(cli: &Cli) -> Result<ExitCode> {
+    match &cli.command {
+        Command::Run(options) => run::run(options, &cli.socket),
+        Command::Adm { args } => {
+            let args = std::iter::once(OsString::from("ipvsadm")).chain(args.iter().cloned());
+            Ok(ExitCode::from(adm::main(args.collect(), &cli.socket)))
+        }
+        Command::Check(options) => check::run(options),
+        Command::Status(options) => status::run(options, &cli.socket),
+        Command::Demo(options) => demo::run(options),
+        Command::DemoServer(options) => demo::run_server(options).map(|()| ExitCode::SUCCESS),
+        Command::Realserver(options) => realserver::run(options),
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "elvs", &mut io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man { command } => man(command.as_deref()),
+    }
+}
+
+fn man(command: Option<&str>) -> Result<ExitCode> {
+    let mut page = Cli::command();
+    page.build();
+    let page = match command {
+        None => page,
+        Some(name) => page
+            .find_subcommand(name)
+            .with_context(|| format!("there is no command `{name}`: see `elvs --help`"))?
+            .clone(),
+    };
+    clap_mangen::Man::new(page).render(&mut io::stdout())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn socket_from_environment() -> PathBuf {
+    std::env::var_os("ELVS_SOCKET").unwrap_or_else(|| DEFAULT_SOCKET.into()).into()
+}

@@ -1,6 +1,6 @@
 //! Command lines, restored tables and refusals, against a table in memory.
 
-#![expect(clippy::unwrap_used, reason = "a recording that cannot be read fails the test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a line that cannot be read fails the test")]
 
 #[expect(dead_code, reason = "other tests of this crate use the rest")]
 mod adm_support;
@@ -93,9 +93,11 @@ fn leaves_defaults_where_nothing_is_said() {
 
 #[test]
 fn reads_forwarding_methods_with_their_ports() {
-    let method = |line: &str| match change(line) {
-        Change::AddDestination { destination, .. } => (destination.method, destination.key.port),
-        other => panic!("{line}: {other:?}"),
+    let method = |line: &str| {
+        let Change::AddDestination { destination, .. } = change(line) else {
+            panic!("{line}: no added destination");
+        };
+        (destination.method, destination.key.port)
     };
     let gue = |checksum| ForwardingMethod::Tun(TunnelKind::Gue { port: 6080, checksum });
     let start = "-a -t 10.0.0.100:80 -r 10.0.0.21:8080";

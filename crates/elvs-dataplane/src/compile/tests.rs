@@ -1,1 +1,171 @@
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
+use elvs_common::{
+    BLOB_LINES, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, Line, SERVICE_MAX_PROBES, SERVICES_LINE,
+    ServiceRecord, filter_bit, scheduler_id, service_hash, service_kind,
+};
+use elvs_fastpath::{MAX_POOL, service_record};
+use elvs_model::{Family, Protocol, ServiceKey, Statistics};
+use proptest::prelude::*;
+
+use super::{Blob, CompileError, compile};
+use crate::assignments::{PoolSlot, ServiceSlot};
+use crate::route::network_order;
+
+fn slot(key: ServiceKey, index: u32, pool: &[(u32, u32)]) -> ServiceSlot {
+    ServiceSlot {
+        key,
+        index,
+        scheduler: scheduler_id::WRR,
+        tag: 7,
+        initial: 0x0007_0000_0000_0001,
+        pool: pool
+            .iter()
+            .map(|(destination, weight)| PoolSlot { destination: *destination, weight: *weight })
+            .collect(),
+        retired: Statistics::default(),
+    }
+}
+
+fn key(protocol: Protocol, address: [u8; 4], port: u16) -> ServiceKey {
+    ServiceKey::Address { protocol, address: Ipv4Addr::from(address).into(), port }
+}
+
+fn none() -> BTreeSet<Ipv4Addr> {
+    BTreeSet::new()
+}
+
+/// Looks a service up as the decision core does.
+fn find(
+    blob: &Blob,
+    address: Ipv4Addr,
+    port: u16,
+    protocol: u8,
+    kind: u8,
+) -> Option<ServiceRecord> {
+    let [mask, seed, ..] = blob.lines[0].0;
+    let address = network_order(address);
+    let hash = service_hash(address, port.to_be(), protocol, seed);
+    for probe in 0..SERVICE_MAX_PROBES {
+        let slot = u64::from(hash.wrapping_add(probe)) & mask;
+        let line = &blob.lines[SERVICES_LINE as usize + slot as usize];
+        let record = service_record(line);
+        let wanted = (address, port.to_be(), protocol, kind);
+        if (record.address, record.port, record.protocol, record.kind) == wanted {
+            return Some(record);
+        }
+        if *line == Line::default() {
+            return None;
+        }
+    }
+    None
+}
+
+fn in_filter(blob: &Blob, first: u32, address: Ipv4Addr) -> bool {
+    let bit = filter_bit(network_order(address));
+    let word = blob.lines[(first + bit / 512) as usize].0[(bit / 64 % 8) as usize];
+    word >> (bit % 64) & 1 != 0
+}
+
+#[test]
+fn a_service_is_found_with_its_list() {
+    let vip = Ipv4Addr::new(192, 0, 2, 10);
+    let pool: Vec<(u32, u32)> = (0..9).map(|n| (100 + n, 2 * (n + 1))).collect();
+    let services = [slot(key(Protocol::Tcp, vip.octets(), 80), 5, &pool)];
+    let gone = Ipv4Addr::new(192, 0, 2, 99);
+    let real = Ipv4Addr::new(10, 0, 0, 1);
+    let blob = compile(&services, &[gone].into(), &[real].into(), 42).unwrap();
+    assert_eq!(blob.lines[0].0[2], 42);
+    let record = find(&blob, vip, 80, 6, service_kind::SERVICE).unwrap();
+    assert_eq!((record.index, record.scheduler, record.tag), (5, scheduler_id::WRR, 7));
+    assert_eq!(record.initial_word, 0x0007_0000_0000_0001);
+    assert_eq!((record.weight_step, record.weight_max), (2, 17), "gcd 2, greatest 18 less 1");
+    assert_eq!(record.pool_entries, 9);
+    for (n, (destination, weight)) in pool.iter().enumerate() {
+        let line = &blob.lines[record.pool_line as usize + n / 8];
+        assert_eq!(line.0[n % 8], u64::from(*destination) | u64::from(*weight) << 32);
+    }
+    assert_eq!(find(&blob, vip, 443, 6, service_kind::SERVICE), None);
+    assert_eq!(find(&blob, vip, 80, 17, service_kind::SERVICE), None);
+    for address in [vip, gone] {
+        assert!(find(&blob, address, 0, 0, service_kind::ADDRESS).is_some());
+        assert!(in_filter(&blob, FILTER_VIP_LINE, address));
+        assert!(!in_filter(&blob, FILTER_REAL_SERVER_LINE, address));
+    }
+    assert!(in_filter(&blob, FILTER_REAL_SERVER_LINE, real));
+    assert!(!in_filter(&blob, FILTER_VIP_LINE, real));
+    assert_eq!(compile(&services, &[gone].into(), &[real].into(), 42), Ok(blob));
+}
+
+#[test]
+fn limits_are_named_with_their_values() {
+    let many = |n: u32, pool: &[(u32, u32)]| -> Vec<ServiceSlot> {
+        let service = |i: u32| {
+            let [.., a, b] = i.to_be_bytes();
+            slot(key(Protocol::Tcp, [10, 0, a, b], 80), i, pool)
+        };
+        (0..n).map(service).collect()
+    };
+    assert!(
+        compile(&many(4_096, &[]), &none(), &none(), 0).is_ok(),
+        "every service alone on its address"
+    );
+    let error = compile(&many(4_097, &[]), &none(), &none(), 0).unwrap_err();
+    assert_eq!(error, CompileError::TooManyServices { count: 4_097, limit: 4_096 });
+    let full: Vec<(u32, u32)> = (0..MAX_POOL).map(|n| (n, 1)).collect();
+    assert!(compile(&many(1, &full), &none(), &none(), 0).is_ok());
+    let too_long: Vec<(u32, u32)> = (0..=MAX_POOL).map(|n| (n, 1)).collect();
+    let error = compile(&many(1, &too_long), &none(), &none(), 0).unwrap_err();
+    assert!(matches!(error, CompileError::TooManyDestinations { count: 1_025, limit: 1_024, .. }));
+    assert!(error.to_string().contains("TCP 10.0.0.0:80"), "{error}");
+    let error = compile(&many(128, &full), &none(), &none(), 0).unwrap_err();
+    let CompileError::TooBig { services: 128, destinations: 131_072, limit: BLOB_LINES, .. } =
+        error
+    else {
+        panic!("{error}")
+    };
+}
+
+#[test]
+fn services_that_are_not_forwarded_are_refused_by_name() {
+    let keys = [
+        key(Protocol::Sctp, [10, 0, 0, 1], 80),
+        ServiceKey::Fwmark { mark: 7, family: Family::Inet },
+        ServiceKey::Address {
+            protocol: Protocol::Tcp,
+            address: "2001:db8::1".parse().unwrap(),
+            port: 80,
+        },
+    ];
+    for service in keys {
+        let error = compile(&[slot(service, 0, &[])], &none(), &none(), 0).unwrap_err();
+        assert_eq!(error, CompileError::Unsupported { service });
+        assert!(error.to_string().contains(&service.to_string()), "{error}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_service_is_found_whatever_the_set(
+        keys in prop::collection::btree_set((any::<bool>(), 0_u32..4_000, 1_u16..100), 0..600),
+    ) {
+        let services: Vec<ServiceSlot> = keys
+            .iter()
+            .zip(0..)
+            .map(|((udp, address, port), index)| {
+                let protocol = if *udp { Protocol::Udp } else { Protocol::Tcp };
+                slot(key(protocol, (0x0a00_0000 + address).to_be_bytes(), *port), index, &[(index, 1)])
+            })
+            .collect();
+        let blob = compile(&services, &none(), &none(), 0).unwrap();
+        prop_assert!(blob.lines.len() <= BLOB_LINES);
+        for ((udp, address, port), index) in keys.iter().zip(0_u32..) {
+            let protocol = if *udp { 17 } else { 6 };
+            let address = Ipv4Addr::from(0x0a00_0000 + address);
+            let record = find(&blob, address, *port, protocol, service_kind::SERVICE).unwrap();
+            prop_assert_eq!(record.index, index);
+            prop_assert_eq!(blob.lines[record.pool_line as usize].0[0], u64::from(index) | 1 << 32);
+        }
+    }
+}

@@ -5,31 +5,25 @@
 //!
 //! Called when the tables are opened, and for every sweep and listing.
 
-use std::time::{Duration, Instant};
-
 use aya::TestRunOptions;
 use aya::programs::{ProgramError, TestRun, Xdp};
+use nix::time::{ClockId, clock_getres};
 
 /// Bytes of the frame that the program is run on: the kernel wants an Ethernet header.
 const FRAME: usize = 64;
-/// Time over which jiffies are counted.
-const MEASURED: Duration = Duration::from_millis(50);
-/// Values of the kernel's `CONFIG_HZ` (`kernel/Kconfig.hz`).
-const KNOWN: [u32; 4] = [100, 250, 300, 1_000];
-/// Longest wait for a jiffy to end.
-const LONGEST_JIFFY: Duration = Duration::from_millis(100);
+/// Nanoseconds in a second.
+const SECOND: u64 = 1_000_000_000;
+/// Least and greatest `CONFIG_HZ` of any kernel (`kernel/Kconfig.hz` and those of the architectures).
+const RATES: std::ops::RangeInclusive<u64> = 24..=1_200;
 
 /// Why the clock cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClockError {
-    /// The program does not run.
-    #[error("the clock program does not run: {0}")]
-    Run(#[from] ProgramError),
-    /// The clock stands still.
-    #[error("the kernel's jiffies stand still")]
-    Still,
-    /// It runs at a rate that no kernel is built with.
-    #[error("the kernel counts {0} jiffies a second: expected 100, 250, 300 or 1000")]
+    /// The kernel does not tell.
+    #[error("cannot ask for the length of a jiffy (clock_getres): {0}")]
+    Resolution(#[from] nix::Error),
+    /// It tells what cannot be.
+    #[error("the kernel's coarse clock has a step of {0} ns, which is no jiffy")]
     Rate(u64),
 }
 
@@ -45,35 +39,23 @@ pub(super) fn jiffies(program: &Xdp) -> Result<u64, ProgramError> {
     Ok(u64::from_ne_bytes([a, b, c, d, e, f, g, h]))
 }
 
-/// Waits for the next jiffy to begin.
-fn edge(program: &Xdp) -> Result<(u64, Instant), ClockError> {
-    let begun = Instant::now();
-    let first = jiffies(program)?;
-    loop {
-        let now = jiffies(program)?;
-        if now != first {
-            return Ok((now, Instant::now()));
-        }
-        if begun.elapsed() > LONGEST_JIFFY {
-            return Err(ClockError::Still);
-        }
+/// Jiffies per second of this kernel: its coarse clocks go on once a jiffy, and say so (`KTIME_LOW_RES` in
+/// `include/linux/hrtimer_defs.h`).
+pub(super) fn rate() -> Result<u32, ClockError> {
+    let step = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)?;
+    let nanoseconds = i128::from(step.tv_sec()) * i128::from(SECOND) + i128::from(step.tv_nsec());
+    rate_of(u64::try_from(nanoseconds).unwrap_or(0))
+}
+
+/// The rate of jiffies of that many nanoseconds, rounded to a whole number a second.
+fn rate_of(nanoseconds: u64) -> Result<u32, ClockError> {
+    let rate = (SECOND + nanoseconds / 2).checked_div(nanoseconds).unwrap_or(0);
+    if RATES.contains(&rate)
+        && let Ok(rate) = u32::try_from(rate)
+    {
+        return Ok(rate);
     }
-}
-
-/// Jiffies per second of this kernel.
-pub(super) fn rate(program: &Xdp) -> Result<u32, ClockError> {
-    let (first, begun) = edge(program)?;
-    std::thread::sleep(MEASURED);
-    let (last, ended) = edge(program)?;
-    snap(last.wrapping_sub(first), ended.duration_since(begun))
-}
-
-/// The known rate next to `jiffies` in `time`.
-fn snap(jiffies: u64, time: Duration) -> Result<u32, ClockError> {
-    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1);
-    let measured = jiffies.saturating_mul(1_000_000) / micros;
-    let near = |rate: &u32| measured.abs_diff(u64::from(*rate)) * 12 <= u64::from(*rate);
-    KNOWN.into_iter().find(near).ok_or(ClockError::Rate(measured))
+    Err(ClockError::Rate(nanoseconds))
 }
 
 /// The shift that makes a tick about 64 ms.
@@ -84,26 +66,30 @@ pub(super) const fn tick_shift(jiffies_per_second: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use super::{ClockError, snap, tick_shift};
+    use super::{ClockError, rate, rate_of, tick_shift};
 
     #[test]
     fn a_tick_is_about_64_milliseconds() {
-        let shifts = [(1_000, 6), (250, 4), (300, 4), (100, 3)];
+        let shifts = [(1_000, 6), (250, 4), (300, 4), (100, 3), (24, 1)];
         for (rate, shift) in shifts {
             assert_eq!(tick_shift(rate), shift, "{rate}");
         }
     }
 
     #[test]
-    fn measured_rates_snap_to_those_that_kernels_are_built_with() {
-        let ms = Duration::from_millis;
-        let rows = [(13, 52, 250), (15, 50, 300), (50, 50, 1_000), (53, 52, 1_000), (5, 50, 100)];
-        for (jiffies, time, rate) in rows {
-            assert_eq!(snap(jiffies, ms(time)).unwrap(), rate, "{jiffies} in {time} ms");
+    fn steps_of_the_coarse_clock_are_jiffies() {
+        // Values of `TICK_NSEC` for `CONFIG_HZ`.
+        let steps = [(10_000_000, 100), (4_000_000, 250), (3_333_333, 300), (1_000_000, 1_000)];
+        for (step, hz) in steps {
+            assert_eq!(rate_of(step).unwrap(), hz, "{step}");
         }
-        assert!(matches!(snap(1, ms(50)), Err(ClockError::Rate(20))));
-        assert!(matches!(snap(0, ms(50)), Err(ClockError::Rate(0))));
+        for step in [0, 1, u64::MAX] {
+            assert!(matches!(rate_of(step), Err(ClockError::Rate(_))), "{step}");
+        }
+    }
+
+    #[test]
+    fn this_kernel_has_a_rate() {
+        assert!(rate().unwrap() >= 24);
     }
 }

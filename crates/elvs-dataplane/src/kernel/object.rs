@@ -9,7 +9,7 @@ use std::path::Path;
 
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use elvs_common::{CHAIN_BUCKETS, Settings, map_names, program_names};
+use elvs_common::{Settings, TAIL_BUCKETS, map_names, program_names};
 
 /// The object.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/elvs.bpf.o");
@@ -89,7 +89,7 @@ pub(crate) fn load_helper(name: &'static str) -> Result<Ebpf, LoadError> {
 pub(super) fn load_director(directory: &Path, settings: &Settings) -> Result<Ebpf, LoadError> {
     let mut loader = EbpfLoader::new();
     loader
-        .map_max_entries(map_names::FLOWS, settings.buckets.saturating_add(CHAIN_BUCKETS))
+        .map_max_entries(map_names::FLOWS, settings.buckets.saturating_add(TAIL_BUCKETS))
         .override_global("ELVS_BUCKETS", &settings.buckets, true)
         .override_global("ELVS_SEED", &settings.seed, true)
         .override_global("ELVS_TICK_SHIFT", &settings.tick_shift, true);
@@ -101,9 +101,4 @@ pub(super) fn load_director(directory: &Path, settings: &Settings) -> Result<Ebp
         load_program(&mut object, name)?;
     }
     Ok(object)
-}
-
-/// Loads the program that reads the clock.
-pub(super) fn load_clock() -> Result<Ebpf, LoadError> {
-    load_helper(program_names::CLOCK)
 }

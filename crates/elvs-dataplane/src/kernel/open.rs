@@ -18,7 +18,7 @@ use elvs_model::Table;
 
 use super::clock::{self, ClockError};
 use super::link::errno_of;
-use super::object::{LoadError, load_clock, load_director, program};
+use super::object::{LoadError, load_director, program};
 use super::paths::{Paths, link_pin, pinned_programs};
 use super::permission::{PermissionError, check_capabilities, ensure_bpf_fs};
 use super::pins;
@@ -303,9 +303,7 @@ fn adoptable(paths: &Paths, store: &Store) -> Result<Result<State, String>, Open
 
 /// Loads programs and tables and pins them.
 fn load(options: &Options, paths: &Paths) -> Result<(), OpenError> {
-    let mut clock_object = load_clock()?;
-    let clock = program(&mut clock_object, program_names::CLOCK)?;
-    let rate = clock::rate(clock)?;
+    let rate = clock::rate()?;
     let settings = settings_for(options.connections, rate, clock::tick_shift(rate), random_seed()?);
     let loading = &paths.loading;
     fs::create_dir(loading).map_err(io_error("create", loading))?;

@@ -250,22 +250,18 @@ pub(super) fn introduce(out: &mut impl Write, settings: &Settings, config: &str)
 
 /// Says how to look at what is left running.
 pub(super) fn explain_keep(out: &mut impl Write) -> io::Result<()> {
-    let socket = state::path(stage::SOCKET);
-    let socket = socket.display();
-    write!(
-        out,
-        "
-It is left running. As root:
-  ip netns exec {PREFIX}client curl -s http://{VIP}/      another request
-  elvs --socket {socket} adm -Ln           the table, as ipvsadm lists it
-  elvs --socket {socket} adm -Lnc          connections
-  elvs --socket {socket} status            the node on one screen
-  ip netns exec {PREFIX}rs1 tcpdump -ni eth0          packets of a real server
-  less {}              what the director logs
-  elvs demo --clean                                        removes all of it
-",
-        state::path("director.log").display()
-    )
+    let elvs = format!("elvs --socket {}", state::path(stage::SOCKET).display());
+    let commands = [
+        (format!("ip netns exec {PREFIX}client curl -s http://{VIP}/"), "another request"),
+        (format!("{elvs} adm -Ln"), "the table, as ipvsadm lists it"),
+        (format!("{elvs} adm -Lnc"), "connections"),
+        (format!("{elvs} status"), "the node on one screen"),
+        (format!("ip netns exec {PREFIX}rs1 tcpdump -ni eth0"), "packets of a real server"),
+        (format!("less {}", state::path("director.log").display()), "what the director says"),
+        ("elvs demo --clean".to_owned(), "removes all of it"),
+    ];
+    writeln!(out, "\nIt is left running. As root:")?;
+    commands.iter().try_for_each(|(command, what)| writeln!(out, "  {command:<56} {what}"))
 }
 
 /// One line, under the header.

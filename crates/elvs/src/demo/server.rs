@@ -12,6 +12,8 @@ use anyhow::{Context, Result};
 use axum::extract::ConnectInfo;
 use axum::{Json, Router};
 use clap::Args;
+use elvs_dataplane::helper::{self, Helper};
+use elvs_model::XdpMode;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
@@ -48,6 +50,14 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 async fn serve(options: &Options) -> Result<()> {
+    // Held until the process ends: without it the real server would see IP-in-IP packets.
+    let _decapsulation = match &options.decapsulate {
+        Some(interface) => Some(
+            helper::attach(Helper::Decap, interface, XdpMode::Auto)
+                .with_context(|| format!("cannot decapsulate on {interface}"))?,
+        ),
+        None => None,
+    };
     //DECAP
     let listener = TcpListener::bind(options.listen)
         .await

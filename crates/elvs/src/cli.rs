@@ -1,0 +1,62 @@
+//! The command line: one definition of every flag, from which parser, help, man pages and completions come.
+//!
+//! **Invariant:** parsing touches neither network nor kernel.
+//!
+//! Called by `main.rs` and `cargo xtask`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::{check, demo, realserver, run, status};
+
+/// Where the daemon listens unless `--socket` or `ELVS_SOCKET` says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/elvs/elvs.sock";
+
+/// ELVS: Linux Virtual Server on XDP
+#[derive(Debug, Parser)]
+#[command(name = "elvs", version, about, propagate_version = true)]
+pub struct Cli {
+    /// Socket of the daemon; every director on a machine has its own
+    #[arg(long, global = true, value_name = "PATH", env = "ELVS_SOCKET", default_value = DEFAULT_SOCKET)]
+    pub socket: PathBuf,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon in the foreground
+    Run(run::Options),
+    /// ipvsadm 1.31: change and list the table of the running director
+    #[command(disable_help_flag = true)]
+    Adm {
+        /// Arguments of ipvsadm; `elvs adm -h` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        args: Vec<OsString>,
+    },
+    /// Read a configuration and report every mistake
+    Check(check::Options),
+    /// Show the whole node on one screen
+    Status(status::Options),
+    /// Watch real traffic being spread: a client, a director and real servers on this machine
+    Demo(demo::Options),
+    /// A real server's side of tunnelling
+    Realserver(realserver::Options),
+    /// Print the completion script of a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page, or that of a command
+    Man {
+        /// The command
+        command: Option<String>,
+    },
+    /// A real server of the demo
+    #[command(hide = true)]
+    DemoServer(demo::ServerOptions),
+}

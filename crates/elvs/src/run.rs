@@ -1,0 +1,241 @@
+//! `elvs run`: the daemon in the foreground.
+//!
+//! Tasks, all on one thread: the API's server; the ticker, which expires connections, moves rates and gives up what is
+//! no longer used; the router, which learns next hops from the kernel; and the main task, which waits for signals.
+//! The table is changed under one lock, by the API or by a reload, never by both at once. Any task may be cancelled
+//! at any await: what packets need is in the kernel, and the state file is written before the kernel's tables change.
+//!
+//! **Invariant:** there is one daemon per instance; what ran before a refused reload runs on.
+//!
+//! Called by the command line.
+
+mod api;
+mod interfaces;
+mod logging;
+mod node;
+mod routes;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use elvs_config::{Diagnostic, Severity, render};
+use elvs_dataplane::{DEFAULT_CONNECTIONS, Estimator, PIN_ROOT, Plane, STATE_ROOT};
+use elvs_model::Desired;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{error, info, warn};
+
+use crate::files;
+use api::Api;
+use node::Node;
+
+/// Configuration that is read when no file is named and it exists.
+pub const DEFAULT_CONFIG: &str = "/etc/elvs/elvs.conf";
+
+/// Options of `elvs run`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Configuration file [default: /etc/elvs/elvs.conf if it exists, else an empty table]
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Name of this director; its pins and its state have their own directories
+    #[arg(long, value_name = "NAME", default_value = "default", value_parser = instance_name)]
+    instance: String,
+    /// On SIGTERM leave the data plane forwarding, to be taken over by the next daemon
+    #[arg(long)]
+    leave_running: bool,
+    /// Log lines of at least this level: error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", default_value = "info", env = "ELVS_LOG")]
+    log_level: tracing::Level,
+}
+
+/// A name that is one directory.
+fn instance_name(name: &str) -> Result<String, String> {
+    let valid = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if name.is_empty() || name.len() > 32 || !name.chars().all(valid) {
+        return Err("an instance is named by 1 to 32 letters, digits, `-` and `_`".to_owned());
+    }
+    Ok(name.to_owned())
+}
+
+/// Runs the daemon until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What kept it from starting: no root, a configuration with errors, another daemon, a kernel that refuses.
+pub fn run(options: &Options, socket: &Path) -> Result<ExitCode> {
+    logging::start(options.log_level)?;
+    if !nix::unistd::geteuid().is_root() {
+        bail!("elvs run needs root (CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON): try `sudo elvs run`");
+    }
+    let file = options
+        .file
+        .clone()
+        .or_else(|| Path::new(DEFAULT_CONFIG).exists().then(|| DEFAULT_CONFIG.into()));
+    let desired = match &file {
+        Some(file) => read_config(file)?,
+        None => Desired::default(),
+    };
+    let state_dir = Path::new(STATE_ROOT).join(&options.instance);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(options, socket, file, desired, &state_dir))
+}
+
+async fn serve(
+    options: &Options,
+    socket: &Path,
+    file: Option<PathBuf>,
+    desired: Desired,
+    state_dir: &Path,
+) -> Result<ExitCode> {
+    // Registered first, so that no signal during the start is lost or kills the process half way.
+    let mut signals = Signals::new()?;
+    let opened = elvs_dataplane::open(&elvs_dataplane::Options {
+        instance: options.instance.clone(),
+        pin_root: PIN_ROOT.into(),
+        state_dir: STATE_ROOT.into(),
+        connections: desired.data_plane.connections.unwrap_or(DEFAULT_CONNECTIONS),
+    })?;
+    for warning in &opened.warnings {
+        warn!("{warning}");
+    }
+    let listener = elvs_api::bind(socket)?;
+    let plane: Box<dyn Plane> = Box::new(opened.plane);
+    let (connections, memory) = (plane.capacity(), plane.memory_bytes());
+    info!(
+        instance = options.instance,
+        adopted = opened.adopted,
+        "data plane ready: room for {connections} connections, tables take {} MiB",
+        memory.div_ceil(1 << 20)
+    );
+    let node = Arc::new(Node::new(plane, &options.instance, file, state_dir)?);
+    node.start(desired).await?;
+    let api = tokio::spawn(elvs_api::serve(
+        listener,
+        Arc::new(Api(node.clone())),
+        std::future::pending(),
+    ));
+    let ticker = tokio::spawn(tick(node.clone()));
+    let router = tokio::spawn(routes::keep(node.clone()));
+    info!(socket = %socket.display(), "ready");
+    loop {
+        match signals.next().await {
+            Asked::Reload => match node.reload().await {
+                Ok(0) => info!("reloaded: nothing changed"),
+                Ok(changes) => info!(changes, "reloaded"),
+                Err(error) => error!("reload refused, everything stays as it is: {error:#}"),
+            },
+            Asked::Stop => break,
+        }
+    }
+    api.abort();
+    router.abort();
+    ticker.abort();
+    let _ = std::fs::remove_file(socket);
+    if options.leave_running {
+        info!("stopped; the data plane goes on forwarding");
+    } else {
+        node.teardown()?;
+        info!("stopped; the program is detached and its tables are gone");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads a configuration for the start; every finding goes to the log.
+fn read_config(file: &Path) -> Result<Desired> {
+    let outcome = files::read(&file.to_string_lossy());
+    log_findings(&outcome.diagnostics);
+    match outcome.desired {
+        Some(desired) => Ok(desired),
+        None => {
+            let errors: Vec<Diagnostic> =
+                outcome.diagnostics.into_iter().filter(|d| d.severity == Severity::Error).collect();
+            bail!("{} has errors\n{}", file.display(), render(&errors, &outcome.sources, false))
+        }
+    }
+}
+
+/// Logs warnings and notes; errors are for whoever refuses because of them.
+fn log_findings(diagnostics: &[Diagnostic]) {
+    for diagnostic in diagnostics {
+        match diagnostic.severity {
+            Severity::Error => {}
+            Severity::Warning => warn!("{diagnostic}"),
+            Severity::Note => info!("{diagnostic}"),
+        }
+    }
+}
+
+/// Expires connections slice by slice, so that a pass takes about a second and the API never waits long.
+async fn tick(node: Arc<Node>) {
+    const SLICES: u32 = 16;
+    let mut slices = interval(Duration::from_millis(1_000 / u64::from(SLICES)));
+    slices.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut rates = interval(Estimator::PERIOD);
+    let mut collection = interval(Duration::from_secs(60));
+    loop {
+        tokio::select! {
+            _ = slices.tick() => node.with_plane(|plane| {
+                let buckets = plane.buckets().div_ceil(SLICES);
+                plane.sweep(buckets);
+            }),
+            _ = rates.tick() => {
+                if let Err(error) = node.with_plane(|plane| plane.estimate()) {
+                    warn!("rates cannot be read: {error}");
+                }
+            }
+            _ = collection.tick() => {
+                if let Err(error) = node.with_plane(|plane| plane.collect()) {
+                    warn!("removed destinations cannot be given up: {error}");
+                }
+            }
+        }
+    }
+}
+
+/// What a signal asks for.
+enum Asked {
+    Reload,
+    Stop,
+}
+
+/// The signals the daemon answers.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let register = |kind| signal(kind).context("cannot register for signals");
+        Ok(Self {
+            hangup: register(SignalKind::hangup())?,
+            terminate: register(SignalKind::terminate())?,
+            interrupt: register(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.hangup.recv() => Asked::Reload,
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::instance_name;
+
+    #[test]
+    fn an_instance_is_named_by_one_plain_word() {
+        assert_eq!(instance_name("web-1_a"), Ok("web-1_a".to_owned()));
+        for name in ["", "..", "a/b", "a b", "ä", &"x".repeat(33)] {
+            assert!(instance_name(name).is_err(), "{name:?}");
+        }
+    }
+}

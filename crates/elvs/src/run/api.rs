@@ -1,0 +1,154 @@
+//! What the API's server asks the node.
+//!
+//! **Invariant:** listing a million connections holds neither the plane's lock nor more than one portion at a time.
+//!
+//! Called by the server's tasks.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use elvs_api::{
+    ApiError, Chunks, DestinationState, DropCount, ErrorCode, Interface, Outcome, Reloaded, Status,
+    VERSION, XdpAttachment,
+};
+use elvs_dataplane::AttachedMode;
+use elvs_model::{
+    Change, ChangeError, ConnectionView, NodeInfo, ServiceKey, ServiceView, Timeouts,
+};
+
+use super::node::Node;
+
+/// Buckets listed under one hold of the lock.
+const PORTION: u32 = 2_048;
+
+/// The node as the server's backend.
+pub(super) struct Api(pub(super) Arc<Node>);
+
+impl Api {
+    fn views(&self) -> Result<Vec<ServiceView>, ApiError> {
+        self.0.with_plane(|plane| plane.service_views()).map_err(internal)
+    }
+
+    /// Destinations that cannot be reached, by service.
+    fn unresolved(&self, services: &[ServiceView]) -> Vec<DestinationState> {
+        let problems = self.0.problems();
+        let mut found = Vec::new();
+        for view in services {
+            for destination in view.destinations.iter().rev() {
+                let key = destination.destination.key;
+                let IpAddr::V4(address) = key.address else { continue };
+                if let Some(problem) = problems.get(&address) {
+                    found.push(DestinationState {
+                        service: view.service.key,
+                        destination: SocketAddr::new(key.address, key.port),
+                        next_hop: problem.neighbour,
+                        problem: problem.text.clone(),
+                    });
+                }
+            }
+        }
+        found
+    }
+
+    async fn interfaces(&self) -> Vec<Interface> {
+        let mut interfaces = Vec::new();
+        for (name, mode) in self.0.with_plane(|plane| plane.attached()) {
+            let index = self.0.ifindex(&name).await;
+            let mode = match mode {
+                AttachedMode::Native => XdpAttachment::Native,
+                AttachedMode::Generic => XdpAttachment::Generic,
+            };
+            interfaces.push(Interface { name, index, mode });
+        }
+        interfaces
+    }
+}
+
+fn internal(error: impl std::fmt::Display) -> ApiError {
+    ApiError::new(ErrorCode::Internal, error.to_string())
+}
+
+impl elvs_api::Backend for Api {
+    async fn info(&self) -> Result<NodeInfo, ApiError> {
+        Ok(NodeInfo { version: VERSION.to_owned(), connection_table_size: CONNECTION_TABLE_SIZE })
+    }
+
+    async fn status(&self) -> Result<Status, ApiError> {
+        let node = &self.0;
+        let services = self.views()?;
+        let counters = node.with_plane(|plane| plane.counters()).map_err(internal)?;
+        let drops = counters
+            .into_iter()
+            .filter(|(_, packets)| *packets > 0)
+            .map(|(counter, packets)| DropCount { reason: counter.name().to_owned(), packets })
+            .collect();
+        Ok(Status {
+            pid: std::process::id(),
+            version: VERSION.to_owned(),
+            instance: node.instance.clone(),
+            uptime_s: node.started.elapsed().as_secs(),
+            config: node.config.clone(),
+            interfaces: self.interfaces().await,
+            table_bytes: node.with_plane(|plane| plane.memory_bytes()),
+            connections: node.with_plane(|plane| plane.live_connections()),
+            connection_capacity: node.with_plane(|plane| plane.capacity()).into(),
+            drops,
+            unresolved: self.unresolved(&services),
+            services,
+        })
+    }
+
+    async fn services(&self) -> Result<Vec<ServiceView>, ApiError> {
+        self.views()
+    }
+
+    async fn timeouts(&self) -> Result<Timeouts, ApiError> {
+        Ok(self.0.table().timeouts())
+    }
+
+    async fn connections(&self) -> Result<Chunks, ApiError> {
+        let node = self.0.clone();
+        let buckets = node.with_plane(|plane| plane.table_buckets());
+        let mut next = 0;
+        Ok(Box::new(std::iter::from_fn(move || {
+            let mut portion: Vec<ConnectionView> = Vec::new();
+            while portion.is_empty() && next < buckets {
+                let found = node.with_plane(|plane| plane.connections_in(next, PORTION));
+                portion.extend(found.into_iter().map(ConnectionView::from));
+                next = next.saturating_add(PORTION);
+            }
+            (!portion.is_empty()).then_some(portion)
+        })))
+    }
+
+    async fn apply(&self, changes: Vec<Change>, atomic: bool) -> Result<Vec<Outcome>, ApiError> {
+        let fates = self.0.apply(&changes, atomic).await;
+        let refused = atomic && fates.iter().any(Result::is_err);
+        let mut outcomes: Vec<Outcome> = fates
+            .into_iter()
+            .map(|fate| if refused && fate.is_ok() { Outcome::NotApplied } else { fate.into() })
+            .collect();
+        outcomes.resize(changes.len(), Outcome::NotApplied);
+        Ok(outcomes)
+    }
+
+    async fn zero(&self, service: Option<ServiceKey>) -> Result<Result<(), ChangeError>, ApiError> {
+        if let Some(key) = &service
+            && self.0.table().service(key).is_none()
+        {
+            return Ok(Err(ChangeError::NoSuchService));
+        }
+        self.0.with_plane(|plane| plane.zero(service.as_ref())).map_err(internal)?;
+        Ok(Ok(()))
+    }
+
+    async fn reload(&self) -> Result<Reloaded, ApiError> {
+        match self.0.reload().await {
+            Ok(changes) => Ok(Reloaded { changes }),
+            Err(error) => Err(ApiError::new(ErrorCode::BadRequest, format!("{error:#}"))),
+        }
+    }
+}
+
+/// What `ipvsadm -L` prints as `size`: the kernel's default, because scripts compare the line.
+const CONNECTION_TABLE_SIZE: u32 = 4_096;

@@ -1,0 +1,61 @@
+//! Which interfaces carry the program: those the configuration names, else those found from addresses and routes.
+//!
+//! **Invariant:** only Ethernet interfaces are found; the loopback device never is.
+//!
+//! Called by the node.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+
+use elvs_model::{DataPlaneSettings, ServiceKey, Table};
+use elvs_net::{Netlink, NetlinkError};
+
+/// An address of nobody (RFC 5737), whose route is the default route.
+const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
+
+/// Names of the interfaces that a table needs: where packets for its virtual addresses arrive, and where its real
+/// servers are reached (replies of masqueraded ones arrive there).
+///
+/// # Errors
+/// Requests to the kernel that failed.
+pub(super) async fn wanted(
+    netlink: &Netlink,
+    table: &Table,
+    settings: &DataPlaneSettings,
+) -> Result<BTreeSet<String>, NetlinkError> {
+    if !settings.interfaces.is_empty() {
+        return Ok(settings.interfaces.iter().cloned().collect());
+    }
+    let mut indexes = BTreeSet::new();
+    for vip in virtual_addresses(table) {
+        match netlink.subnet_of(vip).await? {
+            Some(address) => {
+                indexes.insert(address.ifindex);
+            }
+            // The VIP is routed to this host: its packets come by the way that leads elsewhere.
+            None => {
+                indexes.extend(netlink.route(ELSEWHERE).await.ok().and_then(|route| route.ifindex));
+            }
+        }
+    }
+    let destinations = table.services().flat_map(|service| service.destinations());
+    for address in destinations.map(|d| d.key.address).collect::<BTreeSet<_>>() {
+        if let Ok(route) = netlink.route(address).await
+            && !route.local
+        {
+            indexes.extend(route.ifindex);
+        }
+    }
+    let links = netlink.links().await?;
+    let usable = links.into_iter().filter(|link| !link.loopback && link.mac.is_some());
+    Ok(usable.filter(|link| indexes.contains(&link.ifindex)).map(|link| link.name).collect())
+}
+
+fn virtual_addresses(table: &Table) -> BTreeSet<IpAddr> {
+    let keys = table.services().map(|service| service.service().key);
+    keys.filter_map(|key| match key {
+        ServiceKey::Address { address, .. } => Some(address),
+        ServiceKey::Fwmark { .. } => None,
+    })
+    .collect()
+}

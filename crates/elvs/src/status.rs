@@ -1,0 +1,123 @@
+//! `elvs status`: the whole node on one screen.
+//!
+//! **Invariant:** what is wrong comes first and names its cause; nothing is hidden because it is 0 and fine.
+//!
+//! Called by the command line.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use elvs_api::{Client, Status};
+use elvs_model::ServiceView;
+
+/// Options of `elvs status`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Print the status as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the status of the daemon on `socket`.
+///
+/// # Errors
+/// No daemon, or output that cannot be written.
+pub fn run(options: &Options, socket: &Path) -> Result<ExitCode> {
+    let mut client = Client::connect(socket)?;
+    let status = client.status().context("cannot read the status")?;
+    let mut out = io::stdout().lock();
+    if options.json {
+        serde_json::to_writer_pretty(&mut out, &status)?;
+        writeln!(out)?;
+    } else {
+        print(&mut out, &status)?;
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
+    writeln!(
+        out,
+        "elvs {}  instance {}  pid {}  up {}",
+        status.version,
+        status.instance,
+        status.pid,
+        duration(status.uptime_s)
+    )?;
+    let config = status.config.as_ref().map_or("none".into(), |path| path.to_string_lossy());
+    writeln!(out, "configuration  {config}")?;
+    let interfaces: Vec<String> =
+        status.interfaces.iter().map(|i| format!("{} ({})", i.name, i.mode.name())).collect();
+    let interfaces = if interfaces.is_empty() { "none".to_owned() } else { interfaces.join(", ") };
+    writeln!(out, "interfaces     {interfaces}")?;
+    writeln!(
+        out,
+        "connections    {} of {}, tables {} MiB",
+        status.connections,
+        status.connection_capacity,
+        status.table_bytes >> 20
+    )?;
+    for problem in &status.unresolved {
+        writeln!(
+            out,
+            "PROBLEM        {} -> {}: {}",
+            problem.service, problem.destination, problem.problem
+        )?;
+    }
+    for drop in &status.drops {
+        writeln!(out, "counter        {} {}", drop.reason, drop.packets)?;
+    }
+    for service in &status.services {
+        print_service(out, service)?;
+    }
+    Ok(())
+}
+
+fn print_service(out: &mut impl Write, view: &ServiceView) -> io::Result<()> {
+    writeln!(
+        out,
+        "\n{} {}  {} connections/s, {} packets/s in",
+        view.service.key, view.service.scheduler, view.rates.connections, view.rates.in_packets
+    )?;
+    for destination in view.destinations.iter().rev() {
+        let key = destination.destination.key;
+        writeln!(
+            out,
+            "  {:<24} {:<6} weight {:<5} active {:<8} inactive {:<8} connections {:<10} packets {}",
+            format!("{}:{}", key.address, key.port),
+            destination.destination.method.listing_name(),
+            destination.destination.weight,
+            destination.active,
+            destination.inactive,
+            destination.statistics.connections,
+            destination.statistics.in_packets
+        )?;
+    }
+    Ok(())
+}
+
+fn duration(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, minutes) => format!("{minutes} min {} s", seconds % 60),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, hours, _) => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::duration;
+
+    #[test]
+    fn durations_read_well() {
+        assert_eq!(duration(59), "59 s");
+        assert_eq!(duration(61), "1 min 1 s");
+        assert_eq!(duration(3_600), "1 h 0 min");
+        assert_eq!(duration(90_000), "1 d 1 h");
+    }
+}
