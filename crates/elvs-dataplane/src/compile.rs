@@ -13,7 +13,7 @@ use elvs_common::{
     POOL_ENTRIES_PER_LINE, SERVICE_MAX_PROBES, SERVICES_LINE, ServiceRecord, filter_bit,
     service_hash, service_kind,
 };
-use elvs_fastpath::{MAX_POOL, wrr_parameters};
+use elvs_fastpath::{MAX_POOL, service_record, wrr_parameters};
 use elvs_model::{Protocol, ServiceKey};
 
 use crate::assignments::ServiceSlot;
@@ -224,17 +224,34 @@ impl Builder {
         Ok(true)
     }
 
-    /// Puts a record into the first free slot from its hash on.
+    /// Slot that a record's hash names.
+    const fn home(&self, record: &ServiceRecord) -> u32 {
+        service_hash(record.address, record.port, record.protocol, self.seed) & (self.slots - 1)
+    }
+
+    /// Puts a record into a slot near its home. Whoever is nearer to its own home than the newcomer gives way and is
+    /// put further on (robin hood hashing), which keeps all of them near.
     fn place(&mut self, record: &ServiceRecord) -> bool {
-        let hash = service_hash(record.address, record.port, record.protocol, self.seed);
-        for probe in 0..SERVICE_MAX_PROBES {
-            let slot = hash.wrapping_add(probe) & (self.slots - 1);
-            if let Some(found) = self.lines.get_mut(line(SERVICES_LINE + slot))
-                && *found == Line::default()
+        let mut carried = *record;
+        let mut distance = 0;
+        while distance < SERVICE_MAX_PROBES {
+            let slot = self.home(&carried).wrapping_add(distance) & (self.slots - 1);
+            let at = line(SERVICES_LINE + slot);
+            let Some(found) = self.lines.get(at).copied() else { return false };
+            let resident = service_record(&found);
+            let empty = resident.kind == service_kind::EMPTY;
+            let its_distance = slot.wrapping_sub(self.home(&resident)) & (self.slots - 1);
+            if (empty || its_distance < distance)
+                && let Some(place) = self.lines.get_mut(at)
             {
-                *found = service_line(record);
-                return true;
+                *place = service_line(&carried);
+                if empty {
+                    return true;
+                }
+                carried = resident;
+                distance = its_distance;
             }
+            distance += 1;
         }
         false
     }

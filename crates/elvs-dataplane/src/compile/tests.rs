@@ -103,14 +103,11 @@ fn limits_are_named_with_their_values() {
     let many = |n: u32, pool: &[(u32, u32)]| -> Vec<ServiceSlot> {
         let service = |i: u32| {
             let [.., a, b] = i.to_be_bytes();
-            slot(key(Protocol::Tcp, [10, 0, a, b], 80), i, pool)
+            slot(key(Protocol::Tcp, [10, 0, 0, b], 80 + u16::from(a)), i, pool)
         };
         (0..n).map(service).collect()
     };
-    assert!(
-        compile(&many(4_096, &[]), &none(), &none(), 0).is_ok(),
-        "every service alone on its address"
-    );
+    assert!(compile(&many(4_096, &[(1, 1)]), &none(), &none(), 0).is_ok());
     let error = compile(&many(4_097, &[]), &none(), &none(), 0).unwrap_err();
     assert_eq!(error, CompileError::TooManyServices { count: 4_097, limit: 4_096 });
     let full: Vec<(u32, u32)> = (0..MAX_POOL).map(|n| (n, 1)).collect();

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use elvs_common::{Settings, TAIL_BUCKETS, map_names, program_names};
+use elvs_common::{Settings, TAIL_BUCKETS, map_names};
 
 /// The object.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/elvs.bpf.o");
