@@ -5,6 +5,9 @@
 //! Called by the lab's tests.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use elvs_net::bed::VIP;
 
@@ -59,6 +62,49 @@ impl Topology {
     }
 }
 
+/// One TCP connection of the client that stays open.
+#[derive(Debug)]
+pub struct Session(BufReader<TcpStream>);
+
+impl Topology {
+    /// Opens a connection to the VIP.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub fn session(&self) -> Session {
+        let to = SocketAddr::from((VIP, 80));
+        let connect = || TcpStream::connect_timeout(&to, PATIENCE);
+        let connected = self.bed().client.namespace.run(connect).expect("the client's namespace");
+        let stream = connected.expect("a connection to the VIP");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+        Session(BufReader::new(stream))
+    }
+}
+
+impl Session {
+    /// Sends one request and returns the first line of the answer.
+    ///
+    /// # Panics
+    /// If the connection is broken.
+    pub fn get(&mut self) -> String {
+        let request = format!("GET / HTTP/1.1\r\nHost: {VIP}\r\n\r\n");
+        self.0.get_mut().write_all(request.as_bytes()).expect("a request");
+        let mut line = String::new();
+        let mut length = 0;
+        while line != "\r\n" {
+            line.clear();
+            self.0.read_line(&mut line).expect("an answer");
+            assert_ne!(line, "", "the connection was closed");
+            if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().expect("a length");
+            }
+        }
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).expect("a body");
+        String::from_utf8_lossy(&body).lines().next().unwrap_or_default().to_owned()
+    }
+}
+
 impl Wrk {
     /// Reads wrk's report.
     ///
@@ -86,6 +132,9 @@ impl Wrk {
 fn number(text: &str, report: &str) -> u64 {
     text.trim().parse().unwrap_or_else(|_| panic!("`{text}` is no number in:\n{report}"))
 }
+
+/// How long a connection or an answer may take: two lost packets are survived.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests;

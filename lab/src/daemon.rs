@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use elvs_api::{Client, Status};
+use elvs_api::{Client, ClientError, Status};
 
 use crate::Topology;
 use crate::process::{Process, output_of, wait_until};
@@ -105,6 +105,23 @@ impl Daemon {
     pub fn write_config(&self, text: &str) {
         let file = self.config.as_ref().expect("a daemon with a configuration file");
         fs::write(file, text).expect("a configuration file");
+    }
+
+    /// Has the configuration file read again; returns the number of changes.
+    ///
+    /// # Errors
+    /// What the daemon says against the file.
+    ///
+    /// # Panics
+    /// If the daemon does not answer.
+    pub fn reload(&self) -> Result<usize, ClientError> {
+        let mut client = Client::connect(&self.socket).expect("a daemon that answers");
+        Ok(client.reload()?.changes)
+    }
+
+    /// The program under test.
+    pub fn program(&self) -> &Path {
+        &self.program
     }
 
     /// The socket's path.

@@ -14,7 +14,7 @@ mod nginx;
 mod process;
 mod topology;
 
-pub use client::Wrk;
+pub use client::{Session, Wrk};
 pub use daemon::Daemon;
 pub use elvs_net::bed;
 pub use nginx::Nginx;

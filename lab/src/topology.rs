@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use elvs_model::ForwardingMethod;
-use elvs_net::bed::{self, Bed, Host, Plan};
+use elvs_net::bed::{self, Bed, Host, Plan, VIP};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -95,6 +95,22 @@ impl Topology {
             process
         };
         self.bed.real_servers.iter().map(start).collect()
+    }
+
+    /// A keepalived.conf with one virtual service on the VIP's port 80 and the first `real_servers` real servers.
+    pub fn config(&self, scheduler: &str, real_servers: usize) -> String {
+        let kind = match self.bed.plan.method {
+            ForwardingMethod::Dr => "DR",
+            ForwardingMethod::Nat => "NAT",
+            ForwardingMethod::Tun(_) => "TUN",
+        };
+        let mut text = format!(
+            "virtual_server {VIP} 80 {{\n    lb_algo {scheduler}\n    lb_kind {kind}\n    protocol TCP\n"
+        );
+        for host in self.bed.real_servers.iter().take(real_servers) {
+            text += &format!("    real_server {} 80 {{\n        weight 1\n    }}\n", host.address);
+        }
+        text + "}\n"
     }
 
     /// The daemon on the director, with a configuration file if `config` is given.

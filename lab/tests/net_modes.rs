@@ -10,7 +10,6 @@
 )]
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use elvs_lab::bed::VIP;
 use elvs_lab::{Daemon, Topology, method};
@@ -35,7 +34,7 @@ fn forwards(name: &str, method: ForwardingMethod, by: By) {
     };
     let daemon = match by {
         By::Commands => commanded(&topology),
-        By::File => topology.daemon(Some(&config(&topology))),
+        By::File => topology.daemon(Some(&topology.config("rr", REAL_SERVERS.into()))),
     };
 
     // A fresh service's rr gives each exactly its turn.
@@ -72,21 +71,6 @@ fn commanded(topology: &Topology) -> Daemon {
     }
     daemon.wait_ready();
     daemon
-}
-
-fn config(topology: &Topology) -> String {
-    let kind = match topology.bed().plan.method {
-        ForwardingMethod::Dr => "DR",
-        ForwardingMethod::Nat => "NAT",
-        ForwardingMethod::Tun(_) => "TUN",
-    };
-    let mut text = format!(
-        "virtual_server {VIP} 80 {{\n    lb_algo rr\n    lb_kind {kind}\n    protocol TCP\n"
-    );
-    for host in &topology.bed().real_servers {
-        writeln!(text, "    real_server {} 80 {{\n        weight 1\n    }}", host.address).unwrap();
-    }
-    text + "}\n"
 }
 
 #[test]

@@ -1,0 +1,74 @@
+//! The daemon may die: packets go on, connections are remembered.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests fail loudly")]
+
+use elvs_lab::{Process, Topology, method, wait_until};
+use nix::sys::signal::Signal;
+
+/// 2,000 requests at 250 a second; the daemon is killed after 300 answers and is back some five seconds later.
+#[test]
+fn a_killed_daemon_loses_no_packet_and_no_connection() {
+    let topology = Topology::new("restart", method::DR, 3);
+    let _nginx = topology.nginx();
+    let config = topology.config("rr", 3);
+    let mut daemon = topology.daemon(Some(&config));
+    let mut kept = topology.session();
+    let server = kept.get();
+
+    let mut curl = topology.client("curl");
+    curl.args(["-sS", "--fail", "-N", "--rate", "250/s", "--max-time", "10"]);
+    curl.args(["-H", "Connection: close", "http://10.0.0.100/?[1-2000]"]);
+    let mut curl = Process::spawn(curl, &topology.directory().join("curl.log"));
+    let answers = |curl: &Process| curl.log().lines().filter(|l| l.starts_with("rs")).count();
+
+    wait_until("300 answers", || answers(&curl) >= 300);
+    daemon.process.signal(Signal::SIGKILL);
+    assert_eq!(daemon.process.wait(), None, "ended by the signal");
+    wait_until("1,500 answers", || answers(&curl) >= 1500);
+    assert_eq!(kept.get(), server, "an open connection, while no daemon runs");
+    let daemon = topology.daemon(Some(&config));
+    assert_eq!(curl.wait(), Some(0), "{}", curl.log());
+    assert_eq!(answers(&curl), 2000, "{}", curl.log());
+
+    assert_eq!(kept.get(), server, "an open connection, after the restart");
+    let listed = daemon.adm_ok("-Lnc");
+    let connections = listed.lines().filter(|line| line.starts_with("TCP ")).count();
+    // Two of them may have had the same client port; most were made before the restart.
+    assert!((1900..=2001).contains(&connections), "{connections} connections are listed");
+    let established = listed.lines().filter(|line| line.contains("ESTABLISHED")).count();
+    assert_eq!(established, 1, "the one that is open");
+}
+
+/// SIGTERM is the orderly end: program, pins and socket are gone.
+#[test]
+fn an_ended_daemon_leaves_nothing() {
+    let topology = Topology::new("ended", method::DR, 1);
+    let _nginx = topology.nginx();
+    let mut daemon = topology.daemon(Some(&topology.config("rr", 1)));
+    assert_eq!(topology.curl(3).len(), 3);
+    daemon.process.signal(Signal::SIGTERM);
+    assert_eq!(daemon.process.wait(), Some(0), "{}", daemon.process.log());
+    assert!(!daemon.socket().exists(), "the socket");
+    assert!(!std::path::Path::new("/sys/fs/bpf/elvs/lab-ended").exists(), "the pins");
+    let link = topology
+        .bed()
+        .director
+        .namespace
+        .run(|| std::fs::read_to_string("/proc/net/dev").expect("interfaces"));
+    assert!(link.unwrap().contains("eth0"), "the interface itself stays");
+}
+
+#[test]
+fn a_second_daemon_of_the_instance_is_refused_with_the_first_ones_pid() {
+    let topology = Topology::new("second", method::DR, 1);
+    let daemon = topology.daemon(Some(&topology.config("rr", 1)));
+    let mut second = topology.bed().director.command(daemon.program());
+    second.arg("--socket").arg(topology.directory().join("second.sock"));
+    second.args(["run", "--instance", "lab-second"]);
+    let mut second = Process::spawn(second, &topology.directory().join("second.log"));
+    let code = second.wait();
+    assert!(code.is_some_and(|code| code != 0), "{code:?}: {}", second.log());
+    let pid = daemon.process.pid().to_string();
+    assert!(second.log().contains(&pid), "pid {pid} in: {}", second.log());
+    assert_eq!(daemon.status().pid, daemon.process.pid());
+}
