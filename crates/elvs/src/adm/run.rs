@@ -255,3 +255,6 @@ pub(super) fn client_error(error: &ClientError) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
