@@ -234,6 +234,30 @@ fn pins_that_cannot_be_adopted_are_replaced_and_named() {
 }
 
 #[test]
+fn another_versions_program_is_replaced_under_its_links() {
+    let place = Place::new("upgrade", 64);
+    let key = service(Protocol::Tcp, 80);
+    let client = Ipv4Addr::new(203, 0, 113, 5);
+    let Opened { mut plane, .. } = place.open();
+    set_routes(&mut plane, &[1]);
+    plane.install(&table(&[key], &[1])).unwrap();
+    assert_eq!(place.run(&segment(client, 1000, SYN)).0, XDP_TX);
+    drop(plane);
+    // The clock stands for the director of another version: it passes everything.
+    let director = place.pins().join(program_names::DIRECTOR);
+    std::fs::remove_file(&director).unwrap();
+    let clock = place.pins().join(program_names::CLOCK);
+    Xdp::from_pin(clock, XdpAttachType::Interface).unwrap().pin(&director).unwrap();
+    assert_eq!(place.run(&segment(client, 1000, ACK)).0, XDP_PASS);
+    let Opened { mut plane, adopted, warnings } = place.open();
+    assert!(adopted);
+    assert_eq!(warnings, [Warning::ProgramReplaced]);
+    assert_eq!(place.run(&segment(client, 1000, ACK)).0, XDP_TX, "the connection is still there");
+    assert_eq!(place.run(&segment(client, 1001, SYN)).0, XDP_TX, "new ones reach its stages");
+    plane.teardown().unwrap();
+}
+
+#[test]
 fn options_out_of_range_are_refused_by_name() {
     require_root();
     for instance in ["", "a/b", "..", "a b"] {

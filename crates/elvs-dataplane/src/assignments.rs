@@ -258,7 +258,7 @@ impl Assignments {
         Ok(index)
     }
 
-    /// Gives up the indexes of removed destinations that no connection has referred to for [`LINGER_S`]; how many.
+    /// Gives up the indexes of removed destinations that no connection has referred to for two minutes; how many.
     ///
     /// # Errors
     ///
@@ -423,6 +423,3 @@ impl Free {
         index
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -453,3 +453,6 @@ fn move_rate<K: Eq + std::hash::Hash>(
         .and_modify(|estimator| estimator.update(counted))
         .or_insert_with(|| Estimator::new(counted));
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,6 +60,7 @@ pub struct Heap {
     jiffies: AtomicU64,
     clients: Mutex<BTreeMap<u32, NextHop>>,
     attached: BTreeMap<String, AttachedMode>,
+    refuses_swaps: bool,
 }
 
 fn words(count: u32) -> Vec<AtomicU64> {
@@ -87,7 +88,13 @@ impl Heap {
             jiffies: AtomicU64::new(START),
             clients: Mutex::default(),
             attached: BTreeMap::new(),
+            refuses_swaps: false,
         }
+    }
+
+    /// Refuses configuration blobs from now on, as the kernel does without memory, or takes them again.
+    pub const fn refuse_swaps(&mut self, refuse: bool) {
+        self.refuses_swaps = refuse;
     }
 
     /// Lets time pass.
@@ -210,6 +217,12 @@ impl Backend for Heap {
     }
 
     fn swap_blob(&mut self, lines: &[Line]) -> Result<(), BackendError> {
+        if self.refuses_swaps {
+            return Err(BackendError {
+                what: "making a configuration blob".to_owned(),
+                source: std::io::ErrorKind::OutOfMemory.into(),
+            });
+        }
         self.lines = lines.to_vec();
         Ok(())
     }

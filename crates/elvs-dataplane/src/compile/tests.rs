@@ -49,7 +49,7 @@ fn find(
     let hash = service_hash(address, port.to_be(), protocol, seed);
     for probe in 0..SERVICE_MAX_PROBES {
         let slot = u64::from(hash.wrapping_add(probe)) & mask;
-        let line = &blob.lines[SERVICES_LINE as usize + slot as usize];
+        let line = &blob.lines[SERVICES_LINE as usize + usize::try_from(slot).unwrap()];
         let record = service_record(line);
         let wanted = (address, port.to_be(), protocol, kind);
         if (record.address, record.port, record.protocol, record.kind) == wanted {

@@ -1,0 +1,477 @@
+//! The director over plain memory: what is installed decides packets, and what packets do is listed, swept and counted.
+
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "tests fail loudly"
+)]
+
+use std::net::Ipv4Addr;
+
+use elvs_common::{Control, Counter, DestinationLoad, Method, NextHop, TCP, UDP};
+use elvs_dataplane::{
+    AssignError, AttachedMode, Backend, CompileError, DEFAULT_CONNECTIONS, FakePlane, InstallError,
+    Load, MemoryFrame, Plane, Route,
+};
+use elvs_fastpath::{Eviction, FlowKey, Insertion, NewFlow, Verdict, flow_hash, insert_flow};
+use elvs_model::{
+    Change, ConnectionState, Destination, DestinationKey, ForwardingMethod, Protocol, Scheduler,
+    ServiceKey, Table, Timeouts, VirtualService, XdpMode,
+};
+
+const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+const CLIENT: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 5);
+const NIC: u32 = 2;
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+
+const WEB: ServiceKey = service(Protocol::Tcp, 80);
+const DNS: ServiceKey = service(Protocol::Udp, 53);
+
+const fn service(protocol: Protocol, port: u16) -> ServiceKey {
+    ServiceKey::Address { protocol, address: std::net::IpAddr::V4(VIP), port }
+}
+
+const fn server(last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 0, last)
+}
+
+fn key(last: u8) -> DestinationKey {
+    DestinationKey { address: server(last).into(), port: 80 }
+}
+
+fn destination(last: u8, weight: u32, method: ForwardingMethod) -> Destination {
+    Destination { key: key(last), method, weight, upper_threshold: 0, lower_threshold: 0 }
+}
+
+fn apply(table: &mut Table, changes: impl IntoIterator<Item = Change>) {
+    for change in changes {
+        table.apply(&change).unwrap();
+    }
+}
+
+fn add_service(key: ServiceKey, scheduler: Scheduler) -> Change {
+    Change::AddService(VirtualService::new(key, scheduler))
+}
+
+fn add(service: ServiceKey, last: u8) -> Change {
+    let destination = destination(last, 1, ForwardingMethod::Dr);
+    Change::AddDestination { service, destination }
+}
+
+fn remove(service: ServiceKey, last: u8) -> Change {
+    Change::DeleteDestination { service, destination: key(last) }
+}
+
+fn hop(last: u8) -> NextHop {
+    NextHop { destination_mac: [6, 0, 0, 0, 0, last], source_mac: [2; 6], ifindex: NIC }
+}
+
+/// A plane with a table in force, and routes to real servers 1 to 9.
+fn plane(changes: impl IntoIterator<Item = Change>) -> (FakePlane, Table) {
+    let mut plane = FakePlane::for_connections(256);
+    for last in 1..10 {
+        let route = Route { hop: Some(hop(last)), mtu: 1500, ..Route::default() };
+        plane.set_route(server(last), route);
+    }
+    let mut table = Table::new();
+    apply(&mut table, changes);
+    plane.install(&table).unwrap();
+    (plane, table)
+}
+
+fn change(plane: &mut FakePlane, table: &mut Table, changes: impl IntoIterator<Item = Change>) {
+    apply(table, changes);
+    plane.install(table).unwrap();
+}
+
+fn frame(protocol: u8, source: (Ipv4Addr, u16), to: (Ipv4Addr, u16), flags: u8) -> MemoryFrame {
+    let transport = if protocol == TCP { 20 } else { 8 };
+    let mut bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+    bytes.extend([0x45, 0, 0, 20 + transport, 0, 1, 0x40, 0, 64, protocol, 0, 0]);
+    bytes.extend(source.0.octets());
+    bytes.extend(to.0.octets());
+    bytes.extend(source.1.to_be_bytes());
+    bytes.extend(to.1.to_be_bytes());
+    if protocol == TCP {
+        bytes.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 2, 0, 0, 0, 0, 0]);
+    } else {
+        bytes.extend([0, 8, 0, 0]);
+    }
+    MemoryFrame::new(bytes, NIC)
+}
+
+/// Sends a segment to the web service; the real server it goes to, if it goes on.
+fn tcp(plane: &FakePlane, port: u16, flags: u8) -> Result<u8, Verdict> {
+    send(plane, frame(TCP, (CLIENT, port), (VIP, 80), flags))
+}
+
+fn udp(plane: &FakePlane, port: u16) -> Result<u8, Verdict> {
+    send(plane, frame(UDP, (CLIENT, port), (VIP, 53), 0))
+}
+
+fn send(plane: &FakePlane, mut frame: MemoryFrame) -> Result<u8, Verdict> {
+    match plane.process(&mut frame) {
+        Verdict::Transmit => Ok(frame.bytes[5]),
+        verdict @ (Verdict::Pass | Verdict::Drop | Verdict::Redirect(_)) => Err(verdict),
+    }
+}
+
+fn count(plane: &FakePlane, counter: Counter) -> u64 {
+    plane.counters().unwrap().into_iter().find(|(c, _)| *c == counter).unwrap().1
+}
+
+fn load(plane: &FakePlane, service: ServiceKey, last: u8) -> (u32, u32) {
+    let index = plane.destination_index(&service, &key(last)).unwrap();
+    let Load { active, inactive } = plane.destination_load(index);
+    (active, inactive)
+}
+
+/// Sweeps the whole table in slices; connections ended.
+fn sweep(plane: &mut FakePlane) -> u64 {
+    loop {
+        if let Some(pass) = plane.sweep(16).pass {
+            return pass.expired;
+        }
+    }
+}
+
+#[test]
+fn each_state_expires_after_its_own_timeout_and_shows_it() {
+    type Row = (u8, &'static [u8], ConnectionState, u32, (u32, u32));
+    let rows: [Row; 7] = [
+        (TCP, &[SYN], ConnectionState::SynRecv, 60, (1, 0)),
+        (TCP, &[SYN, ACK], ConnectionState::Established, 900, (1, 0)),
+        (TCP, &[SYN, ACK, FIN | ACK], ConnectionState::FinWait, 120, (0, 1)),
+        (TCP, &[SYN, ACK, RST], ConnectionState::Close, 10, (0, 1)),
+        (TCP, &[SYN, RST], ConnectionState::SynRecv, 60, (1, 0)),
+        (UDP, &[0], ConnectionState::Udp, 300, (0, 1)),
+        (UDP, &[0, 0], ConnectionState::Udp, 300, (0, 1)),
+    ];
+    for (protocol, flags, state, timeout, loaded) in rows {
+        let name = format!("{protocol} {flags:?}");
+        let dns = [add_service(DNS, Scheduler::Rr), add(DNS, 1)];
+        let web = [add_service(WEB, Scheduler::Rr), add(WEB, 1)];
+        let (mut plane, _) = plane(dns.into_iter().chain(web));
+        let service = if protocol == TCP { WEB } else { DNS };
+        for flags in flags {
+            let sent = if protocol == TCP { tcp(&plane, 99, *flags) } else { udp(&plane, 99) };
+            assert_eq!(sent, Ok(1), "{name}");
+        }
+        let listed: Vec<_> = plane.connections().collect();
+        assert_eq!(listed.len(), 1, "{name}");
+        assert_eq!((listed[0].state, listed[0].expires_s), (state, timeout), "{name}");
+        assert_eq!(load(&plane, service, 1), loaded, "{name}");
+        plane.backend().advance_jiffies(1);
+        assert_eq!(plane.connections().next().unwrap().expires_s, timeout - 1, "{name}");
+        plane.backend().advance_seconds(timeout - 1);
+        assert_eq!(sweep(&mut plane), 0, "{name}");
+        assert_eq!(plane.live_connections(), 1, "{name}");
+        assert_eq!(plane.connections().next().unwrap().expires_s, 0, "{name}");
+        plane.backend().advance_seconds(2);
+        assert_eq!(sweep(&mut plane), 1, "{name}");
+        assert_eq!((plane.live_connections(), plane.connections().count()), (0, 0), "{name}");
+        assert_eq!(load(&plane, service, 1), (0, 0), "{name}");
+        assert!(plane.recount().is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn timeouts_change_without_a_swap_and_apply_to_connections_there_are() {
+    let (mut plane, mut table) = plane([add_service(WEB, Scheduler::Rr), add(WEB, 1)]);
+    tcp(&plane, 1, SYN).unwrap();
+    tcp(&plane, 1, ACK).unwrap();
+    apply(&mut table, [Change::SetTimeouts(Timeouts { tcp: 30, tcp_fin: 0, udp: 0 })]);
+    assert!(!plane.install(&table).unwrap().swapped);
+    assert_eq!(plane.connections().next().unwrap().expires_s, 30);
+    plane.backend().advance_seconds(32);
+    assert_eq!(sweep(&mut plane), 1);
+}
+
+#[test]
+fn a_removed_destination_keeps_its_index_while_anything_refers_to_it() {
+    let (mut plane, mut table) = plane([add_service(WEB, Scheduler::Rr), add(WEB, 1), add(WEB, 2)]);
+    assert_eq!(tcp(&plane, 1, SYN), Ok(2), "the newest is first");
+    let index = plane.destination_index(&WEB, &key(2)).unwrap();
+    change(&mut plane, &mut table, [remove(WEB, 2)]);
+    assert_eq!(tcp(&plane, 1, ACK), Err(Verdict::Drop));
+    assert_eq!(count(&plane, Counter::DestinationGone), 1);
+    assert_eq!(plane.connections().count(), 1, "still listed");
+    plane.backend().advance_seconds(50);
+    assert_eq!(plane.collect().unwrap(), 0);
+    assert_eq!(sweep(&mut plane), 0);
+    change(&mut plane, &mut table, [add(WEB, 2)]);
+    assert_eq!(plane.destination_index(&WEB, &key(2)), Some(index), "revived");
+    assert_eq!(tcp(&plane, 1, ACK), Ok(2), "its connections work again");
+
+    change(&mut plane, &mut table, [remove(WEB, 2)]);
+    plane.backend().advance_seconds(1_000);
+    assert_eq!(plane.collect().unwrap(), 0, "a connection refers to it");
+    assert_eq!(sweep(&mut plane), 1);
+    assert_eq!(plane.collect().unwrap(), 0, "idle from here on");
+    plane.backend().advance_seconds(119);
+    assert_eq!(plane.collect().unwrap(), 0);
+    plane.backend().advance_seconds(2);
+    assert_eq!(plane.collect().unwrap(), 1);
+    assert_eq!(plane.destination_index(&WEB, &key(2)), None);
+    assert_eq!(plane.service_statistics(&WEB).unwrap().in_packets, 2, "its packets stay counted");
+    change(&mut plane, &mut table, [add(WEB, 3)]);
+    assert_eq!(plane.destination_index(&WEB, &key(3)), Some(index), "lowest free index");
+    let statistics = plane.destination_statistics(&WEB, &key(3)).unwrap();
+    assert_eq!(statistics.connections, 0, "it does not inherit the counters");
+}
+
+#[test]
+fn a_removed_service_drops_its_connections_packets_until_nothing_is_left() {
+    let (mut plane, mut table) = plane([
+        add_service(WEB, Scheduler::Rr),
+        add(WEB, 1),
+        add_service(service(Protocol::Tcp, 8080), Scheduler::Rr),
+    ]);
+    tcp(&plane, 1, SYN).unwrap();
+    change(&mut plane, &mut table, [Change::DeleteService(WEB)]);
+    assert_eq!(tcp(&plane, 1, ACK), Err(Verdict::Drop));
+    assert_eq!(tcp(&plane, 2, SYN), Err(Verdict::Pass), "new connections are the host's");
+    change(&mut plane, &mut table, [add_service(WEB, Scheduler::Rr), add(WEB, 1)]);
+    assert_eq!(tcp(&plane, 1, ACK), Ok(1));
+    let statistics = plane.destination_statistics(&WEB, &key(1)).unwrap();
+    assert_eq!(
+        (statistics.connections, statistics.in_packets),
+        (0, 1),
+        "another service's counters"
+    );
+    // Without any service IPVS takes its hooks out.
+    change(&mut plane, &mut table, [Change::Flush]);
+    assert_eq!(tcp(&plane, 1, ACK), Err(Verdict::Pass));
+    assert_eq!(plane.connections().count(), 1);
+}
+
+#[test]
+fn turns_go_on_over_changes_of_other_services_and_of_the_list() {
+    let (mut plane, mut table) =
+        plane([add_service(WEB, Scheduler::Rr), add(WEB, 1), add(WEB, 2), add(WEB, 3)]);
+    let port = std::cell::Cell::new(0);
+    let next = |plane: &FakePlane| {
+        port.set(port.get() + 1);
+        tcp(plane, port.get(), SYN).unwrap()
+    };
+    assert_eq!(next(&plane), 3);
+    change(&mut plane, &mut table, [add_service(DNS, Scheduler::Wlc), add(DNS, 1)]);
+    assert_eq!([next(&plane), next(&plane), next(&plane)], [2, 1, 3]);
+    change(&mut plane, &mut table, [add(WEB, 4)]);
+    assert_eq!([next(&plane), next(&plane), next(&plane), next(&plane)], [2, 1, 4, 3]);
+    change(&mut plane, &mut table, [remove(WEB, 2)]);
+    assert_eq!([next(&plane), next(&plane), next(&plane)], [1, 4, 3]);
+    let edited = VirtualService::new(WEB, Scheduler::Wrr);
+    change(&mut plane, &mut table, [Change::EditService(edited)]);
+    assert_eq!([next(&plane), next(&plane), next(&plane), next(&plane)], [4, 3, 1, 4]);
+}
+
+#[test]
+fn weights_are_shared_out_exactly() {
+    let weighted = |last, weight| Change::AddDestination {
+        service: WEB,
+        destination: destination(last, weight, ForwardingMethod::Dr),
+    };
+    let services = [
+        add_service(WEB, Scheduler::Wrr),
+        weighted(1, 1),
+        weighted(2, 2),
+        weighted(3, 3),
+        weighted(4, 0),
+    ];
+    let (plane, _) = plane(services);
+    let mut shares = [0; 5];
+    for port in 1_001..=1_600 {
+        shares[usize::from(tcp(&plane, port, SYN).unwrap())] += 1;
+    }
+    assert_eq!(shares, [0, 100, 200, 300, 0]);
+    assert!(plane.recount().is_empty());
+}
+
+#[test]
+fn replies_of_masqueraded_servers_are_found_and_counted() {
+    let masqueraded = Change::AddDestination {
+        service: WEB,
+        destination: destination(1, 1, ForwardingMethod::Nat),
+    };
+    let (plane, _) = plane([add_service(WEB, Scheduler::Rr), masqueraded]);
+    assert_eq!(tcp(&plane, 7, SYN), Ok(1));
+    let reply = frame(TCP, (server(1), 80), (CLIENT, 7), SYN | ACK);
+    assert!(send(&plane, reply).is_ok());
+    let foreign = frame(TCP, (server(1), 80), (CLIENT, 8), SYN | ACK);
+    assert_eq!(send(&plane, foreign), Err(Verdict::Pass), "no connection of ours");
+    let statistics = plane.service_statistics(&WEB).unwrap();
+    assert_eq!((statistics.in_packets, statistics.out_packets), (1, 1));
+    assert_eq!((statistics.in_bytes, statistics.out_bytes), (40, 40));
+}
+
+#[test]
+fn zeroing_and_removal_keep_the_sums_right() {
+    let (mut plane, mut table) = plane([
+        add_service(WEB, Scheduler::Rr),
+        add(WEB, 1),
+        add(WEB, 2),
+        add_service(DNS, Scheduler::Rr),
+        add(DNS, 1),
+    ]);
+    let packets =
+        |plane: &FakePlane, key: &ServiceKey| plane.service_statistics(key).unwrap().in_packets;
+    for port in 1..=4 {
+        tcp(&plane, port, SYN).unwrap();
+    }
+    udp(&plane, 1).unwrap();
+    assert_eq!((packets(&plane, &WEB), packets(&plane, &DNS)), (4, 1));
+    change(&mut plane, &mut table, [remove(WEB, 1)]);
+    assert_eq!(packets(&plane, &WEB), 4, "a removed destination's packets stay the service's");
+    plane.zero(Some(&WEB)).unwrap();
+    assert_eq!((packets(&plane, &WEB), packets(&plane, &DNS)), (0, 1));
+    tcp(&plane, 5, SYN).unwrap();
+    let views = plane.service_views().unwrap();
+    assert_eq!(views.len(), 2);
+    assert_eq!(views[0].statistics.connections, 1);
+    assert_eq!(views[0].destinations.len(), 1);
+    let view = &views[0].destinations[0];
+    assert_eq!((view.active, view.inactive, view.persistent), (3, 0, 0));
+    assert_eq!(view.statistics.connections, 1);
+    plane.zero(None).unwrap();
+    assert_eq!((packets(&plane, &WEB), packets(&plane, &DNS)), (0, 0));
+}
+
+#[test]
+fn rates_follow_traffic_from_the_first_packet_of_a_service() {
+    let (mut plane, _) = plane([add_service(WEB, Scheduler::Rr), add(WEB, 1)]);
+    for port in 1_001..=1_100 {
+        tcp(&plane, port, SYN).unwrap();
+    }
+    plane.estimate().unwrap();
+    let views = plane.service_views().unwrap();
+    // 100 in 2 s are 50 a second; the first step goes a quarter of the way.
+    assert_eq!(views[0].rates.connections, 12);
+    assert_eq!(views[0].destinations[0].rates.in_packets, 12);
+    assert_eq!(views[0].rates.in_bytes, 500);
+    for _ in 0..100 {
+        plane.estimate().unwrap();
+    }
+    assert_eq!(plane.service_views().unwrap()[0].rates, elvs_model::Rates::default());
+}
+
+#[test]
+fn a_table_that_does_not_fit_changes_nothing() {
+    let (mut plane, table) = plane([add_service(WEB, Scheduler::Rr), add(WEB, 1)]);
+    tcp(&plane, 1, SYN).unwrap();
+    let too_many = (0..1_025_u32).map(|n| Change::AddDestination {
+        service: DNS,
+        destination: Destination {
+            key: DestinationKey { address: Ipv4Addr::from(0x0a01_0000 + n).into(), port: 53 },
+            ..destination(1, 1, ForwardingMethod::Dr)
+        },
+    });
+    let six = "2001:db8::1".parse().unwrap();
+    let six = ServiceKey::Address { protocol: Protocol::Tcp, address: six, port: 80 };
+    let rows: [(Vec<Change>, &str); 4] = [
+        (std::iter::once(add_service(DNS, Scheduler::Rr)).chain(too_many).collect(), "1025"),
+        (vec![add_service(DNS, Scheduler::Sh)], "scheduler sh"),
+        (vec![add_service(six, Scheduler::Rr)], "2001:db8::1"),
+        (
+            vec![add_service(
+                ServiceKey::Fwmark { mark: 9, family: elvs_model::Family::Inet },
+                Scheduler::Rr,
+            )],
+            "FWM 9",
+        ),
+    ];
+    for (changes, named) in rows {
+        let mut other = table.clone();
+        apply(&mut other, changes);
+        let error = plane.install(&other).unwrap_err();
+        assert!(error.to_string().contains(named), "{error}");
+        let refused = matches!(
+            error,
+            InstallError::Compile(CompileError::TooManyDestinations { .. })
+                | InstallError::Assign(AssignError::Scheduler { .. } | AssignError::Compile(_))
+        );
+        assert!(refused, "{error:?}");
+        assert_eq!(plane.table(), &table);
+        assert!(!plane.install(&table).unwrap().swapped);
+        assert_eq!(tcp(&plane, 1, ACK), Ok(1));
+    }
+}
+
+#[test]
+fn routes_reach_destinations_before_and_after_they_are_installed() {
+    let (mut plane, mut table) = plane([add_service(WEB, Scheduler::Rr), add(WEB, 1)]);
+    assert_eq!(tcp(&plane, 1, SYN), Ok(1));
+    plane.set_route(server(1), Route { hop: Some(hop(77)), ..Route::default() });
+    assert_eq!(tcp(&plane, 1, ACK), Ok(77));
+    plane.set_route(server(1), Route::default());
+    assert_eq!(tcp(&plane, 1, ACK), Err(Verdict::Drop));
+    assert_eq!(count(&plane, Counter::NoNextHop), 1);
+    plane.set_route(server(1), Route { local: true, ..Route::default() });
+    assert_eq!(tcp(&plane, 1, ACK), Err(Verdict::Pass), "the director's own address");
+    change(&mut plane, &mut table, [add(WEB, 20)]);
+    assert_eq!(tcp(&plane, 2, SYN), Err(Verdict::Drop), "no route yet");
+    assert_eq!(tcp(&plane, 3, SYN), Err(Verdict::Pass));
+    plane.set_route(server(20), Route { hop: Some(hop(20)), ..Route::default() });
+    assert_eq!(tcp(&plane, 2, ACK), Ok(20));
+}
+
+#[test]
+fn interfaces_are_listed_by_name() {
+    let (mut plane, _) = plane([]);
+    assert_eq!(plane.attach("eth1", XdpMode::Generic).unwrap(), AttachedMode::Generic);
+    assert_eq!(plane.attach("eth0", XdpMode::Auto).unwrap(), AttachedMode::Native);
+    let names: Vec<String> = plane.attached().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["eth0", "eth1"]);
+    plane.detach("eth1").unwrap();
+    plane.teardown().unwrap();
+    assert!(plane.attached().is_empty());
+}
+
+#[test]
+fn a_million_connections_are_found_listed_and_expired() {
+    const MILLION: u32 = 1_000_000;
+    let mut plane = FakePlane::for_connections(DEFAULT_CONNECTIONS);
+    let mut table = Table::new();
+    apply(&mut table, [add_service(DNS, Scheduler::Rr), add(DNS, 1), add(DNS, 2)]);
+    plane.install(&table).unwrap();
+    let settings = plane.backend().settings();
+    let tick = plane.backend().now().tick();
+    let index = |last| plane.destination_index(&DNS, &key(last)).unwrap();
+    let targets = [index(1), index(2)];
+    for n in 0..MILLION {
+        let client = (0x0a40_0000 + n / 40_000).to_be();
+        let port = ((1_024 + n % 40_000) as u16).to_be();
+        let destination = targets[(n % 2) as usize];
+        let flow = NewFlow {
+            key: FlowKey::new(client, u32::from_ne_bytes(VIP.octets()), port, 53_u16.to_be(), UDP),
+            hash: flow_hash(client, port, UDP, settings.seed),
+            control: Control::live(UDP, 0, Method::Dr, true, tick),
+            destination,
+        };
+        let inserted = insert_flow(plane.backend(), settings.buckets, &flow, &|_| Eviction::Keep);
+        assert_eq!(inserted.outcome, Insertion::Done, "connection {n}");
+        let word = Backend::load(plane.backend(), destination).unwrap();
+        word.fetch_add(DestinationLoad::INACTIVE, std::sync::atomic::Ordering::Relaxed);
+    }
+    let mut seen = vec![false; MILLION as usize];
+    for connection in plane.connections() {
+        let client = u32::from(*connection.client.ip()) - 0x0a40_0000;
+        let n = (client * 40_000 + u32::from(connection.client.port()) - 1_024) as usize;
+        assert!(!std::mem::replace(&mut seen[n], true), "{connection:?} is listed twice");
+        assert_eq!(connection.index, targets[n % 2]);
+    }
+    assert!(seen.iter().all(|seen| *seen));
+    assert!(plane.recount().is_empty());
+    assert_eq!(sweep(&mut plane), 0);
+    assert_eq!(plane.live_connections(), u64::from(MILLION));
+    plane.backend().advance_seconds(302);
+    assert_eq!(sweep(&mut plane), u64::from(MILLION));
+    assert_eq!((load(&plane, DNS, 1), load(&plane, DNS, 2)), ((0, 0), (0, 0)));
+    assert!(plane.recount().is_empty());
+    let bytes = plane.memory_bytes();
+    assert!(bytes < 72 * u64::from(DEFAULT_CONNECTIONS) + (8 << 20), "{bytes}");
+}
