@@ -131,7 +131,10 @@ impl Daemon {
 }
 
 /// The program under test: `ELVS_BIN`, or `elvs` in the directory of this test's build.
-pub(crate) fn program() -> PathBuf {
+///
+/// # Panics
+/// If it was not built.
+pub fn program() -> PathBuf {
     let program = env::var_os("ELVS_BIN").map_or_else(
         || {
             let test = env::current_exe().expect("the test's own file");

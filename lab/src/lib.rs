@@ -15,7 +15,7 @@ mod process;
 mod topology;
 
 pub use client::{Session, Wrk};
-pub use daemon::Daemon;
+pub use daemon::{Daemon, program};
 pub use elvs_net::bed;
 pub use nginx::Nginx;
 pub use process::{Process, output_of, wait_until};

@@ -159,3 +159,21 @@ fn finds_the_processes_of_a_bed() {
     child.wait().unwrap();
     assert_eq!(found, vec![pid]);
 }
+
+/// `ip netns add` mounts `/run/netns` onto itself unless that was done; our names must survive it and stay removable.
+#[test]
+fn lives_beside_names_of_ip_netns() {
+    require_root();
+    let prefix = "elvs-lab-ip-";
+    let bed = bed_of(prefix, method::DR, 1);
+    let ip = |arguments: &[&str]| {
+        let done = std::process::Command::new("ip").arg("netns").args(arguments).status();
+        assert!(done.unwrap().success(), "ip netns {arguments:?}");
+    };
+    ip(&["add", "elvs-lab-ip-foreign"]);
+    ip(&["delete", "elvs-lab-ip-client"]);
+    ip(&["delete", "elvs-lab-ip-foreign"]);
+    assert_eq!(Namespace::list(prefix).unwrap().len(), 3, "director, rs1, switch");
+    drop(bed);
+    assert_eq!(Namespace::list(prefix).unwrap(), Vec::<String>::new());
+}

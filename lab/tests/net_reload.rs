@@ -30,10 +30,14 @@ fn an_unchanged_file_changes_nothing() {
     let daemon = topology.daemon(Some(&topology.config("rr", 3)));
     let mut open = sessions(&topology);
     assert_eq!(topology.curl(29).len(), 29);
-    let before = (daemon.adm_ok("-Ln --stats --exact"), connections(&daemon));
+    // The state file holds the number of tables put in force so far, and everybody's index in them.
+    let state = || std::fs::read("/run/elvs/lab-reload1/table.json").expect("a state file");
+    let before = (daemon.adm_ok("-Ln --stats --exact"), connections(&daemon), state());
 
+    daemon.process.signal(Signal::SIGHUP);
+    wait_until("the reload", || daemon.process.log().contains("reloaded: nothing changed"));
     assert_eq!(daemon.reload().expect("a reload"), 0, "changes");
-    assert_eq!((daemon.adm_ok("-Ln --stats --exact"), connections(&daemon)), before);
+    assert_eq!((daemon.adm_ok("-Ln --stats --exact"), connections(&daemon), state()), before);
     let mut next = topology.curl(1);
     // 32 connections before: rr goes on with the 33rd, as if nothing had been.
     assert_eq!(next.pop(), Some("rs1".to_owned()));
@@ -72,6 +76,9 @@ fn a_broken_file_changes_nothing_and_the_log_says_why() {
     daemon.write_config(&broken);
     daemon.process.signal(Signal::SIGHUP);
     wait_until("the reason in the log", || daemon.process.log().contains("lb_alga"));
+    let log = daemon.process.log();
+    assert!(log.contains("keepalived.conf:2:5: error: "), "file, line and column in:\n{log}");
+    assert!(log.contains("everything stays as it is"), "{log}");
     assert!(daemon.reload().is_err(), "the same by the API");
     assert_eq!(daemon.adm_ok("-Ln"), before);
     for (session, server) in &mut open {

@@ -2,16 +2,12 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests fail loudly")]
 
-use elvs_lab::{Process, Topology, method, wait_until};
+use elvs_lab::{Daemon, Process, Topology, method, wait_until};
 use nix::sys::signal::Signal;
 
 /// 2,000 requests at 250 a second; the daemon is killed after 300 answers and is back some five seconds later.
-#[test]
-fn a_killed_daemon_loses_no_packet_and_no_connection() {
-    let topology = Topology::new("restart", method::DR, 3);
-    let _nginx = topology.nginx();
-    let config = topology.config("rr", 3);
-    let mut daemon = topology.daemon(Some(&config));
+fn survives(topology: &Topology, mut daemon: Daemon, config: Option<&str>) -> Daemon {
+    let table = daemon.adm_ok("-Ln").lines().map(without_loads).collect::<Vec<_>>();
     let mut kept = topology.session();
     let server = kept.get();
 
@@ -26,17 +22,60 @@ fn a_killed_daemon_loses_no_packet_and_no_connection() {
     assert_eq!(daemon.process.wait(), None, "ended by the signal");
     wait_until("1,500 answers", || answers(&curl) >= 1500);
     assert_eq!(kept.get(), server, "an open connection, while no daemon runs");
-    let daemon = topology.daemon(Some(&config));
+    let daemon = topology.daemon(config);
     assert_eq!(curl.wait(), Some(0), "{}", curl.log());
     assert_eq!(answers(&curl), 2000, "{}", curl.log());
 
     assert_eq!(kept.get(), server, "an open connection, after the restart");
+    let after = daemon.adm_ok("-Ln").lines().map(without_loads).collect::<Vec<_>>();
+    assert_eq!(after, table, "services and real servers");
     let listed = daemon.adm_ok("-Lnc");
     let connections = listed.lines().filter(|line| line.starts_with("TCP ")).count();
     // Two of them may have had the same client port; most were made before the restart.
     assert!((1900..=2001).contains(&connections), "{connections} connections are listed");
     let established = listed.lines().filter(|line| line.contains("ESTABLISHED")).count();
     assert_eq!(established, 1, "the one that is open");
+    let drops: Vec<_> = daemon.status().drops.into_iter().filter(|d| d.packets > 0).collect();
+    assert!(drops.iter().all(|d| d.reason == "reused"), "{drops:?}");
+    daemon
+}
+
+/// A line of `ipvsadm -Ln` without active and inactive connections.
+fn without_loads(line: &str) -> String {
+    let mut fields: Vec<&str> = line.split_whitespace().collect();
+    if let ["->", address, ..] = fields[..]
+        && address.starts_with(|c: char| c.is_ascii_digit())
+    {
+        fields.truncate(fields.len().saturating_sub(2));
+    }
+    fields.join(" ")
+}
+
+#[test]
+fn a_killed_daemon_loses_no_packet_and_no_connection() {
+    let topology = Topology::new("restart", method::DR, 3);
+    let _nginx = topology.nginx();
+    let config = topology.config("rr", 3);
+    let daemon = topology.daemon(Some(&config));
+    survives(&topology, daemon, Some(&config));
+}
+
+/// No file says what the table was: the next daemon finds it where the first one left it.
+#[test]
+fn a_killed_daemon_without_a_file_loses_no_command_either() {
+    let topology = Topology::new("restart-cmd", method::NAT, 3);
+    let _nginx = topology.nginx();
+    let daemon = topology.daemon(None);
+    daemon.adm_ok("-A -t 10.0.0.100:80 -s wrr");
+    for (number, weight) in [(1, 3), (2, 2), (3, 1)] {
+        let address = topology.real_server(number).address;
+        daemon.adm_ok(&format!("-a -t 10.0.0.100:80 -r {address}:80 -m -w {weight}"));
+    }
+    daemon.adm_ok("--set 800 130 310");
+    daemon.wait_ready();
+    let daemon = survives(&topology, daemon, None);
+    let timeouts = daemon.adm_ok("-L --timeout");
+    assert_eq!(timeouts.trim_end(), "Timeout (tcp tcpfin udp): 800 130 310");
 }
 
 /// SIGTERM is the orderly end: program, pins and socket are gone.

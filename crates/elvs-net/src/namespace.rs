@@ -18,6 +18,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 
@@ -69,7 +71,7 @@ impl Namespace {
             name: name.to_owned(),
             source,
         };
-        fs::create_dir_all(DIRECTORY).map_err(|e| refused("cannot make /run/netns", e))?;
+        share_directory().map_err(|e| refused("cannot make /run/netns a shared mount", e))?;
         if let Err(source) = File::create_new(&path) {
             return Err(match source.kind() {
                 io::ErrorKind::AlreadyExists => NamespaceError::Exists { name: name.to_owned() },
@@ -137,9 +139,13 @@ impl Namespace {
             name: name.to_owned(),
             source,
         };
-        match umount2(&path, MntFlags::MNT_DETACH) {
-            Ok(()) | Err(nix::Error::EINVAL) => {}
-            Err(e) => return Err(refused("cannot unmount", e.into())),
+        // Once for each mount that lies on the file; EINVAL says that none does.
+        loop {
+            match umount2(&path, MntFlags::MNT_DETACH) {
+                Ok(()) => {}
+                Err(Errno::EINVAL) => break,
+                Err(e) => return Err(refused("cannot unmount", e.into())),
+            }
         }
         fs::remove_file(&path).map_err(|e| refused("cannot remove the mount point", e))
     }
@@ -267,6 +273,28 @@ fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
         Ok(value) => value,
         Err(panic) => std::panic::resume_unwind(panic),
     })
+}
+
+/// Makes `/run/netns` a shared mount, as ip-netns(8) does before it adds a name.
+///
+/// Without it the next `ip netns add` would mount the directory onto itself, and our names would be below that mount:
+/// neither to be unmounted nor removed.
+fn share_directory() -> io::Result<()> {
+    fs::create_dir_all(DIRECTORY)?;
+    // ip-netns(8) takes the same lock, so that only one of us mounts.
+    let directory = File::open(DIRECTORY)?;
+    let _lock = Flock::lock(directory, FlockArg::LockExclusive).map_err(|(_, e)| e)?;
+    let none: Option<&str> = None;
+    let share = || mount(none, DIRECTORY, none, MsFlags::MS_SHARED | MsFlags::MS_REC, none);
+    match share() {
+        // It is a directory of another mount.
+        Err(Errno::EINVAL) => {
+            mount(Some(DIRECTORY), DIRECTORY, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)?;
+            share()?;
+        }
+        other => other?,
+    }
+    Ok(())
 }
 
 /// Gives the calling thread a fresh network namespace and mounts it at `path`.
