@@ -24,6 +24,8 @@ use anyhow::{Context, Result, bail};
 use elvs_config::{Diagnostic, Severity, render};
 use elvs_dataplane::{DEFAULT_CONNECTIONS, Estimator, PIN_ROOT, Plane, STATE_ROOT};
 use elvs_model::Desired;
+use elvs_net::Netlink;
+use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
@@ -92,6 +94,7 @@ async fn serve(
 ) -> Result<ExitCode> {
     // Registered first, so that no signal during the start is lost or kills the process half way.
     let mut signals = Signals::new()?;
+    let netlink = Netlink::new()?;
     let opened = elvs_dataplane::open(&elvs_dataplane::Options {
         instance: options.instance.clone(),
         pin_root: PIN_ROOT.into(),
@@ -101,7 +104,6 @@ async fn serve(
     for warning in &opened.warnings {
         warn!("{warning}");
     }
-    let listener = elvs_api::bind(socket)?;
     let plane: Box<dyn Plane> = Box::new(opened.plane);
     let (connections, memory) = (plane.capacity(), plane.memory_bytes());
     info!(
@@ -110,8 +112,19 @@ async fn serve(
         "data plane ready: room for {connections} connections, tables take {} MiB",
         memory.div_ceil(1 << 20)
     );
-    let node = Arc::new(Node::new(plane, &options.instance, file, state_dir)?);
-    node.start(desired).await?;
+    let node = Arc::new(Node::new(plane, netlink, &options.instance, file, state_dir));
+    let listener = match begin(&node, desired, socket).await {
+        Ok(listener) => listener,
+        Err(error) => {
+            // What an earlier daemon left forwarding stays; what this one made goes.
+            if !opened.adopted
+                && let Err(left) = node.teardown()
+            {
+                warn!("the data plane is left behind: {left:#}");
+            }
+            return Err(error);
+        }
+    };
     let api = tokio::spawn(elvs_api::serve(
         listener,
         Arc::new(Api(node.clone())),
@@ -120,14 +133,11 @@ async fn serve(
     let ticker = tokio::spawn(tick(node.clone()));
     let router = tokio::spawn(routes::keep(node.clone()));
     info!(socket = %socket.display(), "ready");
-    loop {
-        match signals.next().await {
-            Asked::Reload => match node.reload().await {
-                Ok(0) => info!("reloaded: nothing changed"),
-                Ok(changes) => info!(changes, "reloaded"),
-                Err(error) => error!("reload refused, everything stays as it is: {error:#}"),
-            },
-            Asked::Stop => break,
+    while matches!(signals.next().await, Asked::Reload) {
+        match node.reload().await {
+            Ok(0) => info!("reloaded: nothing changed"),
+            Ok(changes) => info!(changes, "reloaded"),
+            Err(error) => error!("reload refused, everything stays as it is: {error:#}"),
         }
     }
     api.abort();
@@ -141,6 +151,16 @@ async fn serve(
         info!("stopped; the program is detached and its tables are gone");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Listens on the socket and puts the configuration in force; a failure leaves no socket.
+async fn begin(node: &Node, desired: Desired, socket: &Path) -> Result<UnixListener> {
+    let listener = elvs_api::bind(socket)?;
+    if let Err(error) = node.start(desired).await {
+        let _ = std::fs::remove_file(socket);
+        return Err(error);
+    }
+    Ok(listener)
 }
 
 /// Reads a configuration for the start; every finding goes to the log.

@@ -47,8 +47,8 @@ fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
         status.pid,
         duration(status.uptime_s)
     )?;
-    let config = status.config.as_ref().map_or("none".into(), |path| path.to_string_lossy());
-    writeln!(out, "configuration  {config}")?;
+    let config = status.config.as_ref().map(|path| path.to_string_lossy());
+    writeln!(out, "configuration  {}", config.as_deref().unwrap_or("none"))?;
     let interfaces: Vec<String> =
         status.interfaces.iter().map(|i| format!("{} ({})", i.name, i.mode.name())).collect();
     let interfaces = if interfaces.is_empty() { "none".to_owned() } else { interfaces.join(", ") };

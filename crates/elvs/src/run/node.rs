@@ -50,21 +50,22 @@ pub(super) struct Problem {
 impl Node {
     pub(super) fn new(
         plane: Box<dyn Plane>,
+        netlink: Netlink,
         instance: &str,
         config: Option<PathBuf>,
         state_dir: &Path,
-    ) -> Result<Self> {
-        Ok(Self {
+    ) -> Self {
+        Self {
             plane: Mutex::new(plane),
             writer: tokio::sync::Mutex::new(Desired::default()),
-            netlink: Netlink::new()?,
+            netlink,
             problems: Mutex::new(BTreeMap::new()),
             routes_stale: Notify::new(),
             instance: instance.to_owned(),
             config,
             started: Instant::now(),
             desired_file: state_dir.join("desired.json"),
-        })
+        }
     }
 
     /// Puts in force what the configuration asks for, on top of what was adopted: services that an earlier daemon took
@@ -146,7 +147,10 @@ impl Node {
             && let Err(error) = self.put_in_force(&table, &desired).await
         {
             let refused = ChangeError::Unsupported(format!("{error:#}"));
-            return fates.into_iter().map(|fate| fate.and(Err(refused.clone()))).collect();
+            return fates
+                .into_iter()
+                .map(|fate| fate.and_then(|()| Err(refused.clone())))
+                .collect();
         }
         fates
     }
