@@ -27,7 +27,8 @@ pub use destination::{
     DestinationFlags, DestinationLoad, DestinationRecord, DestinationStats, NextHop,
 };
 pub use maps::{
-    LAYOUT_VERSION, GENERAL_PROGRAM, MAX_DESTINATIONS, MAX_SERVICES, SCHEDULE_PROGRAM, map_names, program_names,
+    GENERAL_PROGRAM, LAYOUT_VERSION, MAX_DESTINATIONS, MAX_SERVICES, SCHEDULE_PROGRAM, map_names,
+    program_names,
 };
 pub use settings::{Settings, ticks_from_seconds};
 pub use state::{TCP_STATES, TcpState};
