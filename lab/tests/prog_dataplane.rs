@@ -15,7 +15,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use aya::TestRunOptions;
-use aya::programs::{TestRun, Xdp};
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::{ProgramInfo, TestRun, Xdp};
 use aya_obj::programs::XdpAttachType;
 use elvs_common::{Control, LAYOUT_VERSION, Method, NextHop, TCP, UDP, program_names};
 use elvs_dataplane::{
@@ -236,15 +237,28 @@ fn pins_that_cannot_be_adopted_are_replaced_and_named() {
 #[test]
 fn another_versions_program_is_replaced_under_its_links() {
     let place = Place::new("upgrade", 64);
+    let namespace = Namespace::create(&format!("elvs-lab-up-{}", std::process::id())).unwrap();
+    namespace.run(|| upgrade(&place)).unwrap();
+}
+
+fn upgrade(place: &Place) {
     let key = service(Protocol::Tcp, 80);
     let client = Ipv4Addr::new(203, 0, 113, 5);
+    let director = place.pins().join(program_names::DIRECTOR);
+    let runs = || {
+        let link = PinnedLink::from_pin(place.pins().join("link-generic-lo")).unwrap();
+        FdLink::from(link).info().unwrap().program_id()
+    };
+    let pinned = || ProgramInfo::from_pin(&director).unwrap().id();
     let Opened { mut plane, .. } = place.open();
     set_routes(&mut plane, &[1]);
     plane.install(&table(&[key], &[1])).unwrap();
+    plane.attach("lo", XdpMode::Generic).unwrap();
     assert_eq!(place.run(&segment(client, 1000, SYN)).0, XDP_TX);
     drop(plane);
+    let old = pinned();
+    assert_eq!(runs(), old);
     // The clock stands for the director of another version: it passes everything.
-    let director = place.pins().join(program_names::DIRECTOR);
     std::fs::remove_file(&director).unwrap();
     let clock = place.pins().join(program_names::CLOCK);
     Xdp::from_pin(clock, XdpAttachType::Interface).unwrap().pin(&director).unwrap();
@@ -252,6 +266,8 @@ fn another_versions_program_is_replaced_under_its_links() {
     let Opened { mut plane, adopted, warnings } = place.open();
     assert!(adopted);
     assert_eq!(warnings, [Warning::ProgramReplaced]);
+    assert_ne!(pinned(), old);
+    assert_eq!(runs(), pinned(), "the link runs the new program");
     assert_eq!(place.run(&segment(client, 1000, ACK)).0, XDP_TX, "the connection is still there");
     assert_eq!(place.run(&segment(client, 1001, SYN)).0, XDP_TX, "new ones reach its stages");
     plane.teardown().unwrap();

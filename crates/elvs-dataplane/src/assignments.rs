@@ -7,7 +7,7 @@
 //!
 //! Called by [`crate::Director`], which keeps them in the state file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 
 use elvs_common::{DestinationLoad, MAX_DESTINATIONS, Method, SchedulerWord, scheduler_id};
@@ -294,24 +294,25 @@ impl Assignments {
         Ok(freed.len())
     }
 
-    /// Statistics of a service: of its destinations, removed ones included.
+    /// Statistics of every service: of its destinations, removed ones included.
     ///
     /// # Errors
     ///
     /// [`BackendError`] if they cannot be read.
     pub fn service_statistics<B: Backend>(
         &self,
-        key: &ServiceKey,
         backend: &B,
-    ) -> Result<Statistics, BackendError> {
-        let mut total = self.services.get(key).map(|slot| slot.retired).unwrap_or_default();
+    ) -> Result<HashMap<ServiceKey, Statistics>, BackendError> {
+        let mut totals: HashMap<ServiceKey, Statistics> =
+            self.services.values().map(|slot| (slot.key, slot.retired)).collect();
         for ((service, _), slot) in &self.destinations {
-            if service == key && !slot.orphan {
-                let counted = since(&backend.statistics(slot.index)?, &slot.baseline);
-                total = sum(&total, &counted);
+            if let Some(total) = totals.get_mut(service)
+                && !slot.orphan
+            {
+                *total = sum(total, &since(&backend.statistics(slot.index)?, &slot.baseline));
             }
         }
-        Ok(total)
+        Ok(totals)
     }
 
     /// Starts the statistics of a service, or of all, again from 0 (`ipvsadm -Z`).

@@ -309,15 +309,9 @@ impl<B: Backend> Director<B> {
 
     pub(crate) fn move_rates(&mut self) -> Result<(), BackendError> {
         let Self { assignments, backend, destination_rates, service_rates, .. } = self;
-        let mut services: HashMap<ServiceKey, Statistics> =
-            assignments.services().map(|slot| (slot.key, slot.retired)).collect();
-        for (service, _, slot) in assignments.destinations() {
+        let services = assignments.service_statistics(backend)?;
+        for (_, _, slot) in assignments.destinations() {
             let counted = since(&backend.statistics(slot.index)?, &slot.baseline);
-            if let Some(total) = services.get_mut(service)
-                && !slot.orphan
-            {
-                *total = crate::statistics::sum(total, &counted);
-            }
             move_rate(destination_rates, slot.index, &counted);
         }
         for (key, total) in services {
@@ -331,6 +325,7 @@ impl<B: Backend> Director<B> {
     }
 
     pub(crate) fn views(&self) -> Result<Vec<ServiceView>, BackendError> {
+        let totals = self.assignments.service_statistics(&self.backend)?;
         let mut views = Vec::with_capacity(self.table.services().len());
         for entry in self.table.services() {
             let service = entry.service().clone();
@@ -341,7 +336,7 @@ impl<B: Backend> Director<B> {
             }
             let rates = self.service_rates.get(&service.key).map(Estimator::rates);
             views.push(ServiceView {
-                statistics: self.assignments.service_statistics(&service.key, &self.backend)?,
+                statistics: totals.get(&service.key).copied().unwrap_or_default(),
                 rates: rates.unwrap_or_default(),
                 service,
                 destinations,

@@ -266,7 +266,8 @@ impl<B: Backend + Send> Plane for Director<B> {
     }
 
     fn service_statistics(&self, service: &ServiceKey) -> Result<Statistics, BackendError> {
-        self.assignments().service_statistics(service, self.backend())
+        let totals = self.assignments().service_statistics(self.backend())?;
+        Ok(totals.get(service).copied().unwrap_or_default())
     }
 
     fn zero(&mut self, service: Option<&ServiceKey>) -> Result<(), InstallError> {

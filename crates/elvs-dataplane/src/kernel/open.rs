@@ -4,6 +4,7 @@
 //!
 //! Called by the daemon at its start.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -230,10 +231,17 @@ pub fn open(options: &Options) -> Result<Opened, OpenError> {
         drop(fs::remove_dir(&paths.instance));
     })?;
     let pins = paths.pins.clone();
-    let backend = Kernel::open(&pins, paths, lock, pins::links(&pins).unwrap_or_default())?;
+    let plane = start(paths, store, lock).inspect_err(|_| drop(pins::remove_all(&pins)))?;
+    Ok(Opened { plane, adopted: false, warnings })
+}
+
+/// A data plane over tables that were just made, with an empty configuration.
+fn start(paths: Paths, store: Store, lock: File) -> Result<DataPlane, OpenError> {
+    let pins = paths.pins.clone();
+    let backend = Kernel::open(&pins, paths, lock, BTreeMap::new())?;
     let mut plane = Director::new(backend, Some(store));
     plane.install(&Table::new())?;
-    Ok(Opened { plane, adopted: false, warnings })
+    Ok(plane)
 }
 
 fn check(options: &Options) -> Result<(), OpenError> {
