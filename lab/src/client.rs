@@ -47,6 +47,23 @@ impl Topology {
         shares
     }
 
+    /// Sends so many bytes to the VIP in one request, in packets as large as they get; returns the HTTP status.
+    ///
+    /// # Panics
+    /// If the request fails.
+    pub fn upload(&self, bytes: usize) -> String {
+        let file = self.directory().join("upload");
+        std::fs::write(&file, vec![b'.'; bytes]).expect("a file to send");
+        let mut command = self.client("curl");
+        command.args(["-sS", "--max-time", "30", "-H", "Expect:", "-o", "/dev/null"]);
+        command.args(["-w", "%{http_code} %{size_upload}", "--data-binary"]);
+        command.arg(format!("@{}", file.display())).arg(format!("http://{VIP}/"));
+        let answer = output_of(command);
+        let (status, sent) = answer.split_once(' ').expect("status and size");
+        assert_eq!(number(sent, &answer), bytes as u64, "bytes sent");
+        status.to_owned()
+    }
+
     /// Loads the VIP with wrk: `connections` at a time for some seconds; `keep_alive` or one request per connection.
     ///
     /// # Panics

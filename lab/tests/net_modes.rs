@@ -44,6 +44,7 @@ fn forwards(name: &str, method: ForwardingMethod, by: By) {
 
     let answers = topology.curl(20_000);
     assert_eq!(answers.len(), 20_000, "answers of 20,000 requests");
+    assert_eq!(topology.upload(3_000_000), "200");
     for keep_alive in [false, true] {
         let wrk = topology.wrk(50, 2, keep_alive);
         assert_eq!((wrk.socket_errors, wrk.refused), (0, 0), "keep-alive {keep_alive}: {wrk:?}");

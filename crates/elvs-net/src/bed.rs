@@ -153,15 +153,18 @@ impl Bed {
             host::without_ipv6()?;
             let outside = netlink.add_bridge("br0").await?.ifindex;
             let inside = if nat { netlink.add_bridge("br1").await?.ifindex } else { outside };
+            let mtu = self.plan.inner_mtu();
             cable(&netlink, &self.client, "eth0", outside).await?;
             let port = cable(&netlink, &self.director, "eth0", outside).await?;
+            netlink.set_mtu(port, mtu).await?;
             netlink.pass_frames(port).await?;
             if nat {
                 let port = cable(&netlink, &self.director, "eth1", inside).await?;
                 netlink.pass_frames(port).await?;
             }
             for host in &self.real_servers {
-                cable(&netlink, host, "eth0", inside).await?;
+                let port = cable(&netlink, host, "eth0", inside).await?;
+                netlink.set_mtu(port, mtu).await?;
             }
             Ok::<_, BedError>(())
         })
@@ -182,7 +185,8 @@ impl Bed {
                 ],
             ),
             ForwardingMethod::Dr | ForwardingMethod::Tun(_) => {
-                self.director.configure(&addresses, None, &[])
+                self.director.configure(&addresses, None, &[])?;
+                self.director.set_mtu(self.plan.inner_mtu())
             }
         }
     }
@@ -208,6 +212,7 @@ impl Bed {
                         ("net/ipv4/conf/all/arp_announce", "2"),
                     ],
                 )?;
+                host.set_mtu(self.plan.inner_mtu())?;
                 host.namespace.with_netlink(async |netlink: Netlink| {
                     let lo = netlink.link("lo").await?.ifindex;
                     netlink.add_address(lo, VIP.into(), 32).await?;
@@ -219,6 +224,15 @@ impl Bed {
 }
 
 impl Plan {
+    /// Largest IP packet between director and real servers: in TUN there is room for the outer header, as operators
+    /// must provide it, so that a full packet of the client still fits.
+    pub const fn inner_mtu(&self) -> u32 {
+        match self.method {
+            ForwardingMethod::Nat | ForwardingMethod::Dr => 1500,
+            ForwardingMethod::Tun(_) => 1600,
+        }
+    }
+
     /// Address of a real server, counted from 1: .21 and up, on the director's inner side for NAT.
     pub const fn real_server(&self, number: u8) -> Ipv4Addr {
         let last = 20_u8.saturating_add(number);

@@ -41,6 +41,14 @@ impl Host {
         })
     }
 
+    /// Sets the largest IP packet of `eth0`.
+    pub(super) fn set_mtu(&self, mtu: u32) -> Result<(), BedError> {
+        self.namespace.with_netlink(async |netlink: Netlink| {
+            let ifindex = netlink.link("eth0").await?.ifindex;
+            Ok(netlink.set_mtu(ifindex, mtu).await?)
+        })
+    }
+
     pub(super) fn keep(self) -> Option<Namespace> {
         self.namespace.keep()
     }
