@@ -59,5 +59,12 @@ pub const fn chain_offset(distance: u32) -> u32 {
 /// costs two writes a second instead of one per packet, and one expires up to that much late.
 pub const REFRESH_TICKS: u32 = 8;
 
+/// Ticks since `then`; 0 for a tick after `now`, which another CPU may have written meanwhile.
+#[inline(always)]
+pub const fn idle_ticks(now: u32, then: u32) -> u32 {
+    let idle = now.wrapping_sub(then);
+    if idle >> 31 == 0 { idle } else { 0 }
+}
+
 /// Bytes of one slot of the flow table.
 pub const SLOT_BYTES: usize = 32;

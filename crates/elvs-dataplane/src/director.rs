@@ -26,7 +26,7 @@ use crate::plane::{Load, LoadDifference};
 use crate::route::{Route, network_order};
 use crate::state::{State, StateError, Store};
 use crate::statistics::since;
-use crate::sweep::{Pass, SweepReport, Sweeper};
+use crate::sweep::{SweepReport, Sweeper};
 
 /// Word of the blob's header that counts generations.
 const GENERATION_WORD: usize = 2;
@@ -70,7 +70,6 @@ pub struct Director<B> {
     lines: Vec<Line>,
     routes: HashMap<Ipv4Addr, Route>,
     sweeper: Sweeper,
-    last_pass: Pass,
     service_rates: HashMap<ServiceKey, Estimator>,
     destination_rates: HashMap<u32, Estimator>,
 }
@@ -94,7 +93,6 @@ impl<B: Backend> Director<B> {
             lines: Vec::new(),
             routes: HashMap::new(),
             sweeper: Sweeper::default(),
-            last_pass: Pass::default(),
             service_rates: HashMap::new(),
             destination_rates: HashMap::new(),
         }
@@ -117,10 +115,6 @@ impl<B: Backend> Director<B> {
 
     pub(crate) const fn table_in_force(&self) -> &Table {
         &self.table
-    }
-
-    pub(crate) const fn last_pass(&self) -> Pass {
-        self.last_pass
     }
 
     pub(crate) fn put_in_force(&mut self, table: &Table) -> Result<Installed, InstallError> {
@@ -262,11 +256,7 @@ impl<B: Backend> Director<B> {
     }
 
     pub(crate) fn sweep_slice(&mut self, buckets: u32) -> SweepReport {
-        let report = self.sweeper.slice(&self.backend, buckets);
-        if let Some(pass) = report.pass {
-            self.last_pass = pass;
-        }
-        report
+        self.sweeper.slice(&self.backend, buckets)
     }
 
     pub(crate) fn collect_removed(&mut self) -> Result<usize, InstallError> {

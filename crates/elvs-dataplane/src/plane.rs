@@ -114,7 +114,7 @@ pub trait Plane: Send {
         self.buckets().saturating_add(TAIL_BUCKETS)
     }
 
-    /// Connections that the last whole pass of [`Self::sweep`] left; 0 before the first.
+    /// Connections of all destinations, removed ones included.
     fn live_connections(&self) -> u64;
 
     /// Services with destinations, counters and rates, in the table's order.
@@ -235,7 +235,10 @@ impl<B: Backend + Send> Plane for Director<B> {
     }
 
     fn live_connections(&self) -> u64 {
-        self.last_pass().live
+        let loads = self.assignments().destinations().map(|(_, _, slot)| slot.index);
+        let loads =
+            loads.filter_map(|index| self.backend().load(index)).map(Atomic64::load).map(Load::of);
+        loads.map(|load| u64::from(load.active) + u64::from(load.inactive)).sum()
     }
 
     fn service_views(&self) -> Result<Vec<ServiceView>, BackendError> {

@@ -5,7 +5,7 @@
 
 use elvs_common::{
     Control, Counter, DestinationFlags, DestinationLoad, DestinationRecord, DestinationStats, Line,
-    Method, NextHop, REFRESH_TICKS, TCP, TcpState,
+    Method, NextHop, REFRESH_TICKS, TCP, TcpState, idle_ticks,
 };
 
 use crate::atomic::Atomic64;
@@ -256,7 +256,7 @@ fn advance<H: Host>(
     } else {
         (0, true)
     };
-    if state == control.state() && tick.wrapping_sub(control.tick()) < REFRESH_TICKS {
+    if state == control.state() && idle_ticks(tick, control.tick()) < REFRESH_TICKS {
         return true;
     }
     let next = control.with_state(state, inactive).with_tick(tick);
@@ -374,7 +374,7 @@ fn open<H: Host, F: Frame>(
 /// Judges a connection that is in the way of a new one.
 #[inline(always)]
 fn evictable<H: Host>(host: &H, control: Control, tick: u32) -> Eviction {
-    let idle = tick.wrapping_sub(control.tick());
+    let idle = idle_ticks(tick, control.tick());
     if idle > host.timeout(control.protocol(), control.state()).saturating_add(REFRESH_TICKS) {
         Eviction::Expired
     } else if control.protocol() == TCP && TcpState::is_half_open_bits(control.state()) {

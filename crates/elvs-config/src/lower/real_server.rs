@@ -25,6 +25,8 @@ pub(super) struct Defaults {
     pub vip: Option<IpAddr>,
     /// Port of the service; 0 = every port, or a firewall mark.
     pub port: u16,
+    /// Whether the service's own line was understood; if not, nothing is compared with it.
+    pub understood: bool,
     /// Family of the service, where it is known.
     pub family: Option<Family>,
     /// Whether the family is in effect.
@@ -121,6 +123,7 @@ fn port(
     let Some(word) = item.arguments.get(1) else { return Some(defaults.port) };
     let port = value::port(word, reporter)?;
     match method {
+        _ if !defaults.understood => Some(port),
         _ if port == 0 || port == defaults.port => Some(defaults.port),
         ForwardingMethod::Nat => Some(port),
         ForwardingMethod::Dr | ForwardingMethod::Tun(_) => {

@@ -46,7 +46,16 @@ impl Services {
     pub fn read(&mut self, item: &Item, capabilities: &Capabilities, reporter: &mut Reporter) {
         let target = target(item, reporter);
         let settings = Settings::read(item, reporter);
-        let Some(target) = target else { return };
+        let target = match target {
+            Ok(target) => target,
+            Err(vip) => {
+                // Its real servers are read for their own mistakes.
+                let heading =
+                    Heading { vip, port: 0, family: vip.map(Family::of), understood: false };
+                destinations(&heading, item, &settings, capabilities, reporter);
+                return;
+            }
+        };
         let served = served(&target, item, capabilities, reporter);
         if served {
             check_settings(&settings, capabilities, reporter);
@@ -63,7 +72,8 @@ impl Services {
         }
         self.places.insert(key, item.head());
         let service = service(key, &settings, capabilities, item, reporter);
-        let destinations = destinations(&service, item, &settings, capabilities, reporter);
+        let heading = Heading::of(&service.key);
+        let destinations = destinations(&heading, item, &settings, capabilities, reporter);
         if !served {
             return;
         }
@@ -85,8 +95,28 @@ impl Services {
     }
 }
 
-fn target(item: &Item, reporter: &mut Reporter) -> Option<Target> {
-    let word = item.arguments.first()?;
+/// What real servers are compared with.
+struct Heading {
+    /// The VIP; none of a firewall-mark service.
+    vip: Option<IpAddr>,
+    port: u16,
+    family: Option<Family>,
+    understood: bool,
+}
+
+impl Heading {
+    const fn of(key: &ServiceKey) -> Self {
+        let (vip, port) = match key {
+            ServiceKey::Address { address, port, .. } => (Some(*address), *port),
+            ServiceKey::Fwmark { .. } => (None, 0),
+        };
+        Self { vip, port, family: Some(key.family()), understood: true }
+    }
+}
+
+/// What the line names; of one that is not understood the address, if that was.
+fn target(item: &Item, reporter: &mut Reporter) -> Result<Target, Option<IpAddr>> {
+    let word = item.arguments.first().ok_or(None)?;
     let second = item.arguments.get(1);
     match word.text.as_str() {
         kind @ ("group" | "fwmark") if second.is_none() => {
@@ -94,16 +124,20 @@ fn target(item: &Item, reporter: &mut Reporter) -> Option<Target> {
             reporter
                 .error(Code::MissingArgument, item.head(), format!("`{kind}` has no {what}"))
                 .help(format!("write `virtual_server {kind} {what} {{`"));
-            None
+            Err(None)
         }
-        "group" => Some(Target::Group),
-        "fwmark" => {
-            value::number("firewall mark", second?, 1, u32::MAX, reporter).map(Target::Fwmark)
-        }
+        "group" => Ok(Target::Group),
+        "fwmark" => second
+            .and_then(|word| value::number("firewall mark", word, 1, u32::MAX, reporter))
+            .map(Target::Fwmark)
+            .ok_or(None),
         _ => {
             let address = value::host_address("virtual server", word, reporter);
             let port = second.map_or(Some(0), |word| value::port(word, reporter));
-            Some(Target::Address(address?, port?))
+            match (address, port) {
+                (Some(address), Some(port)) => Ok(Target::Address(address, port)),
+                (address, _) => Err(address),
+            }
         }
     }
 }
@@ -272,22 +306,19 @@ fn check_address(
 }
 
 fn destinations(
-    service: &VirtualService,
+    heading: &Heading,
     item: &Item,
     settings: &Settings,
     capabilities: &Capabilities,
     reporter: &mut Reporter,
 ) -> Vec<Destination> {
-    let (vip, port) = match service.key {
-        ServiceKey::Address { address, port, .. } => (Some(address), port),
-        ServiceKey::Fwmark { .. } => (None, 0),
-    };
-    let family = service.key.family();
+    let served = |family| capabilities.families.contains(&family);
     let defaults = Defaults {
-        vip,
-        port,
-        family: Some(family),
-        family_served: capabilities.families.contains(&family) && vip.is_some(),
+        vip: heading.vip,
+        port: heading.port,
+        understood: heading.understood,
+        family: heading.family,
+        family_served: heading.family.is_some_and(served) && heading.vip.is_some(),
         method: default_method(item, settings, reporter),
         weight: settings.weight.get().copied().unwrap_or(1),
     };

@@ -553,3 +553,21 @@ fn data_plane_settings_are_read() {
     assert!(of("connections 1024").desired.is_some());
     assert!(of("connections 268435456").desired.is_some());
 }
+
+#[test]
+fn a_virtual_server_with_a_bad_line_still_has_its_real_servers_checked() {
+    let text = "\
+virtual_server 192.0.2.10 99999 {
+  lvs_method DR
+  real_server 192.0.2.21 80 { weight ten }
+  real_server 192.0.2.10 80 { }
+}
+";
+    let outcome = read_text(text);
+    let errors: Vec<String> =
+        shown(&outcome).into_iter().filter(|line| line.contains("error")).collect();
+    let told = |what: &str| errors.iter().any(|line| line.contains(what));
+    assert!(told("port 99999") && told("weight `ten`") && told("VIP itself"), "{errors:?}");
+    assert_eq!(errors.len(), 3, "{errors:?}");
+    assert_eq!(outcome.desired, None);
+}
