@@ -72,6 +72,9 @@ pub struct Status {
     pub connection_capacity: u64,
     /// Drops by reason since the data plane was loaded; reasons with 0 may be left out.
     pub drops: Vec<DropCount>,
+    /// Packets by reason that were not dropped: rare events, and those that went to the host's own stack.
+    #[serde(default)]
+    pub events: Vec<DropCount>,
     /// Destinations that no packet can reach now because their next hop is unresolved.
     pub unresolved: Vec<DestinationState>,
     /// Every service, in order of creation.
@@ -109,7 +112,7 @@ impl XdpAttachment {
     }
 }
 
-/// One drop counter.
+/// One counter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DropCount {
     /// Reason, in words with underscores.

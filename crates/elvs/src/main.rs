@@ -24,8 +24,14 @@ fn main() -> ExitCode {
     dispatch(&cli).unwrap_or_else(|error| {
         // Nothing is left to tell if standard error is gone, too.
         let _ = writeln!(io::stderr(), "elvs: {error:#}");
-        let no_daemon = matches!(error.downcast_ref(), Some(ClientError::NoDaemon(_)));
-        ExitCode::from(if no_daemon { 2 } else { 1 })
+        if !matches!(error.downcast_ref(), Some(ClientError::NoDaemon(_))) {
+            return ExitCode::FAILURE;
+        }
+        let _ = writeln!(
+            io::stderr(),
+            "start one with `elvs run -f FILE`, or `elvs run` for an empty table"
+        );
+        ExitCode::from(2)
     })
 }
 

@@ -68,7 +68,10 @@ fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
         )?;
     }
     for drop in &status.drops {
-        writeln!(out, "counter        {} {}", drop.reason, drop.packets)?;
+        writeln!(out, "dropped        {} {}", drop.reason, drop.packets)?;
+    }
+    for event in &status.events {
+        writeln!(out, "counted        {} {}", event.reason, event.packets)?;
     }
     for service in &status.services {
         print_service(out, service)?;

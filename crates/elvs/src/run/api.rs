@@ -11,6 +11,7 @@ use elvs_api::{
     ApiError, Chunks, DestinationState, DropCount, ErrorCode, Interface, Outcome, Reloaded, Status,
     VERSION, XdpAttachment,
 };
+use elvs_common::{Counter, CounterKind};
 use elvs_dataplane::AttachedMode;
 use elvs_model::{
     Change, ChangeError, ConnectionView, NodeInfo, ServiceKey, ServiceView, Timeouts,
@@ -77,11 +78,16 @@ impl elvs_api::Backend for Api {
         let node = &self.0;
         let services = self.views()?;
         let counters = node.with_plane(|plane| plane.counters()).map_err(internal)?;
-        let drops = counters
-            .into_iter()
-            .filter(|(_, packets)| *packets > 0)
-            .map(|(counter, packets)| DropCount { reason: counter.name().to_owned(), packets })
-            .collect();
+        let counted = |of_drops: bool| {
+            let chosen = counters.iter().filter(move |(counter, packets)| {
+                *packets > 0 && (counter.kind() == CounterKind::Drop) == of_drops
+            });
+            let count = |(counter, packets): &(Counter, u64)| DropCount {
+                reason: counter.name().to_owned(),
+                packets: *packets,
+            };
+            chosen.map(count).collect::<Vec<_>>()
+        };
         Ok(Status {
             pid: std::process::id(),
             version: VERSION.to_owned(),
@@ -92,7 +98,8 @@ impl elvs_api::Backend for Api {
             table_bytes: node.with_plane(|plane| plane.memory_bytes()),
             connections: node.with_plane(|plane| plane.live_connections()),
             connection_capacity: node.with_plane(|plane| plane.capacity()).into(),
-            drops,
+            drops: counted(true),
+            events: counted(false),
             unresolved: self.unresolved(&services),
             services,
         })
