@@ -354,7 +354,6 @@ fn connections_give_way_after_their_states_timeout_and_not_before() {
 
 /// Another CPU's packet may carry a later tick than the one this CPU has read.
 #[test]
-#[ignore = "known fault: director.rs takes a connection touched one tick later for one idle for 2^32 ticks"]
 fn a_connection_touched_in_the_next_tick_is_not_expired() {
     let (table, _) = service(1, TCP, Method::Dr, 1);
     for number in 0..CAPACITY {
