@@ -22,7 +22,7 @@ const BINARY: &str = "ELVS_BIN";
 const PEERS: &[(&str, &str)] = &[("curl", "curl"), ("nginx", "nginx-light"), ("wrk", "wrk")];
 
 /// Files of the lab whose tests need them.
-const PEER_TESTS: &[&str] = &["net_modes"];
+const PEER_TESTS: &[&str] = &["net_bad_input", "net_modes", "net_reload", "net_restart"];
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, Default, clap::Args)]

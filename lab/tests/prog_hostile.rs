@@ -1,0 +1,387 @@
+//! Bytes that nobody should send, through the real program in the kernel: truncated, contradictory, random.
+//!
+//! Every frame goes through the pinned program and through the decision core on the host, over tables that the same
+//! code wrote: verdict, bytes and counters must be the same, and nothing but a well-formed packet is ever sent.
+
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests fail loudly"
+)]
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use aya::TestRunOptions;
+use aya::programs::{TestRun, Xdp};
+use aya_obj::programs::XdpAttachType;
+use elvs_common::{Counter, CounterKind, LAYOUT_VERSION, NextHop, TCP, UDP, program_names};
+use elvs_dataplane::{DataPlane, FakePlane, MemoryFrame, Options, Plane, Route, open};
+use elvs_fastpath::Verdict;
+use elvs_lab::{method, require_root};
+use elvs_model::{
+    Change, Destination, DestinationKey, ForwardingMethod, Protocol, Scheduler, ServiceKey, Table,
+    VirtualService,
+};
+use elvs_net::Namespace;
+
+#[path = "../../crates/elvs-fastpath/tests/support/mod.rs"]
+mod support;
+
+use support::{ACK, FIN, Packet, RST, Random, SYN, Seen};
+
+const CLIENT: &str = "192.0.2.7:40000";
+const NAT_VIP: &str = "10.0.0.100:80";
+const DR_VIP: &str = "10.0.0.101:80";
+const TUN_VIP: &str = "10.0.0.102:80";
+/// All its real servers have weight 0.
+const QUIET_VIP: &str = "10.0.0.103:80";
+/// Nobody knows the way to its real server.
+const LOST_VIP: &str = "10.0.0.104:80";
+/// Its real server is removed half way.
+const LEFT_VIP: &str = "10.0.0.105:80";
+const VIPS: [&str; 6] = [NAT_VIP, DR_VIP, TUN_VIP, QUIET_VIP, LOST_VIP, LEFT_VIP];
+const NAT_SERVER: &str = "10.1.0.21:8080";
+const DIRECTOR: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
+/// Interface that test runs come from: the loopback device.
+const INGRESS: u32 = 1;
+const ELSEWHERE: u32 = 7;
+const CONNECTIONS: u32 = 65_536;
+/// Frames of each kind of damage.
+const DAMAGED: usize = 6_000;
+
+/// The real program and the decision core on the host, with the same tables.
+struct Both {
+    kernel: DataPlane,
+    program: Xdp,
+    host: FakePlane,
+    /// How often each verdict and counter came.
+    seen: BTreeMap<&'static str, u32>,
+    _state: tempfile::TempDir,
+}
+
+impl Both {
+    fn new() -> Self {
+        let state = tempfile::tempdir().unwrap();
+        let options = Options {
+            instance: format!("lab-hostile-{}", std::process::id()),
+            pin_root: "/sys/fs/bpf/elvs-lab-hostile".into(),
+            state_dir: state.path().to_path_buf(),
+            connections: CONNECTIONS,
+        };
+        let kernel = open(&options).unwrap().plane;
+        let pins = options.pin_root.join(&options.instance).join(format!("v{LAYOUT_VERSION}"));
+        let pin = pins.join(program_names::DIRECTOR);
+        let program = Xdp::from_pin(pin, XdpAttachType::Interface).unwrap();
+        let host = FakePlane::for_connections(CONNECTIONS);
+        Self { kernel, program, host, seen: BTreeMap::new(), _state: state }
+    }
+
+    fn planes(&mut self) -> [&mut dyn Plane; 2] {
+        [&mut self.kernel, &mut self.host]
+    }
+
+    fn install(&mut self, table: &Table) {
+        for plane in self.planes() {
+            plane.install(table).unwrap();
+        }
+    }
+
+    fn set_route(&mut self, last: u8, ifindex: u32) {
+        let hop = NextHop {
+            destination_mac: [6, 0, 0, 0, 0, last],
+            source_mac: [2, 0, 0, 0, 0, 10],
+            ifindex,
+        };
+        let tunnel_source = Some(DIRECTOR);
+        let route = Route { hop: Some(hop), mtu: 1_500, tunnel_source, local: false };
+        for plane in self.planes() {
+            plane.set_route(Ipv4Addr::new(10, 1, 0, last), route);
+        }
+    }
+
+    /// Runs a frame through both, checks what holds for every frame, and returns what became of it.
+    fn run(&mut self, frame: &[u8], what: &dyn Fn() -> String) -> (Verdict, Vec<u8>) {
+        let before = counts(&self.kernel);
+        let mut sent = vec![0; 4_096];
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        options.data_out = Some(&mut sent);
+        let ran = self.program.test_run(options);
+        let ran = ran.unwrap_or_else(|e| panic!("{}: {e}", what()));
+        sent.truncate(ran.data_size_out as usize);
+        let counted = added(&before, &counts(&self.kernel));
+
+        let before = counts(&self.host);
+        let mut copy = MemoryFrame::new(frame.to_vec(), INGRESS);
+        let verdict = self.host.process(&mut copy);
+        assert_eq!(counted, added(&before, &counts(&self.host)), "counters: {}", what());
+        let (action, name) = match verdict {
+            Verdict::Drop => (1, "XDP_DROP"),
+            Verdict::Pass => (2, "XDP_PASS"),
+            Verdict::Transmit => (3, "XDP_TX"),
+            Verdict::Redirect(ELSEWHERE) => (4, "XDP_REDIRECT"),
+            Verdict::Redirect(ifindex) => panic!("to interface {ifindex}: {}", what()),
+        };
+        assert_eq!(ran.return_value, action, "the host says {name}: {}", what());
+        assert_eq!(sent, copy.bytes, "bytes after {name}: {}", what());
+
+        let of_kind = |kind| counted.iter().filter(|c| c.kind() == kind).count();
+        let (drops, passes) = (of_kind(CounterKind::Drop), of_kind(CounterKind::Pass));
+        match verdict {
+            Verdict::Pass => assert_eq!(drops, 0, "passed, but {counted:?}: {}", what()),
+            Verdict::Drop => assert_eq!((drops, passes), (1, 0), "{counted:?}: {}", what()),
+            Verdict::Transmit | Verdict::Redirect(_) => {
+                assert_eq!((drops, passes), (0, 0), "sent, but {counted:?}: {}", what());
+                assert!(is_well_formed(frame), "sent: {}", what());
+            }
+        }
+        if matches!(verdict, Verdict::Pass | Verdict::Drop) {
+            assert_eq!(sent, frame, "changed, though {name}: {}", what());
+        }
+        assert!(!counted.contains(&Counter::Bug), "tables contradict: {}", what());
+        *self.seen.entry(name).or_default() += 1;
+        for counter in counted {
+            *self.seen.entry(counter.name()).or_default() += 1;
+        }
+        (verdict, sent)
+    }
+
+    /// Compares what both remember.
+    fn compare_tables(&mut self) {
+        let [kernel, host] = self.planes().map(|plane| {
+            let mut connections: Vec<String> = plane
+                .connections()
+                .map(|c| {
+                    let ends = (c.client, c.service, c.destination);
+                    format!("{} {ends:?} {}", c.protocol, c.state.name())
+                })
+                .collect();
+            connections.sort_unstable();
+            assert_eq!(plane.recount(), [], "loads are those of the connections");
+            (connections, plane.service_views().unwrap())
+        });
+        assert!(kernel.0.len() > 100, "{} connections", kernel.0.len());
+        assert_eq!(kernel.0, host.0, "connections");
+        assert_eq!(kernel.1, host.1, "services, loads and statistics");
+    }
+}
+
+impl Drop for Both {
+    fn drop(&mut self) {
+        self.kernel.teardown().ok();
+        std::fs::remove_dir("/sys/fs/bpf/elvs-lab-hostile").ok();
+    }
+}
+
+fn counts(plane: &dyn Plane) -> Vec<(Counter, u64)> {
+    plane.counters().unwrap()
+}
+
+fn added(before: &[(Counter, u64)], after: &[(Counter, u64)]) -> Vec<Counter> {
+    let pairs = before.iter().zip(after);
+    pairs.flat_map(|((counter, old), (_, new))| (*old..*new).map(|_| *counter)).collect()
+}
+
+/// What an IP packet has to be before it may be sent on, by RFC 791, 793 and 768; written without the code under test.
+fn is_well_formed(frame: &[u8]) -> bool {
+    let half = |at: usize| frame.get(at..at + 2).map(|b| u16::from_be_bytes([b[0], b[1]]));
+    let mut at = 12;
+    for _ in 0..2 {
+        if matches!(half(at), Some(0x8100 | 0x88a8)) {
+            at += 4;
+        }
+    }
+    if half(at) != Some(0x0800) {
+        return false;
+    }
+    let Some(packet) = frame.get(at + 2..).filter(|packet| packet.len() >= 20) else {
+        return false;
+    };
+    let header = usize::from(packet[0] & 15) * 4;
+    let length = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
+    let transport = match packet[9] {
+        TCP => 20,
+        UDP => 8,
+        _ => return false,
+    };
+    packet[0] >> 4 == 4
+        && header >= 20
+        && length >= header + transport
+        && length <= packet.len()
+        && u16::from_be_bytes([packet[6], packet[7]]) & 0x3fff == 0
+        && packet[8] > 1
+}
+
+fn key(vip: &str, protocol: Protocol) -> ServiceKey {
+    let (address, port) = vip.split_once(':').unwrap();
+    ServiceKey::Address { protocol, address: address.parse().unwrap(), port: port.parse().unwrap() }
+}
+
+fn destination(last: u8, method: ForwardingMethod, weight: u32) -> Destination {
+    let port = if method == method::NAT { 8_080 } else { 80 };
+    Destination {
+        key: DestinationKey { address: Ipv4Addr::new(10, 1, 0, last).into(), port },
+        method,
+        weight,
+        upper_threshold: 0,
+        lower_threshold: 0,
+    }
+}
+
+/// Each virtual address with its real servers, over TCP and UDP.
+fn table() -> Table {
+    let services: [(&str, ForwardingMethod, &[(u8, u32)]); 6] = [
+        (NAT_VIP, method::NAT, &[(21, 1)]),
+        (DR_VIP, method::DR, &[(21, 2), (22, 1)]),
+        (TUN_VIP, method::TUN, &[(21, 1), (22, 1)]),
+        (QUIET_VIP, method::DR, &[(21, 0), (22, 0)]),
+        (LOST_VIP, method::DR, &[(29, 1)]),
+        (LEFT_VIP, method::DR, &[(21, 1)]),
+    ];
+    let mut table = Table::new();
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        for (vip, method, servers) in services {
+            let service = key(vip, protocol);
+            table.apply(&Change::AddService(VirtualService::new(service, Scheduler::Wrr))).unwrap();
+            for (last, weight) in servers {
+                let destination = destination(*last, method, *weight);
+                table.apply(&Change::AddDestination { service, destination }).unwrap();
+            }
+        }
+    }
+    table
+}
+
+/// Good packets of every kind: methods, protocols, tags, options, replies.
+fn packets() -> Vec<Packet> {
+    let mut packets = Vec::new();
+    for vip in VIPS {
+        for vlans in [vec![], vec![(0x8100, 5)], vec![(0x88a8, 5), (0x8100, 6)]] {
+            for options in [vec![], vec![1; 8], vec![1; 40]] {
+                let tcp = Packet { vlans: vlans.clone(), options, ..Packet::tcp(CLIENT, vip, SYN) };
+                packets.push(Packet { payload: b"data".to_vec(), ..tcp.clone() });
+                packets.push(Packet { protocol: UDP, padding: 6, ..tcp.clone() });
+            }
+        }
+        for flags in [ACK, FIN | ACK, RST, SYN | ACK] {
+            packets.push(Packet::tcp(CLIENT, vip, flags));
+        }
+        packets.push(Packet { ttl: 1, ..Packet::udp(CLIENT, vip) });
+        packets.push(Packet { fragment: 0x2000, ..Packet::udp(CLIENT, vip) });
+        packets.push(Packet { fragment: 0x00b9, ..Packet::udp(CLIENT, vip) });
+        packets.push(Packet { udp_checksum: false, ..Packet::udp(CLIENT, vip) });
+        packets.push(Packet { payload: vec![7; 1_470], ..Packet::udp(CLIENT, vip) });
+        packets.push(Packet { protocol: 1, ..Packet::udp(CLIENT, vip) });
+        packets.push(Packet::tcp("192.0.2.7:20", vip, SYN));
+    }
+    packets.push(Packet::tcp(NAT_SERVER, CLIENT, SYN | ACK));
+    packets.push(Packet::udp(NAT_SERVER, CLIENT));
+    packets.push(Packet { ttl: 1, ..Packet::tcp(NAT_SERVER, CLIENT, ACK) });
+    packets.push(Packet::tcp(CLIENT, "10.0.0.200:80", SYN));
+    packets
+}
+
+/// First byte that damage may change: the MAC addresses are learned from clients' frames, not judged.
+const FIRST: usize = 12;
+/// Shortest frame that a test run takes.
+const ETHERNET: usize = 14;
+
+/// Overwrites some bytes, in some cases with values that parsers trip over, and cuts some frames.
+fn damage(frame: &mut Vec<u8>, random: &mut Random) {
+    const NASTY: [u8; 12] = [0, 1, 4, 5, 6, 8, 17, 0x44, 0x4f, 0x7f, 0x81, 0xff];
+    for _ in 0..=random.below(5) {
+        let at = FIRST + random.below(frame.len() - FIRST);
+        frame[at] = match random.below(3) {
+            0 => *random.of(&NASTY),
+            1 => frame[at] ^ 1 << random.below(8),
+            _ => random.next() as u8,
+        };
+    }
+    match random.below(4) {
+        0 => frame.truncate(ETHERNET + random.below(frame.len() - ETHERNET)),
+        1 => frame.resize(frame.len() + random.below(40), 0xff),
+        _ => {}
+    }
+}
+
+fn noise(random: &mut Random) -> Vec<u8> {
+    let mut frame: Vec<u8> =
+        (0..ETHERNET + random.below(180)).map(|_| random.next() as u8).collect();
+    let ethertype = [[8, 0], [0x81, 0], [0x88, 0xa8]][random.below(3)];
+    frame[..FIRST].fill(2);
+    frame[FIRST..ETHERNET].copy_from_slice(&ethertype);
+    frame
+}
+
+#[test]
+fn hostile_frames_are_judged_as_on_the_host_and_only_good_ones_are_sent() {
+    require_root();
+    // A namespace without routes: the kernel's routing table must not decide for the program.
+    let namespace = Namespace::create(&format!("elvs-lab-hostile-{}", std::process::id())).unwrap();
+    namespace.run(hostile).unwrap();
+}
+
+fn hostile() {
+    let mut both = Both::new();
+    for (last, ifindex) in [(21, INGRESS), (22, ELSEWHERE)] {
+        both.set_route(last, ifindex);
+    }
+    let mut table = table();
+    both.install(&table);
+    let good = packets();
+
+    // Cut anywhere, before and after their connections are known.
+    for packet in &good {
+        let frame = packet.build();
+        for length in ETHERNET..=frame.len() {
+            // The payload of a big packet is cut in steps.
+            if length < 140 || length % 97 == 0 || length == frame.len() {
+                both.run(&frame[..length], &|| format!("cut to {length}: {packet:?}"));
+            }
+        }
+    }
+    let mut random = Random::new(0xbad);
+    let damaged = |both: &mut Both, random: &mut Random| {
+        for _ in 0..DAMAGED {
+            let packet = random.of(&good);
+            let mut frame = packet.build();
+            damage(&mut frame, random);
+            both.run(&frame, &|| format!("{frame:02x?} from {packet:?}"));
+        }
+    };
+    damaged(&mut both, &mut random);
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        let (service, key) = (key(LEFT_VIP, protocol), destination(21, method::DR, 1).key);
+        table.apply(&Change::DeleteDestination { service, destination: key }).unwrap();
+    }
+    both.install(&table);
+    damaged(&mut both, &mut random);
+    for _ in 0..DAMAGED {
+        let frame = noise(&mut random);
+        both.run(&frame, &|| format!("{frame:02x?}"));
+    }
+
+    // After all that a good packet is still sent as it should be.
+    for vip in [NAT_VIP, DR_VIP, TUN_VIP] {
+        let frame = Packet::tcp("198.51.100.9:5555", vip, SYN).build();
+        let (verdict, sent) = both.run(&frame, &|| format!("a good packet to {vip}"));
+        assert!(matches!(verdict, Verdict::Transmit | Verdict::Redirect(_)), "{vip}: {verdict:?}");
+        let sent = Seen::read(&sent);
+        if vip == TUN_VIP {
+            sent.inner();
+        }
+    }
+    both.compare_tables();
+    let all = [
+        ["XDP_DROP", "XDP_PASS", "XDP_TX", "XDP_REDIRECT"].as_slice(),
+        &["destination_gone", "no_destination", "no_next_hop", "fragment", "ttl_expired"],
+        &["tunnel_too_big", "malformed", "not_syn", "reused"],
+    ];
+    for name in all.concat() {
+        assert!(both.seen.contains_key(name), "no frame met {name}: {:?}", both.seen);
+    }
+}
