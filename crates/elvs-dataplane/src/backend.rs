@@ -7,7 +7,7 @@
 use std::io;
 use std::sync::atomic::AtomicU64;
 
-use elvs_common::{Counter, DestinationRecord, Line, Settings};
+use elvs_common::{Counter, DestinationRecord, Line, Settings, idle_ticks};
 use elvs_fastpath::FlowMemory;
 use elvs_model::{Statistics, XdpMode};
 
@@ -29,8 +29,7 @@ impl Now {
 
     /// Ticks since `tick`; 0 for one that a packet marked after this moment was taken.
     pub const fn idle(self, tick: u32) -> u32 {
-        let idle = self.tick().wrapping_sub(tick);
-        if idle.cast_signed() < 0 { 0 } else { idle }
+        idle_ticks(self.tick(), tick)
     }
 
     /// Jiffies since the beginning of `tick`; 0 for one that lies after this moment.
