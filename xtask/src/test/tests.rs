@@ -36,6 +36,17 @@ fn tests_that_need_peers_exist_and_only_they_are_left_out() {
 }
 
 #[test]
+fn tests_that_start_peers_are_known() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("lab/tests");
+    for name in lab_tests(folder.ancestors().nth(2).unwrap(), false).unwrap() {
+        let source = std::fs::read_to_string(folder.join(format!("{name}.rs"))).unwrap();
+        let starts =
+            ["nginx", "curl", "wrk"].iter().any(|peer| source.contains(&format!(".{peer}(")));
+        assert_eq!(starts, PEER_TESTS.contains(&name.as_str()), "{name}");
+    }
+}
+
+#[test]
 fn host_only_leaves_out_the_lab_and_nothing_else() {
     let names = |host_only| {
         let options = Options { host_only, filter: None };
