@@ -61,6 +61,8 @@ pub struct DestinationSlot {
     pub index: u32,
     /// Bits of [`Method`].
     pub method: u32,
+    /// Whether it is or was masqueraded: connections from then still have their replies rewritten.
+    pub masqueraded: bool,
     /// Whether it is in its service's table.
     pub present: bool,
     /// Its service was removed after it: coming back, it starts with new statistics.
@@ -159,8 +161,7 @@ impl Assignments {
 
     /// Real servers whose replies are rewritten, those of removed destinations included.
     pub(crate) fn masqueraded_addresses(&self) -> BTreeSet<Ipv4Addr> {
-        let masqueraded =
-            self.destinations.iter().filter(|(_, slot)| slot.method == Method::Nat as u32);
+        let masqueraded = self.destinations.iter().filter(|(_, slot)| slot.masqueraded);
         masqueraded
             .filter_map(|((_, key), _)| match key.address {
                 IpAddr::V4(address) => Some(address),
@@ -228,6 +229,7 @@ impl Assignments {
         };
         if let Some(slot) = self.destinations.get_mut(&(*service, destination.key)) {
             slot.method = method as u32;
+            slot.masqueraded |= method == Method::Nat;
             slot.present = true;
             slot.idle_since = None;
             if slot.orphan {
@@ -249,6 +251,7 @@ impl Assignments {
         let slot = DestinationSlot {
             index,
             method: method as u32,
+            masqueraded: method == Method::Nat,
             present: true,
             orphan: false,
             idle_since: None,

@@ -77,10 +77,11 @@ pub fn forward_general<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
 
 #[inline(always)]
 fn forward_known<H: Host, F: Frame>(host: &H, frame: &mut F, ip: &Ipv4) -> Action {
+    if !is_balanced(ip.protocol) {
+        return Action::PASS;
+    }
+    let mut otherwise = Action::PASS;
     if may_be_virtual(host, ip.destination) {
-        if !is_balanced(ip.protocol) {
-            return Action::PASS;
-        }
         if ip.fragment || ip.malformed {
             let why = if ip.fragment { Counter::Fragment } else { Counter::Malformed };
             return refuse(host, ip.destination, why);
@@ -88,17 +89,20 @@ fn forward_known<H: Host, F: Frame>(host: &H, frame: &mut F, ip: &Ipv4) -> Actio
         let Some(transport) = parse_transport(frame, ip) else {
             return refuse(host, ip.destination, Counter::Malformed);
         };
-        return request(host, frame, ip, &transport);
+        otherwise = request(host, frame, ip, &transport);
+        if otherwise != Action::SCHEDULE {
+            return otherwise;
+        }
+        // A client's address may look like a virtual one to the filter: it may still be a reply.
     }
-    if may_be_real_server(host, ip.source)
-        && is_balanced(ip.protocol)
-        && !ip.fragment
-        && !ip.malformed
-        && let Some(transport) = parse_transport(frame, ip)
-    {
-        return reply(host, frame, ip, &transport);
+    if !may_be_real_server(host, ip.source) || ip.fragment || ip.malformed {
+        return otherwise;
     }
-    Action::PASS
+    let Some(transport) = parse_transport(frame, ip) else { return otherwise };
+    match reply(host, frame, ip, &transport) {
+        Action::PASS => otherwise,
+        action => action,
+    }
 }
 
 /// Last stage of [`process`]: schedules a packet that belongs to no known connection. [`Action::SCHEDULE`] means that
@@ -146,7 +150,7 @@ const fn flow_key(ip: &Ipv4, transport: &Transport) -> FlowKey {
 fn request<H: Host, F: Frame>(host: &H, frame: &mut F, ip: &Ipv4, transport: &Transport) -> Action {
     let key = flow_key(ip, transport);
     let hash = flow_hash(ip.source, transport.source_port(), ip.protocol, host.seed());
-    let matches = |addresses: u64, ports_destination: u64| {
+    let matches = |_: Control, addresses: u64, ports_destination: u64| {
         addresses == key.addresses && ports_of(ports_destination) == key.ports
     };
     let home = home_bucket(hash, host.buckets());
@@ -334,6 +338,7 @@ fn open<H: Host, F: Frame>(
     let control = Control::live(ip.protocol, state, method, inactive, tick);
     let flow = NewFlow { key, hash, control, destination: index };
     let mut index = index;
+    let mut method_bits = method as u32;
     let mut connections = 1;
     let inserted = insert_flow(host, host.buckets(), &flow, &|other| evictable(host, other, tick));
     match inserted.outcome {
@@ -347,6 +352,7 @@ fn open<H: Host, F: Frame>(
         Insertion::Exists => {
             host.count(Counter::InsertRace);
             index = inserted.destination;
+            method_bits = inserted.control.method_bits();
             connections = 0;
         }
         Insertion::Full => return drop(host, Counter::TableFull),
@@ -365,10 +371,10 @@ fn open<H: Host, F: Frame>(
         },
     );
     let Some(destination) = host.destination(index) else { return drop(host, Counter::Bug) };
-    if destination.method == Method::Nat as u32 {
+    if method_bits == Method::Nat as u32 {
         learn_client(host, frame, ip.source);
     }
-    send(host, frame, ip, destination.method, destination)
+    send(host, frame, ip, method_bits, destination)
 }
 
 /// Judges a connection that is in the way of a new one.
@@ -422,7 +428,8 @@ fn send<H: Host, F: Frame>(
             masquerade(frame, ip, &hop, &rewrite)
         }
         Some(Method::Tun) => {
-            if destination.mtu != 0 && ip.length as u32 + 20 > destination.mtu {
+            let limit = if destination.mtu == 0 { u16::MAX as u32 } else { destination.mtu };
+            if ip.length as u32 + 20 > limit {
                 return drop(host, Counter::TunnelTooBig);
             }
             match tunnel(frame, ip, &hop, destination) {
@@ -441,19 +448,19 @@ fn reply<H: Host, F: Frame>(host: &H, frame: &mut F, ip: &Ipv4, transport: &Tran
     let client = ip.destination;
     let client_port = transport.destination_port();
     let hash = flow_hash(client, client_port, ip.protocol, host.seed());
-    let matches = |addresses: u64, ports_destination: u64| {
+    // The connection's own method counts: its destination may have another one by now.
+    let matches = |control: Control, addresses: u64, ports_destination: u64| {
         client_of(addresses) == client
             && client_port_of(ports_destination) == client_port
-            && host.destination(destination_of(ports_destination)).is_some_and(|d| {
-                d.address == ip.source
-                    && d.port == transport.source_port()
-                    && d.method == Method::Nat as u32
-            })
+            && control.method_bits() == Method::Nat as u32
+            && host
+                .destination(destination_of(ports_destination))
+                .is_some_and(|d| d.address == ip.source && d.port == transport.source_port())
     };
     let home = home_bucket(hash, host.buckets());
     let Some(bucket) = host.bucket(home) else { return drop(host, Counter::Bug) };
     let found = search_chain(host, bucket, home, hash, ip.protocol, &matches);
-    if !found.hit || found.control.method_bits() != Method::Nat as u32 {
+    if !found.hit {
         return Action::PASS;
     }
     if ip.ttl <= 1 {

@@ -219,14 +219,14 @@ pub struct FoundFlow<'a, W> {
     pub ports_destination: u64,
 }
 
-/// Finds the live connection whose key words satisfy `matches` in the chain of a hash.
+/// Finds the live connection whose control word, addresses and ports satisfy `matches` in the chain of a hash.
 #[inline(always)]
 pub fn find_flow<'a, M: FlowMemory>(
     memory: &'a M,
     hash: u64,
     buckets: u32,
     protocol: u8,
-    matches: &impl Fn(u64, u64) -> bool,
+    matches: &impl Fn(Control, u64, u64) -> bool,
 ) -> Option<FoundFlow<'a, M::Word>> {
     let home = home_bucket(hash, buckets);
     let found = search_chain(memory, memory.bucket(home)?, home, hash, protocol, matches);
@@ -242,7 +242,7 @@ pub(crate) fn search_chain<'a, M: FlowMemory>(
     home: u32,
     hash: u64,
     protocol: u8,
-    matches: &impl Fn(u64, u64) -> bool,
+    matches: &impl Fn(Control, u64, u64) -> bool,
 ) -> FoundFlow<'a, M::Word> {
     let found = search_bucket(bucket, home, hash, protocol, matches);
     if found.hit || bucket.displaced().load() == 0 {
@@ -274,7 +274,7 @@ fn search_bucket<'a, W: Atomic64>(
     index: u32,
     hash: u64,
     protocol: u8,
-    matches: &impl Fn(u64, u64) -> bool,
+    matches: &impl Fn(Control, u64, u64) -> bool,
 ) -> FoundFlow<'a, W> {
     let mut found = FoundFlow {
         hit: false,
@@ -291,7 +291,7 @@ fn search_bucket<'a, W: Atomic64>(
         if control.is_live_of(protocol) {
             let addresses = slot.addresses.load();
             let ports_destination = slot.ports_destination.load();
-            if matches(addresses, ports_destination)
+            if matches(control, addresses, ports_destination)
                 && control.same_connection(Control(slot.control.load()))
             {
                 found = FoundFlow {
@@ -321,7 +321,7 @@ struct Displaced<'a, M, F> {
     distance: u64,
 }
 
-impl<M: FlowMemory, F: Fn(u64, u64) -> bool> Step for Displaced<'_, M, F> {
+impl<M: FlowMemory, F: Fn(Control, u64, u64) -> bool> Step for Displaced<'_, M, F> {
     #[inline(always)]
     fn step(&mut self, round: u32) -> bool {
         let distance = round + 1;
@@ -452,7 +452,7 @@ fn insert_locked<M: FlowMemory>(
     eviction: &impl Fn(Control) -> Eviction,
 ) -> Inserted {
     let key = flow.key;
-    let same = |addresses: u64, ports_destination: u64| {
+    let same = |_: Control, addresses: u64, ports_destination: u64| {
         addresses == key.addresses && ports_of(ports_destination) == key.ports
     };
     let found = search_chain(memory, bucket, home, flow.hash, key.protocol, &same);

@@ -109,7 +109,7 @@ impl Memory {
 
     /// Control word and destination of a connection.
     fn find(&self, flow: &NewFlow) -> Option<(Control, u32)> {
-        let matches = |addresses: u64, ports_destination: u64| {
+        let matches = |_: Control, addresses: u64, ports_destination: u64| {
             addresses == flow.key.addresses && ports_of(ports_destination) == flow.key.ports
         };
         find_flow(self, flow.hash, HOMES, flow.key.protocol, &matches)
@@ -220,7 +220,7 @@ fn a_reader_never_sees_words_of_two_connections() {
                 assert_eq!(memory.insert(&flow(6, 0)), Insertion::Done);
             })
         };
-        let any = |_, _| true;
+        let any = |_: Control, _: u64, _: u64| true;
         if let Some(found) = find_flow(&*memory, old.hash, HOMES, TCP, &any) {
             assert_whole(found.addresses, found.ports_destination);
         }

@@ -47,7 +47,7 @@ fn flow(number: u32, home: u32, buckets: u32, tick: u32) -> NewFlow {
 
 /// Control word, bucket and destination of a connection as the code under test finds it.
 fn find(director: &Director, flow: &NewFlow) -> Option<(Control, u32, u32)> {
-    let matches = |addresses: u64, ports_destination: u64| {
+    let matches = |_: Control, addresses: u64, ports_destination: u64| {
         addresses == flow.key.addresses && ports_of(ports_destination) == flow.key.ports
     };
     let buckets = director.settings.buckets;

@@ -172,7 +172,6 @@ fn nat_replies_are_told_from_a_dr_connection_to_the_same_server() {
 
 /// `ipvsadm -e` may change a destination's forwarding method; IPVS's connections keep the one they began with.
 #[test]
-#[ignore = "known fault: director.rs asks for the destination's method, not the connection's, when it matches a reply"]
 fn nat_connections_survive_a_change_of_their_destinations_method() {
     let (mut table, _) = one_server(TCP, Method::Nat, MAPPED);
     sent(&table, &packet(TCP));
@@ -348,7 +347,6 @@ fn a_local_destination_is_left_to_the_hosts_stack() {
 
 /// The filter of virtual addresses errs towards yes: a client whose address falls on a VIP's bit is no VIP.
 #[test]
-#[ignore = "known fault: director.rs takes a NAT reply to such a client for a request and passes it unrewritten"]
 fn nat_replies_reach_clients_whose_address_collides_with_a_vip_in_the_filter() {
     let (table, _) = one_server(TCP, Method::Nat, MAPPED);
     let bit = elvs_common::filter_bit(ip("10.0.0.100"));

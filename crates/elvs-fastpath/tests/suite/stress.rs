@@ -46,7 +46,7 @@ fn cpu(director: &Director, seed: u64, numbers: u32, tally: &Tally) {
     let mut random = Random::new(seed);
     for round in 0..ROUNDS {
         let flow = flow(random.below(numbers as usize) as u32, round);
-        let matches = |addresses: u64, ports_destination: u64| {
+        let matches = |_: Control, addresses: u64, ports_destination: u64| {
             addresses == flow.key.addresses && ports_of(ports_destination) == flow.key.ports
         };
         let buckets = director.settings.buckets;
