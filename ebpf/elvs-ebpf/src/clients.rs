@@ -42,7 +42,8 @@ pub struct ClientSlot {
 /// Next hop towards a client; `learned` is where its first packet came from.
 #[inline(always)]
 pub fn hop(ctx: &XdpContext, tick: u32, client: u32, learned: Option<NextHop>) -> ClientHop {
-    let Some(slot) = ELVS_CLIENTS.get(client.wrapping_mul(0x9e37_79b1) >> (32 - CLIENT_BITS)) else {
+    let Some(slot) = ELVS_CLIENTS.get(client.wrapping_mul(0x9e37_79b1) >> (32 - CLIENT_BITS))
+    else {
         return ClientHop::Unknown;
     };
     let cached = read(slot, client);
@@ -77,7 +78,9 @@ pub fn route(ctx: &XdpContext, address: u32) -> Result<NextHop, i64> {
     // SAFETY: the offsets are those of fields of this type and size in `struct bpf_fib_lookup`.
     unsafe {
         base.add(offset_of!(bpf_fib_lookup, family)).write(AF_INET);
-        base.add(offset_of!(bpf_fib_lookup, ifindex)).cast::<u32>().write(ctx.ingress_ifindex() as u32);
+        base.add(offset_of!(bpf_fib_lookup, ifindex))
+            .cast::<u32>()
+            .write(ctx.ingress_ifindex() as u32);
         base.add(offset_of!(bpf_fib_lookup, __bindgen_anon_4)).cast::<u32>().write(address);
     }
     // SAFETY: the context is the one the kernel gave; the query is ours and of the size given.
@@ -110,8 +113,9 @@ const _: () = assert!(size_of::<Query>() == size_of::<bpf_fib_lookup>());
 unsafe fn mac(at: *const u8) -> [u8; 6] {
     let halves = at.cast::<u16>();
     // SAFETY: by contract.
-    let [first, second, third] =
-        unsafe { [halves.read_volatile(), halves.add(1).read_volatile(), halves.add(2).read_volatile()] };
+    let [first, second, third] = unsafe {
+        [halves.read_volatile(), halves.add(1).read_volatile(), halves.add(2).read_volatile()]
+    };
     let [a, b] = first.to_ne_bytes();
     let [c, d] = second.to_ne_bytes();
     let [e, f] = third.to_ne_bytes();
@@ -143,7 +147,9 @@ fn write(slot: &ClientSlot, client: u32, tick: u32, hop: &NextHop) {
     let tag = slot.tag.load();
     let sequence = tag >> 32;
     // Whoever finds another CPU writing leaves it alone: the answer is only not cached.
-    if sequence & 1 != 0 || slot.tag.compare_exchange(tag, tag as u32 as u64 | (sequence | 1) << 32).is_err() {
+    if sequence & 1 != 0
+        || slot.tag.compare_exchange(tag, tag as u32 as u64 | (sequence | 1) << 32).is_err()
+    {
         return;
     }
     let [d0, d1, d2, d3, d4, d5] = hop.destination_mac;

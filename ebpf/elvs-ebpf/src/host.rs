@@ -7,12 +7,12 @@ use aya_ebpf::programs::XdpContext;
 use elvs_common::{Counter, DestinationRecord, DestinationStats, Line, NextHop};
 use elvs_fastpath::{Bucket, ClientHop, FlowMemory, Host, Step};
 
+use crate::clients;
 use crate::maps::{
-    Blob, ELVS_CONFIG, ELVS_COUNTERS, ELVS_DESTS, ELVS_FLOWS, ELVS_LOADS, ELVS_SCHEDS, ELVS_SCRATCH, ELVS_SETTINGS, ELVS_STATS,
-    buckets, seed, tick_shift,
+    Blob, ELVS_CONFIG, ELVS_COUNTERS, ELVS_DESTS, ELVS_FLOWS, ELVS_LOADS, ELVS_SCHEDS,
+    ELVS_SCRATCH, ELVS_SETTINGS, ELVS_STATS, buckets, seed, tick_shift,
 };
 use crate::word::Word;
-use crate::clients;
 
 /// The maps, and the configuration that was in force when the packet came.
 pub struct KernelHost<'a> {
@@ -116,7 +116,9 @@ impl Host for KernelHost<'_> {
     fn opaque<'a, T>(&self, pointer: Option<&'a T>) -> Option<&'a T> {
         let mut raw = pointer.map_or(core::ptr::null(), core::ptr::from_ref);
         // SAFETY: an empty instruction that claims to change the register.
-        unsafe { core::arch::asm!("/* {0} */", inout(reg) raw, options(nomem, nostack, preserves_flags)) };
+        unsafe {
+            core::arch::asm!("/* {0} */", inout(reg) raw, options(nomem, nostack, preserves_flags))
+        };
         // SAFETY: the pointer is the one given, or null.
         unsafe { raw.as_ref() }
     }

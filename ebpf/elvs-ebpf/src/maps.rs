@@ -5,7 +5,8 @@ use aya_ebpf::btf_maps::{Array as BtfArray, ArrayOfMaps};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, PerCpuArray, ProgramArray};
 use elvs_common::{
-    BLOB_LINES, COUNTERS, DestinationRecord, DestinationStats, Line, MAX_DESTINATIONS, MAX_SERVICES, Settings,
+    BLOB_LINES, COUNTERS, DestinationRecord, DestinationStats, Line, MAX_DESTINATIONS,
+    MAX_SERVICES, Settings,
 };
 use elvs_fastpath::Bucket;
 
@@ -25,7 +26,8 @@ pub static ELVS_CONFIG: ArrayOfMaps<Blob, 1> = ArrayOfMaps::new();
 
 /// Destination records.
 #[map]
-pub static ELVS_DESTS: Array<DestinationRecord> = Array::with_max_entries(MAX_DESTINATIONS, BPF_F_MMAPABLE);
+pub static ELVS_DESTS: Array<DestinationRecord> =
+    Array::with_max_entries(MAX_DESTINATIONS, BPF_F_MMAPABLE);
 
 /// Load words.
 #[map]
@@ -33,7 +35,8 @@ pub static ELVS_LOADS: Array<Word> = Array::with_max_entries(MAX_DESTINATIONS, B
 
 /// Per-CPU statistics.
 #[map]
-pub static ELVS_STATS: PerCpuArray<DestinationStats> = PerCpuArray::with_max_entries(MAX_DESTINATIONS, 0);
+pub static ELVS_STATS: PerCpuArray<DestinationStats> =
+    PerCpuArray::with_max_entries(MAX_DESTINATIONS, 0);
 
 /// Scheduler words.
 #[map]

@@ -33,7 +33,8 @@ impl Atomic64 for Word {
     #[inline(always)]
     fn compare_exchange(&self, current: u64, new: u64) -> Result<(), u64> {
         // SAFETY: see above.
-        let (old, _) = unsafe { atomic_cxchg::<u64, { ORDER }, { ORDER }>(self.0.get(), current, new) };
+        let (old, _) =
+            unsafe { atomic_cxchg::<u64, { ORDER }, { ORDER }>(self.0.get(), current, new) };
         if old == current { Ok(()) } else { Err(old) }
     }
 
