@@ -232,9 +232,12 @@ fn destination(last: u8, method: ForwardingMethod, weight: u32) -> Destination {
     }
 }
 
+/// Last number of a real server's address, and its weight.
+type Server = (u8, u32);
+
 /// Each virtual address with its real servers, over TCP and UDP.
 fn table() -> Table {
-    let services: [(&str, ForwardingMethod, &[(u8, u32)]); 6] = [
+    let services: [(&str, ForwardingMethod, &[Server]); 6] = [
         (NAT_VIP, method::NAT, &[(21, 1)]),
         (DR_VIP, method::DR, &[(21, 2), (22, 1)]),
         (TUN_VIP, method::TUN, &[(21, 1), (22, 1)]),
