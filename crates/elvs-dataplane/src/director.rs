@@ -358,6 +358,8 @@ impl<B: Backend> Director<B> {
     }
 
     pub(crate) fn load_differences(&self) -> Vec<LoadDifference> {
+        let recorded = |index| self.backend.load(index).map(Atomic64::load);
+        let before: Vec<u64> = (0..).map_while(recorded).collect();
         let mut counted: HashMap<u32, u64> = HashMap::new();
         let mut index = 0;
         while let Some(bucket) = self.backend.bucket(index) {
@@ -375,8 +377,11 @@ impl<B: Backend> Director<B> {
         let indexes: BTreeSet<u32> = assigned.chain(counted.keys().copied()).collect();
         let differences = indexes.into_iter().filter_map(|index| {
             let counted = counted.get(&index).copied().unwrap_or_default();
-            let recorded = self.backend.load(index).map_or(0, Atomic64::load);
-            (counted != recorded).then(|| LoadDifference {
+            let recorded = recorded(index).unwrap_or_default();
+            let before = usize::try_from(index).ok().and_then(|at| before.get(at).copied());
+            // Packets of this destination came while it was counted: nothing can be said of it.
+            let moved = before.is_some_and(|before| before != recorded);
+            (counted != recorded && !moved).then(|| LoadDifference {
                 index,
                 counted: Load::of(counted),
                 recorded: Load::of(recorded),

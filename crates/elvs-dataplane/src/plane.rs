@@ -165,8 +165,8 @@ pub trait Plane: Send {
     /// [`BackendError`] if they cannot be read.
     fn counters(&self) -> Result<Vec<(Counter, u64)>, BackendError>;
 
-    /// Counts the connections of every destination and compares with the load words. Exact only while no packet
-    /// comes.
+    /// Counts the connections of every destination and compares with the load words. A destination whose load changed
+    /// meanwhile is left out: nothing can be said of it.
     fn recount(&self) -> Vec<LoadDifference>;
 
     /// Memory of all tables, bytes.
