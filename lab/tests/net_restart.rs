@@ -2,6 +2,8 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests fail loudly")]
 
+use std::collections::BTreeSet;
+
 use elvs_lab::{Daemon, Process, Topology, method, wait_until};
 use nix::sys::signal::Signal;
 
@@ -18,6 +20,8 @@ fn survives(topology: &Topology, mut daemon: Daemon, config: Option<&str>) -> Da
     let answers = |curl: &Process| curl.log().lines().filter(|l| l.starts_with("rs")).count();
 
     wait_until("300 answers", || answers(&curl) >= 300);
+    let before = clients(&daemon);
+    assert!(before.len() > 200, "{} connections before the kill", before.len());
     daemon.process.signal(Signal::SIGKILL);
     assert_eq!(daemon.process.wait(), None, "ended by the signal");
     wait_until("1,500 answers", || answers(&curl) >= 1500);
@@ -27,16 +31,38 @@ fn survives(topology: &Topology, mut daemon: Daemon, config: Option<&str>) -> Da
     assert_eq!(answers(&curl), 2000, "{}", curl.log());
 
     assert_eq!(kept.get(), server, "an open connection, after the restart");
-    let after = daemon.adm_ok("-Ln").lines().map(without_loads).collect::<Vec<_>>();
-    assert_eq!(after, table, "services and real servers");
+    let adopted = daemon.adm_ok("-Ln").lines().map(without_loads).collect::<Vec<_>>();
+    assert_eq!(adopted, table, "services and real servers");
+    let after = clients(&daemon);
+    let lost: Vec<_> = before.difference(&after).collect();
+    assert!(lost.is_empty(), "connections from before the restart that are not listed: {lost:?}");
+    // A client's port that comes again is one connection, or takes the place of one that is over.
     let listed = daemon.adm_ok("-Lnc");
     let connections = listed.lines().filter(|line| line.starts_with("TCP ")).count();
-    // Two of them may have had the same client port; most were made before the restart.
-    assert!((1900..=2001).contains(&connections), "{connections} connections are listed");
+    assert_eq!(connections, after.len(), "each is listed once");
+    let status = daemon.status();
+    let made: u64 = status.services.iter().map(|service| service.statistics.connections).sum();
+    let reused: u64 =
+        status.events.iter().filter(|e| e.reason == "reused").map(|e| e.packets).sum();
+    assert_eq!(
+        u64::try_from(connections).ok(),
+        Some(made - reused),
+        "all that were made are listed"
+    );
+    let log = daemon.process.log();
+    assert!(!log.contains("add up to"), "traffic is taken for a fault of the tables:\n{log}");
+    assert!(made > 1_000, "{made} connections were made");
     let established = listed.lines().filter(|line| line.contains("ESTABLISHED")).count();
     assert_eq!(established, 1, "the one that is open");
-    assert_eq!(daemon.status().drops, [], "nothing is dropped");
+    assert_eq!(status.drops, [], "nothing is dropped");
     daemon
+}
+
+/// Clients of the connections that `ipvsadm -Lnc` lists.
+fn clients(daemon: &Daemon) -> BTreeSet<String> {
+    let listed = daemon.adm_ok("-Lnc");
+    let connections = listed.lines().filter(|line| line.starts_with("TCP "));
+    connections.filter_map(|line| line.split_whitespace().nth(3)).map(str::to_owned).collect()
 }
 
 /// A line of `ipvsadm -Ln` without active and inactive connections.
