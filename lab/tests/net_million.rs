@@ -35,7 +35,7 @@ const NAME: &str = "million";
 const MILLION: u32 = 1_000_000;
 const REAL_SERVERS: u32 = 2;
 /// Memory of its own that a process may take for listing: far below a million connections' worth.
-const BOUND_KIB: u64 = 32 << 10;
+const BOUND_KIB: u64 = 16 << 10;
 const XDP_REDIRECT: u32 = 4;
 
 /// TCP to port 80 and UDP to port 53, half a million connections each.
@@ -118,7 +118,7 @@ fn list(daemon: &Daemon) -> Listed {
         if number % 20_000 == 10_000 {
             for (who, pid) in [("daemon", daemon.process.pid()), ("client", client.id())] {
                 let now = own_memory_kib(pid);
-                assert!(now < before.max(BOUND_KIB / 2) + BOUND_KIB, "{who} takes {now} KiB");
+                assert!(now < before + BOUND_KIB, "{who} takes {now} KiB");
             }
         }
         if number < 2 {
