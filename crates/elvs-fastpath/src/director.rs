@@ -11,14 +11,15 @@ use elvs_common::{
 use crate::atomic::Atomic64;
 use crate::flow::{
     Eviction, FlowKey, FoundFlow, Insertion, NewFlow, Slot, Step, client_of, client_port_of,
-    destination_of, flow_hash, home_bucket, insert_flow, ports_of, release_flow, search_chain,
-    virtual_of, virtual_port_of,
+    destination_of, flow_hash, home_bucket, insert_flow, ports_of, release_flow, search_bucket,
+    search_chain, virtual_of, virtual_port_of,
 };
-use crate::forward::{Rewrite, direct, masquerade, next_hop, tunnel};
+use crate::forward::{Hop, Rewrite, direct, masquerade, next_hop, tunnel};
 use crate::frame::{Action, Frame, Verdict};
 use crate::host::{ClientHop, Host, add_load};
 use crate::packet::{
     Ipv4, Kind, Transport, is_balanced, kind, parse_ipv4, parse_plain, parse_transport,
+    plain_addresses,
 };
 use crate::schedule::{Pick, pick};
 use crate::service::{find_service, is_virtual, may_be_real_server, may_be_virtual};
@@ -57,10 +58,18 @@ pub fn process<H: Host, F: Frame>(host: &H, frame: &mut F) -> Verdict {
 #[inline(always)]
 pub fn forward_plain<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     match kind(frame) {
-        Kind::Plain => match parse_plain(frame) {
-            Some(ip) => forward_known(host, frame, &ip),
-            None => Action::PASS,
-        },
+        Kind::Plain => {
+            // The rest of the header is read afterwards: what is read before a table is asked must be kept meanwhile.
+            let Some((source, destination)) = plain_addresses(frame) else { return Action::PASS };
+            let to_virtual = may_be_virtual(host, destination);
+            if !to_virtual && !may_be_real_server(host, source) {
+                return Action::PASS;
+            }
+            match parse_plain(frame) {
+                Some(ip) => forward_known::<true, _, _>(host, frame, &ip, to_virtual),
+                None => Action::PASS,
+            }
+        }
         Kind::General => Action::GENERAL,
         Kind::Other => Action::PASS,
     }
@@ -70,26 +79,41 @@ pub fn forward_plain<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
 #[inline(always)]
 pub fn forward_general<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     match parse_ipv4(host, frame) {
-        Some(ip) => forward_known(host, frame, &ip),
+        Some(ip) => {
+            forward_known::<false, _, _>(host, frame, &ip, may_be_virtual(host, ip.destination))
+        }
         None => Action::PASS,
     }
 }
 
+/// A packet of a known connection. The plain stage looks in the home bucket only and has no loops: connections elsewhere,
+/// those that begin anew, contention and what is to be refused it leaves to the general one, which starts from the frame.
 #[inline(always)]
-fn forward_known<H: Host, F: Frame>(host: &H, frame: &mut F, ip: &Ipv4) -> Action {
+fn forward_known<const PLAIN: bool, H: Host, F: Frame>(
+    host: &H,
+    frame: &mut F,
+    ip: &Ipv4,
+    to_virtual: bool,
+) -> Action {
     if !is_balanced(ip.protocol) {
         return Action::PASS;
     }
     let mut otherwise = Action::PASS;
-    if may_be_virtual(host, ip.destination) {
+    if to_virtual {
+        if PLAIN && (ip.fragment || ip.malformed) {
+            return Action::GENERAL;
+        }
         if ip.fragment || ip.malformed {
             let why = if ip.fragment { Counter::Fragment } else { Counter::Malformed };
             return refuse(host, ip.destination, why);
         }
         let Some(transport) = parse_transport(frame, ip) else {
+            if PLAIN {
+                return Action::GENERAL;
+            }
             return refuse(host, ip.destination, Counter::Malformed);
         };
-        otherwise = request(host, frame, ip, &transport);
+        otherwise = request::<PLAIN, _, _>(host, frame, ip, &transport);
         if otherwise != Action::SCHEDULE {
             return otherwise;
         }
@@ -99,7 +123,7 @@ fn forward_known<H: Host, F: Frame>(host: &H, frame: &mut F, ip: &Ipv4) -> Actio
         return otherwise;
     }
     let Some(transport) = parse_transport(frame, ip) else { return otherwise };
-    match reply(host, frame, ip, &transport) {
+    match reply::<PLAIN, _, _>(host, frame, ip, &transport) {
         Action::PASS => otherwise,
         action => action,
     }
@@ -110,7 +134,8 @@ fn forward_known<H: Host, F: Frame>(host: &H, frame: &mut F, ip: &Ipv4) -> Actio
 #[inline(always)]
 pub fn forward_new<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     // The stages before have seen that these two are there.
-    let Some(ip) = parse_ipv4(host, frame) else { return Action::PASS };
+    let ip = if kind(frame) == Kind::Plain { parse_plain(frame) } else { parse_ipv4(host, frame) };
+    let Some(ip) = ip else { return Action::PASS };
     let Some(transport) = parse_transport(frame, &ip) else { return Action::PASS };
     let Some(service) =
         find_service(host, ip.destination, transport.destination_port(), ip.protocol)
@@ -147,15 +172,28 @@ const fn flow_key(ip: &Ipv4, transport: &Transport) -> FlowKey {
 
 /// A packet towards what may be a virtual address.
 #[inline(always)]
-fn request<H: Host, F: Frame>(host: &H, frame: &mut F, ip: &Ipv4, transport: &Transport) -> Action {
+fn request<const PLAIN: bool, H: Host, F: Frame>(
+    host: &H,
+    frame: &mut F,
+    ip: &Ipv4,
+    transport: &Transport,
+) -> Action {
     let key = flow_key(ip, transport);
     let hash = flow_hash(ip.source, transport.source_port(), ip.protocol, host.seed());
-    let matches = |_: Control, addresses: u64, ports_destination: u64| {
-        addresses == key.addresses && ports_of(ports_destination) == key.ports
+    let (wanted, ports) = (key.addresses, key.ports as u64);
+    let matches = move |_: Control, addresses: u64, ports_destination: u64| {
+        addresses == wanted && ports_of(ports_destination) as u64 == ports
     };
     let home = home_bucket(hash, host.buckets());
     let Some(bucket) = host.bucket(home) else { return drop(host, Counter::Bug) };
-    let found = search_chain(host, bucket, home, hash, ip.protocol, &matches);
+    let found = if PLAIN {
+        search_bucket(bucket, home, hash, ip.protocol, &matches)
+    } else {
+        search_chain(host, bucket, home, hash, ip.protocol, &matches)
+    };
+    if PLAIN && !found.hit && bucket.displaced().load() != 0 {
+        return Action::GENERAL;
+    }
     if found.hit {
         if !is_reuse(ip.protocol, transport.flags, found.control) {
             let index = destination_of(found.ports_destination);
@@ -164,7 +202,10 @@ fn request<H: Host, F: Frame>(host: &H, frame: &mut F, ip: &Ipv4, transport: &Tr
             } else {
                 Direction::InputOnly
             };
-            return known(host, frame, ip, transport, &found, index, direction);
+            return known::<PLAIN, _, _>(host, frame, ip, transport, &found, index, direction);
+        }
+        if PLAIN {
+            return Action::GENERAL;
         }
         end_for_reuse(host, &found);
     }
@@ -190,7 +231,7 @@ fn end_for_reuse<H: Host>(host: &H, found: &FoundFlow<'_, H::Word>) {
 
 /// A packet from the client of a known connection.
 #[inline(always)]
-fn known<H: Host, F: Frame>(
+fn known<const PLAIN: bool, H: Host, F: Frame>(
     host: &H,
     frame: &mut F,
     ip: &Ipv4,
@@ -203,7 +244,9 @@ fn known<H: Host, F: Frame>(
     if destination.flags & DestinationFlags::AVAILABLE == 0 {
         return drop(host, Counter::DestinationGone);
     }
-    track(host, ip.protocol, transport.flags, found, index, direction);
+    if !track::<PLAIN, _>(host, ip.protocol, transport.flags, found, index, direction) {
+        return Action::GENERAL;
+    }
     host.add_stats(
         index,
         DestinationStats {
@@ -215,19 +258,23 @@ fn known<H: Host, F: Frame>(
     send(host, frame, ip, found.control.method_bits(), destination)
 }
 
-/// Keeps a connection's state and time of last packet.
+/// Keeps a connection's state and time of last packet; false if another CPU changed it meanwhile and the plain stage
+/// leaves that to the general one.
 #[inline(always)]
-fn track<H: Host>(
+fn track<const PLAIN: bool, H: Host>(
     host: &H,
     protocol: u8,
     flags: TcpFlags,
     found: &FoundFlow<'_, H::Word>,
     destination: u32,
     direction: Direction,
-) {
+) -> bool {
     let tick = host.tick();
     if advance(host, found.slot, found.control, protocol, flags, destination, direction, tick) {
-        return;
+        return true;
+    }
+    if PLAIN {
+        return false;
     }
     let mut retrack = Retrack {
         host,
@@ -239,6 +286,7 @@ fn track<H: Host>(
         tick: tick as u64,
     };
     host.repeat(TRACK_TRIES, &mut retrack);
+    true
 }
 
 /// One try at moving a connection on from `control`; true if nothing is left to do.
@@ -444,22 +492,37 @@ fn send<H: Host, F: Frame>(
 
 /// A packet from what may be a real server behind NAT.
 #[inline(always)]
-fn reply<H: Host, F: Frame>(host: &H, frame: &mut F, ip: &Ipv4, transport: &Transport) -> Action {
+fn reply<const PLAIN: bool, H: Host, F: Frame>(
+    host: &H,
+    frame: &mut F,
+    ip: &Ipv4,
+    transport: &Transport,
+) -> Action {
     let client = ip.destination;
     let client_port = transport.destination_port();
     let hash = flow_hash(client, client_port, ip.protocol, host.seed());
     // The connection's own method counts: its destination may have another one by now.
-    let matches = |control: Control, addresses: u64, ports_destination: u64| {
-        client_of(addresses) == client
-            && client_port_of(ports_destination) == client_port
+    let wanted =
+        [client as u64, client_port as u64, ip.source as u64, transport.source_port() as u64];
+    let matches = move |control: Control, addresses: u64, ports_destination: u64| {
+        let [client, client_port, address, port] = wanted;
+        client_of(addresses) as u64 == client
+            && client_port_of(ports_destination) as u64 == client_port
             && control.method_bits() == Method::Nat as u32
             && host
                 .destination(destination_of(ports_destination))
-                .is_some_and(|d| d.address == ip.source && d.port == transport.source_port())
+                .is_some_and(|d| d.address as u64 == address && d.port as u64 == port)
     };
     let home = home_bucket(hash, host.buckets());
     let Some(bucket) = host.bucket(home) else { return drop(host, Counter::Bug) };
-    let found = search_chain(host, bucket, home, hash, ip.protocol, &matches);
+    let found = if PLAIN {
+        search_bucket(bucket, home, hash, ip.protocol, &matches)
+    } else {
+        search_chain(host, bucket, home, hash, ip.protocol, &matches)
+    };
+    if PLAIN && !found.hit && bucket.displaced().load() != 0 {
+        return Action::GENERAL;
+    }
     if !found.hit {
         return Action::PASS;
     }
@@ -467,7 +530,9 @@ fn reply<H: Host, F: Frame>(host: &H, frame: &mut F, ip: &Ipv4, transport: &Tran
         return drop(host, Counter::TtlExpired);
     }
     let index = destination_of(found.ports_destination);
-    track(host, ip.protocol, transport.flags, &found, index, Direction::Output);
+    if !track::<PLAIN, _>(host, ip.protocol, transport.flags, &found, index, Direction::Output) {
+        return Action::GENERAL;
+    }
     host.add_stats(
         index,
         DestinationStats {
@@ -484,5 +549,5 @@ fn reply<H: Host, F: Frame>(host: &H, frame: &mut F, ip: &Ipv4, transport: &Tran
         port: virtual_port_of(found.ports_destination),
         source: true,
     };
-    masquerade(frame, ip, &hop, &rewrite).unwrap_or_else(|| drop(host, Counter::Bug))
+    masquerade(frame, ip, &Hop::of(&hop), &rewrite).unwrap_or_else(|| drop(host, Counter::Bug))
 }

@@ -226,7 +226,7 @@ pub fn find_flow<'a, M: FlowMemory>(
     hash: u64,
     buckets: u32,
     protocol: u8,
-    matches: &impl Fn(Control, u64, u64) -> bool,
+    matches: &(impl Fn(Control, u64, u64) -> bool + Copy),
 ) -> Option<FoundFlow<'a, M::Word>> {
     let home = home_bucket(hash, buckets);
     let found = search_chain(memory, memory.bucket(home)?, home, hash, protocol, matches);
@@ -242,18 +242,31 @@ pub(crate) fn search_chain<'a, M: FlowMemory>(
     home: u32,
     hash: u64,
     protocol: u8,
-    matches: &impl Fn(Control, u64, u64) -> bool,
+    matches: &(impl Fn(Control, u64, u64) -> bool + Copy),
 ) -> FoundFlow<'a, M::Word> {
     let found = search_bucket(bucket, home, hash, protocol, matches);
     if found.hit || bucket.displaced().load() == 0 {
         return found;
     }
+    search_displaced(memory, found, home, hash, protocol, matches)
+}
+
+/// The rest of [`search_chain`].
+#[inline(always)]
+fn search_displaced<'a, M: FlowMemory>(
+    memory: &'a M,
+    found: FoundFlow<'a, M::Word>,
+    home: u32,
+    hash: u64,
+    protocol: u8,
+    matches: &(impl Fn(Control, u64, u64) -> bool + Copy),
+) -> FoundFlow<'a, M::Word> {
     let mut search = Displaced {
         memory,
         home: home as u64,
         hash,
         protocol: protocol as u64,
-        matches,
+        matches: *matches,
         distance: 0,
     };
     memory.repeat(CHAIN_BUCKETS - 1, &mut search);
@@ -269,12 +282,12 @@ pub(crate) fn search_chain<'a, M: FlowMemory>(
 
 /// The connection wanted, if it is in a bucket.
 #[inline(always)]
-fn search_bucket<'a, W: Atomic64>(
+pub(crate) fn search_bucket<'a, W: Atomic64>(
     bucket: &'a Bucket<W>,
     index: u32,
     hash: u64,
     protocol: u8,
-    matches: &impl Fn(Control, u64, u64) -> bool,
+    matches: &(impl Fn(Control, u64, u64) -> bool + Copy),
 ) -> FoundFlow<'a, W> {
     let mut found = FoundFlow {
         hit: false,
@@ -311,23 +324,23 @@ fn search_bucket<'a, W: Atomic64>(
 }
 
 /// Search through the buckets after the home bucket.
-struct Displaced<'a, M, F> {
+struct Displaced<'a, M, F: Copy> {
     memory: &'a M,
     home: u64,
     hash: u64,
     protocol: u64,
-    matches: &'a F,
+    matches: F,
     /// Distance of the bucket found; 0 = none.
     distance: u64,
 }
 
-impl<M: FlowMemory, F: Fn(Control, u64, u64) -> bool> Step for Displaced<'_, M, F> {
+impl<M: FlowMemory, F: Fn(Control, u64, u64) -> bool + Copy> Step for Displaced<'_, M, F> {
     #[inline(always)]
     fn step(&mut self, round: u32) -> bool {
         let distance = round + 1;
         let at = ((self.home & 0xffff_ffff) as u32).wrapping_add(chain_offset(distance));
         let Some(bucket) = self.memory.bucket(at) else { return false };
-        if search_bucket(bucket, at, self.hash, (self.protocol & 0xff) as u8, self.matches).hit {
+        if search_bucket(bucket, at, self.hash, (self.protocol & 0xff) as u8, &self.matches).hit {
             self.distance = distance as u64;
             return false;
         }
@@ -452,8 +465,9 @@ fn insert_locked<M: FlowMemory>(
     eviction: &impl Fn(Control) -> Eviction,
 ) -> Inserted {
     let key = flow.key;
-    let same = |_: Control, addresses: u64, ports_destination: u64| {
-        addresses == key.addresses && ports_of(ports_destination) == key.ports
+    let (wanted, ports) = (key.addresses, key.ports as u64);
+    let same = move |_: Control, addresses: u64, ports_destination: u64| {
+        addresses == wanted && ports_of(ports_destination) as u64 == ports
     };
     let found = search_chain(memory, bucket, home, flow.hash, key.protocol, &same);
     if found.hit {

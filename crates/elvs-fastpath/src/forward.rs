@@ -25,21 +25,45 @@ pub(crate) struct Rewrite {
     pub(crate) source: bool,
 }
 
+/// A next hop as the words that go into a frame: as bytes, each would be loaded, kept and stored by itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hop {
+    /// The first eight bytes of the Ethernet addresses.
+    first: u64,
+    /// The other four.
+    second: u32,
+    ifindex: u32,
+}
+
+impl Hop {
+    #[inline(always)]
+    pub(crate) const fn of(hop: &NextHop) -> Self {
+        let [d0, d1, d2, d3, d4, d5] = hop.destination_mac;
+        let [s0, s1, s2, s3, s4, s5] = hop.source_mac;
+        Self {
+            first: u64::from_ne_bytes([d0, d1, d2, d3, d4, d5, s0, s1]),
+            second: u32::from_ne_bytes([s2, s3, s4, s5]),
+            ifindex: hop.ifindex,
+        }
+    }
+}
+
 /// Next hop of a destination: the daemon's, else the kernel's routing table.
 #[inline(always)]
-pub(crate) fn next_hop<H: Host>(host: &H, destination: &DestinationRecord) -> Option<NextHop> {
-    let [first, second] = &destination.next_hop;
-    let hop = if destination.selector & 1 == 0 { first } else { second };
+pub(crate) fn next_hop<H: Host>(host: &H, destination: &DestinationRecord) -> Option<Hop> {
+    // An address computed, not a branch taken.
+    #[expect(clippy::indexing_slicing, reason = "the mask keeps the index inside")]
+    let hop = &destination.next_hop[(destination.selector & 1) as usize];
     if hop.ifindex != 0 {
-        return Some(*hop);
+        return Some(Hop::of(hop));
     }
     host.count(Counter::FibFallback);
-    host.route(destination.address)
+    host.route(destination.address).map(|hop| Hop::of(&hop))
 }
 
 /// Direct routing: the frame goes to the real server's MAC address, the packet keeps its addresses.
 #[inline(always)]
-pub(crate) fn direct<F: Frame>(frame: &mut F, ip: &Ipv4, hop: &NextHop) -> Option<Action> {
+pub(crate) fn direct<F: Frame>(frame: &mut F, ip: &Ipv4, hop: &Hop) -> Option<Action> {
     let header = frame.window::<20>(ip.offset)?;
     age(header);
     address_frame(frame, hop)
@@ -50,7 +74,7 @@ pub(crate) fn direct<F: Frame>(frame: &mut F, ip: &Ipv4, hop: &NextHop) -> Optio
 pub(crate) fn masquerade<F: Frame>(
     frame: &mut F,
     ip: &Ipv4,
-    hop: &NextHop,
+    hop: &Hop,
     rewrite: &Rewrite,
 ) -> Option<Action> {
     // All windows are looked at before anything is written.
@@ -111,7 +135,7 @@ pub(crate) fn masquerade<F: Frame>(
 pub(crate) fn tunnel<F: Frame>(
     frame: &mut F,
     ip: &Ipv4,
-    hop: &NextHop,
+    hop: &Hop,
     destination: &DestinationRecord,
 ) -> Option<Action> {
     frame.forget();
@@ -128,7 +152,7 @@ pub(crate) fn tunnel<F: Frame>(
 fn encapsulate<F: Frame, const TAGS: usize>(
     frame: &mut F,
     ip: &Ipv4,
-    hop: &NextHop,
+    hop: &Hop,
     destination: &DestinationRecord,
 ) -> Option<Action> {
     let tags = *frame.window::<TAGS>(12)?;
@@ -191,20 +215,21 @@ fn encapsulate<F: Frame, const TAGS: usize>(
 /// Lowers the time to live by one (RFC 1812 section 5.3.1); the caller has seen that it is above 1.
 #[inline(always)]
 fn age(header: &mut [u8; 20]) {
-    let [_, _, _, _, _, _, _, _, ttl, protocol, c0, c1, ..] = header;
-    let old = u16::from_ne_bytes([*ttl, *protocol]);
+    let [_, _, _, _, _, _, _, _, ttl, _, c0, c1, ..] = header;
     *ttl = ttl.wrapping_sub(1);
-    let new = u16::from_ne_bytes([*ttl, *protocol]);
-    [*c0, *c1] =
-        Delta::default().half(old, new).apply(u16::from_ne_bytes([*c0, *c1])).to_ne_bytes();
+    // RFC 1141: the word with the time to live goes down by 0x0100, so the checksum goes up by as much, and the carry
+    // goes round.
+    let sum = u16::from_ne_bytes([*c0, *c1]) as u32 + u16::from_ne_bytes([1, 0]) as u32;
+    let [low, high, ..] = (sum + (sum >= 0xffff) as u32).to_le_bytes();
+    [*c0, *c1] = u16::from_le_bytes([low, high]).to_ne_bytes();
 }
 
 /// Writes the Ethernet addresses and says where the frame goes.
 #[inline(always)]
-fn address_frame<F: Frame>(frame: &mut F, hop: &NextHop) -> Option<Action> {
+fn address_frame<F: Frame>(frame: &mut F, hop: &Hop) -> Option<Action> {
     let ethernet = frame.window::<12>(0)?;
-    let [d0, d1, d2, d3, d4, d5] = hop.destination_mac;
-    let [s0, s1, s2, s3, s4, s5] = hop.source_mac;
+    let [d0, d1, d2, d3, d4, d5, s0, s1] = hop.first.to_ne_bytes();
+    let [s2, s3, s4, s5] = hop.second.to_ne_bytes();
     *ethernet = [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5];
     Some(if hop.ifindex == frame.ingress() {
         Action::TRANSMIT

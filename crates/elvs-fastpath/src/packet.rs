@@ -64,19 +64,44 @@ pub(crate) enum Kind {
 /// First sight of a frame.
 #[inline(always)]
 pub(crate) fn kind<F: Frame>(frame: &mut F) -> Kind {
-    let Some([.., e0, e1, version_ihl]) = frame.window::<15>(0) else { return Kind::Other };
+    let Some([_, _, _, _, _, _, _, _, _, _, _, _, e0, e1, version_ihl, ..]) = frame.window::<34>(0)
+    else {
+        return Kind::Other;
+    };
+    if u16::from_ne_bytes([*e0, *e1]) == IPV4.to_be() && *version_ihl == 0x45 {
+        return Kind::Plain;
+    }
     match (u16::from_be_bytes([*e0, *e1]), *version_ihl) {
-        (IPV4, 0x45) => Kind::Plain,
         (IPV4 | VLAN | SERVICE_VLAN, _) => Kind::General,
         _ => Kind::Other,
     }
 }
 
+/// Source and destination of a frame of kind [`Kind::Plain`].
+#[inline(always)]
+pub(crate) fn plain_addresses<F: Frame>(frame: &mut F) -> Option<(u32, u32)> {
+    let [s0, s1, s2, s3, d0, d1, d2, d3] = *frame.window::<8>(26)?;
+    Some((u32::from_ne_bytes([s0, s1, s2, s3]), u32::from_ne_bytes([d0, d1, d2, d3])))
+}
+
 /// The IPv4 packet in a frame of kind [`Kind::Plain`]: every offset is a constant.
 #[inline(always)]
 pub(crate) fn parse_plain<F: Frame>(frame: &mut F) -> Option<Ipv4> {
-    let ip = parse_header(frame, 14)?;
-    Some(Ipv4 { offset: 14, payload: 34, malformed: ip.malformed || ip.payload != 34, ..ip })
+    let frame_length = frame.length();
+    let [_, _, l0, l1, _, _, f0, f1, ttl, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
+        *frame.window::<20>(14)?;
+    let length = u16::from_be_bytes([l0, l1]);
+    Some(Ipv4 {
+        offset: 14,
+        payload: 34,
+        source: u32::from_ne_bytes([s0, s1, s2, s3]),
+        destination: u32::from_ne_bytes([d0, d1, d2, d3]),
+        protocol,
+        ttl,
+        length,
+        fragment: u16::from_ne_bytes([f0, f1]) & 0x3fff_u16.to_be() != 0,
+        malformed: length < 20 || 14 + length as usize > frame_length,
+    })
 }
 
 /// The IPv4 packet in a frame; `None` if it holds something else or too little to tell its addresses.

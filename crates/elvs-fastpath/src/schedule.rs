@@ -102,6 +102,18 @@ const fn low(word: u64) -> u32 {
 /// First entry in `start..end` whose weight is at least `least`; see [`Scan::found`].
 #[inline(always)]
 fn scan<H: Host>(host: &H, service: &ServiceRecord, start: u32, end: u32, least: u32) -> u64 {
+    if start >= end {
+        return 0;
+    }
+    // The first one mostly is it; a loop is a call in the kernel.
+    match entry(host, service.pool_line, start) {
+        Some(found) if found.weight >= least => {
+            return found.destination as u64 | (start as u64 + 1) << 32;
+        }
+        Some(_) => {}
+        None => return 0,
+    }
+    let start = start.wrapping_add(1);
     let mut scan = Scan {
         host,
         pool_line: service.pool_line as u64,

@@ -65,9 +65,12 @@ fn find<H: Host>(host: &H, address: u32, port: u16, protocol: u8, kind: u8) -> O
 /// First word of a [`ServiceRecord`]; 0 is an empty slot.
 #[inline(always)]
 const fn slot_key(address: u32, port: u16, protocol: u8, kind: u8) -> u64 {
-    let [a, b, c, d] = address.to_ne_bytes();
-    let [e, f] = port.to_ne_bytes();
-    u64::from_ne_bytes([a, b, c, d, e, f, protocol, kind])
+    u64::from_le(
+        address.to_le() as u64
+            | (port.to_le() as u64) << 32
+            | (protocol as u64) << 48
+            | (kind as u64) << 56,
+    )
 }
 
 /// Reads a line as a service slot.
