@@ -84,6 +84,27 @@ fn reports_a_neighbour_that_does_not_answer() {
     done.unwrap();
 }
 
+/// A neighbour set by hand keeps its MAC address: where nobody answers ARP it is all there is.
+#[test]
+fn leaves_a_neighbour_that_was_set_by_hand() {
+    require_root();
+    let bed = bed_of("elvs-lab-nl6-", 1);
+    let nobody = IpAddr::from([10, 0, 0, 99]);
+    let mut ip = bed.director.namespace.command("ip");
+    ip.args("neigh add 10.0.0.99 lladdr 02:00:00:00:00:99 nud permanent dev eth0".split(' '));
+    assert!(ip.status().unwrap().success());
+    let done = bed.director.namespace.with_netlink(async |netlink: Netlink| {
+        let mac = Some([2, 0, 0, 0, 0, 0x99]);
+        let hop = netlink.next_hop(nobody).await.unwrap();
+        assert_eq!(hop.destination_mac, mac);
+        netlink.keep_resolved(hop.ifindex, nobody).await?;
+        let entry = netlink.neighbour(hop.ifindex, nobody).await?.unwrap();
+        assert!(entry.fixed && entry.mac == mac, "{entry:?}");
+        Ok::<_, BedError>(())
+    });
+    done.unwrap();
+}
+
 #[test]
 fn names_why_there_is_no_next_hop() {
     require_root();

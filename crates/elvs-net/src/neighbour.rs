@@ -29,6 +29,8 @@ pub struct Neighbour {
     pub mac: Option<[u8; 6]>,
     /// Whether the kernel gave up (NUD_FAILED): it asked and nobody answered.
     pub failed: bool,
+    /// Whether its MAC address was set by hand or needs no asking (NUD_PERMANENT, NUD_NOARP).
+    pub fixed: bool,
 }
 
 impl Netlink {
@@ -77,11 +79,15 @@ impl Netlink {
     /// Makes the kernel resolve a neighbour now and keep it resolved (NTF_EXT_MANAGED, Linux 5.16).
     ///
     /// The kernel then probes it by itself every `interval_probe_time_ms` (5 s) and never collects the entry.
-    /// Returns at once, as [`Netlink::resolve`] does.
+    /// Returns at once, as [`Netlink::resolve`] does. An entry that was set by hand is left as it is: the kernel would
+    /// forget its MAC address and ask for it.
     ///
     /// # Errors
-    /// [`NetlinkError::Refused`] without CAP_NET_ADMIN, or on a permanent entry.
+    /// [`NetlinkError::Refused`] without CAP_NET_ADMIN.
     pub async fn keep_resolved(&self, ifindex: u32, address: IpAddr) -> Result<(), NetlinkError> {
+        if self.neighbour(ifindex, address).await?.is_some_and(|neighbour| neighbour.fixed) {
+            return Ok(());
+        }
         let mut message = message_for(ifindex, address);
         message.attributes.push(NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed));
         self.set_neighbour(message, "keep resolved neighbour", address).await
@@ -162,6 +168,10 @@ impl Neighbour {
             address: address?,
             mac: mac.filter(|_| is_valid(message.header.state)),
             failed: message.header.state == NeighbourState::Failed,
+            fixed: matches!(
+                message.header.state,
+                NeighbourState::Permanent | NeighbourState::Noarp
+            ),
         })
     }
 }
