@@ -5,7 +5,7 @@
 
 use elvs_common::{
     Control, Counter, DestinationFlags, DestinationLoad, DestinationRecord, DestinationStats, Line,
-    Method, NextHop, REFRESH_TICKS, TCP, TcpState, idle_ticks,
+    Method, NextHop, REFRESH_TICKS, TCP, TcpState, UDP, idle_ticks,
 };
 
 use crate::atomic::Atomic64;
@@ -65,9 +65,21 @@ pub fn forward_plain<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
             if !to_virtual && !may_be_real_server(host, source) {
                 return Action::PASS;
             }
-            match parse_plain(frame) {
-                Some(ip) => forward_known::<true, _, _>(host, frame, &ip, to_virtual),
-                None => Action::PASS,
+            let Some(ip) = parse_plain(frame) else {
+                // Fragments, and headers that contradict themselves.
+                return if to_virtual { Action::GENERAL } else { Action::PASS };
+            };
+            // Twice, so that the protocol is a constant from here on.
+            match ip.protocol {
+                TCP => {
+                    let ip = Ipv4 { protocol: TCP, ..ip };
+                    forward_known::<true, _, _>(host, frame, &ip, to_virtual)
+                }
+                UDP => {
+                    let ip = Ipv4 { protocol: UDP, ..ip };
+                    forward_known::<true, _, _>(host, frame, &ip, to_virtual)
+                }
+                _ => Action::PASS,
             }
         }
         Kind::General => Action::GENERAL,
@@ -100,9 +112,6 @@ fn forward_known<const PLAIN: bool, H: Host, F: Frame>(
     }
     let mut otherwise = Action::PASS;
     if to_virtual {
-        if PLAIN && (ip.fragment || ip.malformed) {
-            return Action::GENERAL;
-        }
         if ip.fragment || ip.malformed {
             let why = if ip.fragment { Counter::Fragment } else { Counter::Malformed };
             return refuse(host, ip.destination, why);

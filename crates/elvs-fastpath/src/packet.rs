@@ -84,13 +84,20 @@ pub(crate) fn plain_addresses<F: Frame>(frame: &mut F) -> Option<(u32, u32)> {
     Some((u32::from_ne_bytes([s0, s1, s2, s3]), u32::from_ne_bytes([d0, d1, d2, d3])))
 }
 
-/// The IPv4 packet in a frame of kind [`Kind::Plain`]: every offset is a constant.
+/// The IPv4 packet in a frame of kind [`Kind::Plain`], where every offset is a constant; `None` of a fragment, and of a
+/// header that contradicts the frame.
 #[inline(always)]
 pub(crate) fn parse_plain<F: Frame>(frame: &mut F) -> Option<Ipv4> {
     let frame_length = frame.length();
     let [_, _, l0, l1, _, _, f0, f1, ttl, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
         *frame.window::<20>(14)?;
     let length = u16::from_be_bytes([l0, l1]);
+    if u16::from_ne_bytes([f0, f1]) & 0x3fff_u16.to_be() != 0 {
+        return None;
+    }
+    if length < 20 || 14 + length as usize > frame_length {
+        return None;
+    }
     Some(Ipv4 {
         offset: 14,
         payload: 34,
@@ -99,8 +106,8 @@ pub(crate) fn parse_plain<F: Frame>(frame: &mut F) -> Option<Ipv4> {
         protocol,
         ttl,
         length,
-        fragment: u16::from_ne_bytes([f0, f1]) & 0x3fff_u16.to_be() != 0,
-        malformed: length < 20 || 14 + length as usize > frame_length,
+        fragment: false,
+        malformed: false,
     })
 }
 
