@@ -163,7 +163,7 @@ async fn begin(node: &Node, desired: Desired, socket: &Path) -> Result<UnixListe
     Ok(listener)
 }
 
-/// Reads a configuration for the start; every finding goes to the log.
+/// Reads a configuration; errors are answered, every other finding goes to the log.
 fn read_config(file: &Path) -> Result<Desired> {
     let outcome = files::read(&file.to_string_lossy());
     log_findings(&outcome.diagnostics);

@@ -12,7 +12,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use elvs_config::{Severity, render};
 use elvs_dataplane::{InstallError, Plane, Route};
 use elvs_model::{Change, ChangeError, Desired, Table, diff};
 use elvs_net::Netlink;
@@ -21,7 +20,6 @@ use tracing::{info, warn};
 
 use super::interfaces;
 use super::routes::{Learned, learn};
-use crate::files;
 
 /// A running director.
 pub(super) struct Node {
@@ -72,12 +70,7 @@ impl Node {
     /// from its configuration and that are gone from it go; those that `ipvsadm` made stay.
     pub(super) async fn start(&self, desired: Desired) -> Result<()> {
         let mut current = self.writer.lock().await;
-        for name in &desired.data_plane.interfaces {
-            self.netlink
-                .link(name)
-                .await
-                .with_context(|| format!("data_plane names interface {name}"))?;
-        }
+        self.check_interfaces(&desired).await?;
         let before = match fs::read(&self.desired_file) {
             Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
                 warn!("{} is unreadable and ignored: {error}", self.desired_file.display());
@@ -101,17 +94,8 @@ impl Node {
             bail!("the daemon was started without a configuration file");
         };
         let mut current = self.writer.lock().await;
-        let outcome = files::read(&file.to_string_lossy());
-        super::log_findings(&outcome.diagnostics);
-        let Some(desired) = outcome.desired else {
-            let errors: Vec<_> =
-                outcome.diagnostics.into_iter().filter(|d| d.severity == Severity::Error).collect();
-            bail!("{} has errors\n{}", file.display(), render(&errors, &outcome.sources, false));
-        };
-        for name in &desired.data_plane.interfaces {
-            let named = || format!("data_plane names interface {name}");
-            self.netlink.link(name).await.with_context(named)?;
-        }
+        let desired = super::read_config(file)?;
+        self.check_interfaces(&desired).await?;
         if desired.data_plane.connections != current.data_plane.connections {
             warn!("data_plane connections takes effect when the daemon is stopped and started");
         }
@@ -124,6 +108,15 @@ impl Node {
         *current = desired;
         self.keep_desired(&current)?;
         Ok(changes.len())
+    }
+
+    /// Refuses a configuration that names an interface which does not exist.
+    async fn check_interfaces(&self, desired: &Desired) -> Result<()> {
+        for name in &desired.data_plane.interfaces {
+            let named = || format!("data_plane names interface {name}");
+            self.netlink.link(name).await.with_context(named)?;
+        }
+        Ok(())
     }
 
     /// Makes changes of the API, in order; answers each one's fate.
