@@ -122,11 +122,7 @@ fn table(services: &[ServiceKey], servers: &[u8]) -> Table {
 }
 
 fn route(last: u8) -> Route {
-    let hop = NextHop {
-        destination_mac: [6, 0, 0, 0, 0, last],
-        source_mac: [2, 0, 0, 0, 0, 1],
-        ifindex: LOOPBACK,
-    };
+    let hop = NextHop::new([6, 0, 0, 0, 0, last], [2, 0, 0, 0, 0, 1], LOOPBACK);
     Route { hop: Some(hop), mtu: 1500, ..Route::default() }
 }
 

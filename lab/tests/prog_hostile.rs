@@ -91,11 +91,7 @@ impl Both {
     }
 
     fn set_route(&mut self, last: u8, ifindex: u32) {
-        let hop = NextHop {
-            destination_mac: [6, 0, 0, 0, 0, last],
-            source_mac: [2, 0, 0, 0, 0, 10],
-            ifindex,
-        };
+        let hop = NextHop::new([6, 0, 0, 0, 0, last], [2, 0, 0, 0, 0, 10], ifindex);
         let tunnel_source = Some(DIRECTOR);
         let route = Route { hop: Some(hop), mtu: 1_500, tunnel_source, local: false };
         for plane in self.planes() {

@@ -3,7 +3,7 @@
 //!
 //! | lines | content |
 //! |---|---|
-//! | 0 | header: word 0 service mask (slots - 1), word 1 hash seed, word 2 generation |
+//! | 0 | header: word 0 service mask (slots - 1), word 1 hash seed, word 2 generation, word 3 whether some real server's replies are rewritten |
 //! | 1..=64 | filter of virtual addresses, 32,768 bits |
 //! | 65..=128 | filter of real-server addresses whose replies are rewritten (NAT), 32,768 bits |
 //! | 129.. | service slots, open addressing, power of two |
@@ -41,11 +41,22 @@ pub const fn filter_bit(address: u32) -> u32 {
     address.wrapping_mul(0x9e37_79b1) >> 17
 }
 
-/// Hash of a service key; the slot is the hash and the mask.
+/// First word of a [`ServiceRecord`] as loaded, which tells services apart; 0 is an empty slot.
+#[inline(always)]
+pub const fn service_key(address: u32, port: u16, protocol: u8, kind: u8) -> u64 {
+    u64::from_le(
+        address.to_le() as u64
+            | (port.to_le() as u64) << 32
+            | (protocol as u64) << 48
+            | (kind as u64) << 56,
+    )
+}
+
+/// Hash of a service's address, port and protocol; the slot is the hash and the mask.
 #[inline(always)]
 pub const fn service_hash(address: u32, port: u16, protocol: u8, seed: u64) -> u32 {
-    let key = (address as u64) << 32 | (protocol as u64) << 16 | port as u64;
-    let mixed = (key ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (service_key(address, port, protocol, service_kind::EMPTY) ^ seed)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
     ((mixed ^ mixed >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93) >> 32) as u32
 }
 

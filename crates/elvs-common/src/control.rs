@@ -97,10 +97,16 @@ impl Control {
         Self((self.0 & GENERATION).wrapping_add(1 << GENERATION_SHIFT) & GENERATION)
     }
 
-    /// Takes over the generation of the word that was claimed.
+    /// This word, which has generation 0, with the generation of a free one, which has nothing else.
     #[inline(always)]
-    pub const fn with_generation_of(self, other: Self) -> Self {
-        Self(self.0 & !GENERATION | other.0 & GENERATION)
+    pub const fn with_generation_of(self, free: Self) -> Self {
+        Self(self.0 | free.0)
+    }
+
+    /// With another forwarding method; see [`Self::method_bits`].
+    #[inline(always)]
+    pub const fn with_method_bits(self, bits: u32) -> Self {
+        Self(self.0 & !METHOD | (bits as u64) << METHOD_SHIFT & METHOD)
     }
 
     /// With another distance (0..=15).

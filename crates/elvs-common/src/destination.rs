@@ -5,15 +5,39 @@
 //! is not in use, and then one word is flipped.
 
 /// Where frames for a destination go: the twelve bytes that replace the Ethernet addresses, and the interface.
+///
+/// The bytes are kept as two words, as they go into a frame: compilers load, keep and store single bytes singly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct NextHop {
-    /// MAC address of the next hop.
-    pub destination_mac: [u8; 6],
-    /// MAC address of our interface.
-    pub source_mac: [u8; 6],
+    /// First eight of the twelve bytes, as loaded: MAC address of the next hop, first two bytes of our own.
+    pub first: u64,
+    /// The other four, as loaded.
+    pub second: u32,
     /// Egress interface; 0 = not resolved.
     pub ifindex: u32,
+}
+
+impl NextHop {
+    /// Next hop of the MAC addresses of its neighbour and of our interface, and the latter's index.
+    #[inline(always)]
+    pub const fn new(destination_mac: [u8; 6], source_mac: [u8; 6], ifindex: u32) -> Self {
+        let [d0, d1, d2, d3, d4, d5] = destination_mac;
+        let [s0, s1, s2, s3, s4, s5] = source_mac;
+        Self {
+            first: u64::from_ne_bytes([d0, d1, d2, d3, d4, d5, s0, s1]),
+            second: u32::from_ne_bytes([s2, s3, s4, s5]),
+            ifindex,
+        }
+    }
+
+    /// The twelve bytes at the front of a frame.
+    #[inline(always)]
+    pub const fn addresses(&self) -> [u8; 12] {
+        let [d0, d1, d2, d3, d4, d5, s0, s1] = self.first.to_ne_bytes();
+        let [s2, s3, s4, s5] = self.second.to_ne_bytes();
+        [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5]
+    }
 }
 
 /// Bits of [`DestinationRecord::flags`].

@@ -129,6 +129,7 @@ pub fn compile(
             let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let mut builder = Builder::new(slots, seed, generation);
             if builder.fill(services, &addresses)? {
+                builder.set_masquerading(!masqueraded.is_empty());
                 for address in masqueraded {
                     builder.set_filter(FILTER_REAL_SERVER_LINE, network_order(*address));
                 }
@@ -175,6 +176,12 @@ impl Builder {
             header.0 = [u64::from(slots - 1), seed, generation, 0, 0, 0, 0, 0];
         }
         Self { lines, slots, seed }
+    }
+
+    fn set_masquerading(&mut self, masquerading: bool) {
+        if let Some(Line([_, _, _, word, ..])) = self.lines.get_mut(line(HEADER_LINE)) {
+            *word = u64::from(masquerading);
+        }
     }
 
     /// Places everything; false if some slot would be too far from its hash.

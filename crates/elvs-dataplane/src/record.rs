@@ -88,19 +88,17 @@ const fn unquarter(half: u32) -> (u16, u16) {
 }
 
 const fn hop_words(hop: &NextHop) -> [u64; 2] {
-    let [a, b, c, d, e, f] = hop.destination_mac;
-    let [g, h, i, j, k, l] = hop.source_mac;
-    let [m, n, o, p] = hop.ifindex.to_ne_bytes();
-    [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])]
+    let [a, b, c, d] = hop.second.to_ne_bytes();
+    let [e, f, g, h] = hop.ifindex.to_ne_bytes();
+    [hop.first, u64::from_ne_bytes([a, b, c, d, e, f, g, h])]
 }
 
-const fn hop(low: u64, high: u64) -> NextHop {
-    let [a, b, c, d, e, f, g, h] = low.to_ne_bytes();
-    let [i, j, k, l, m, n, o, p] = high.to_ne_bytes();
+const fn hop(first: u64, rest: u64) -> NextHop {
+    let [a, b, c, d, e, f, g, h] = rest.to_ne_bytes();
     NextHop {
-        destination_mac: [a, b, c, d, e, f],
-        source_mac: [g, h, i, j, k, l],
-        ifindex: u32::from_ne_bytes([m, n, o, p]),
+        first,
+        second: u32::from_ne_bytes([a, b, c, d]),
+        ifindex: u32::from_ne_bytes([e, f, g, h]),
     }
 }
 
@@ -133,8 +131,8 @@ mod tests {
             address: 0x0a00_0001,
             tunnel_source: 0x0a00_0002,
             next_hop: [
-                NextHop { destination_mac: [1, 2, 3, 4, 5, 6], source_mac: [7; 6], ifindex: 9 },
-                NextHop { destination_mac: [8; 6], source_mac: [9, 8, 7, 6, 5, 4], ifindex: 10 },
+                NextHop::new([1, 2, 3, 4, 5, 6], [7; 6], 9),
+                NextHop::new([8; 6], [9, 8, 7, 6, 5, 4], 10),
             ],
             mtu: 1500,
             service: 77,

@@ -61,7 +61,7 @@ mod tests {
     use super::Route;
 
     fn hop(last: u8) -> NextHop {
-        NextHop { destination_mac: [last; 6], source_mac: [2; 6], ifindex: 3 }
+        NextHop::new([last; 6], [2; 6], 3)
     }
 
     #[test]

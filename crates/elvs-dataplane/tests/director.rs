@@ -67,7 +67,7 @@ fn remove(service: ServiceKey, last: u8) -> Change {
 }
 
 fn hop(last: u8) -> NextHop {
-    NextHop { destination_mac: [6, 0, 0, 0, 0, last], source_mac: [2; 6], ifindex: NIC }
+    NextHop::new([6, 0, 0, 0, 0, last], [2; 6], NIC)
 }
 
 /// A plane with a table in force, and routes to real servers 1 to 9.

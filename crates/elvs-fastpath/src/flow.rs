@@ -10,7 +10,7 @@
 //! | `control` | see [`Control`]: phase, state, generation, tick of the last packet |
 //! | `addresses` | client address (low half), virtual address (high half), network order as loaded |
 //! | `ports_destination` | client port, virtual port (network order as loaded), destination index (high half) |
-//! | `aux` | slot 0: insertion lock of the bucket; slot 1: displaced counter; slots 2 and 3: reserved |
+//! | `aux` | slot 0: insertion lock of the bucket, odd while it is taken, raised by 2 with each insertion; slot 1: displaced counter; slots 2 and 3: reserved |
 //!
 //! # The slot protocol
 //!
@@ -18,9 +18,10 @@
 //!   and generation are the same, everything read belongs to one connection.
 //! * **Insert** (kernel): take the home bucket's lock; look again, another CPU may have been first; claim a free slot
 //!   of the chain by compare-and-swap (free → claimed; chains of other home buckets compete for it); write the key
-//!   words; publish by swapping in the live control word; release the lock. The lock makes look-and-insert of one
+//!   words; publish by storing the live control word; release the lock. The lock makes look-and-insert of one
 //!   home bucket one step, so a connection is never in the table twice. Only programs in the kernel take it, they are
-//!   not preempted by the daemon, and waiting is bounded: who does not get it refuses the packet, counted.
+//!   not preempted by the daemon, and waiting is bounded: who does not get it refuses the packet, counted. Who takes the
+//!   lock as it was before a search that found nothing need not look again.
 //! * **Touch** (kernel): compare-and-swap of `control` to a new tick or state.
 //! * **Free** (daemon when expired, kernel when it needs the slot): compare-and-swap of the very control word on
 //!   which the decision was made. A packet that came in between changed the tick, so the swap fails and the
@@ -83,6 +84,27 @@ impl<W> Bucket<W> {
     pub const fn displaced(&self) -> &W {
         let [_, second, ..] = &self.slots;
         &second.aux
+    }
+}
+
+impl<W: Atomic64> Bucket<W> {
+    /// How often connections of this home bucket were inserted, and whether one is being; for [`claim_at_home`].
+    #[inline(always)]
+    pub fn insertions(&self) -> u64 {
+        self.lock().load()
+    }
+
+    /// Takes the lock if it is open.
+    #[inline(always)]
+    fn try_lock(&self) -> bool {
+        let open = self.lock().load() & !1;
+        self.lock().compare_exchange(open, open | 1).is_ok()
+    }
+
+    /// Opens the lock; only for who has taken it.
+    #[inline(always)]
+    fn unlock(&self) {
+        self.lock().store(self.lock().load().wrapping_add(1));
     }
 }
 
@@ -191,13 +213,6 @@ pub const fn virtual_of(addresses: u64) -> u32 {
     (addresses >> 32) as u32
 }
 
-/// Slot of a bucket that a hash is looked for first; the others follow by exclusive or, so that its neighbour in the
-/// same cache line comes second.
-#[inline(always)]
-const fn first_way(hash: u64) -> u32 {
-    (hash & 3) as u32
-}
-
 /// Slots of a bucket.
 const WAYS: u32 = 4;
 const _: () = assert!(WAYS as usize == BUCKET_SLOTS);
@@ -229,26 +244,41 @@ pub fn find_flow<'a, M: FlowMemory>(
     matches: &(impl Fn(Control, u64, u64) -> bool + Copy),
 ) -> Option<FoundFlow<'a, M::Word>> {
     let home = home_bucket(hash, buckets);
-    let found = search_chain(memory, memory.bucket(home)?, home, hash, protocol, matches);
+    let found = search_chain(memory, memory.bucket(home)?, home, protocol, matches);
     found.hit.then_some(found)
 }
 
 /// As [`find_flow`], from the home bucket on. Every field of the answer always has a value: the verifier refuses the
 /// reads of registers without one that an `Option` is compiled to.
 #[inline(always)]
-pub(crate) fn search_chain<'a, M: FlowMemory>(
+fn search_chain<'a, M: FlowMemory>(
     memory: &'a M,
     bucket: &'a Bucket<M::Word>,
     home: u32,
-    hash: u64,
     protocol: u8,
     matches: &(impl Fn(Control, u64, u64) -> bool + Copy),
 ) -> FoundFlow<'a, M::Word> {
-    let found = search_bucket(bucket, home, hash, protocol, matches);
+    let found = search_bucket(bucket, home, protocol, matches);
     if found.hit || bucket.displaced().load() == 0 {
         return found;
     }
-    search_displaced(memory, found, home, hash, protocol, matches)
+    search_displaced(memory, found, home, protocol, matches)
+}
+
+/// [`search_chain`], or only its home bucket.
+#[inline(always)]
+pub(crate) fn search<'a, const HOME_ONLY: bool, M: FlowMemory>(
+    memory: &'a M,
+    bucket: &'a Bucket<M::Word>,
+    home: u32,
+    protocol: u8,
+    matches: &(impl Fn(Control, u64, u64) -> bool + Copy),
+) -> FoundFlow<'a, M::Word> {
+    if HOME_ONLY {
+        search_bucket(bucket, home, protocol, matches)
+    } else {
+        search_chain(memory, bucket, home, protocol, matches)
+    }
 }
 
 /// The rest of [`search_chain`].
@@ -257,14 +287,12 @@ fn search_displaced<'a, M: FlowMemory>(
     memory: &'a M,
     found: FoundFlow<'a, M::Word>,
     home: u32,
-    hash: u64,
     protocol: u8,
     matches: &(impl Fn(Control, u64, u64) -> bool + Copy),
 ) -> FoundFlow<'a, M::Word> {
     let mut search = Displaced {
         memory,
         home: home as u64,
-        hash,
         protocol: protocol as u64,
         matches: *matches,
         distance: 0,
@@ -275,17 +303,16 @@ fn search_displaced<'a, M: FlowMemory>(
     }
     let index = home.wrapping_add(chain_offset((search.distance & 15) as u32));
     match memory.bucket(index) {
-        Some(bucket) => search_bucket(bucket, index, hash, protocol, matches),
+        Some(bucket) => search_bucket(bucket, index, protocol, matches),
         None => found,
     }
 }
 
 /// The connection wanted, if it is in a bucket.
 #[inline(always)]
-pub(crate) fn search_bucket<'a, W: Atomic64>(
+fn search_bucket<'a, W: Atomic64>(
     bucket: &'a Bucket<W>,
     index: u32,
-    hash: u64,
     protocol: u8,
     matches: &(impl Fn(Control, u64, u64) -> bool + Copy),
 ) -> FoundFlow<'a, W> {
@@ -299,7 +326,7 @@ pub(crate) fn search_bucket<'a, W: Atomic64>(
     };
     let mut round = 0;
     while round < WAYS {
-        let slot = bucket.slot(first_way(hash) ^ round);
+        let slot = bucket.slot(round);
         let control = Control(slot.control.load());
         if control.is_live_of(protocol) {
             let addresses = slot.addresses.load();
@@ -323,11 +350,76 @@ pub(crate) fn search_bucket<'a, W: Atomic64>(
     found
 }
 
+/// A free slot of its home bucket for a connection that is in none, and the bucket's lock.
+///
+/// Every field always has a value: the kernel's verifier refuses what an `Option` is compiled to.
+#[derive(Debug)]
+pub struct Claim<'a, W> {
+    /// Whether it was to be had; if not, nothing is claimed and the lock is open.
+    pub taken: bool,
+    bucket: &'a Bucket<W>,
+    slot: &'a Slot<W>,
+    /// Control word of the free slot.
+    free: Control,
+    /// Lock word when it is open again.
+    after: u64,
+}
+
+impl<W: Atomic64> Claim<'_, W> {
+    /// Makes the slot the connection's.
+    #[inline(always)]
+    pub fn publish(self, key: &FlowKey, control: Control, destination: u32) {
+        fill_slot(self.slot, self.free, control, key, destination);
+        self.bucket.lock().store(self.after);
+    }
+
+    /// Leaves everything as it was before.
+    #[inline(always)]
+    pub fn give_back(self) {
+        self.slot.control.store(self.free.0);
+        self.bucket.lock().store(self.after);
+    }
+}
+
+/// First half of an insertion where nothing is in the way, without loops: the bucket's [`Bucket::insertions`] are what
+/// they were before a search of it that found nothing and nothing displaced, and it has a free slot. Whoever gets no
+/// claim inserts by [`insert_flow`].
+#[inline(always)]
+pub fn claim_at_home<W: Atomic64>(bucket: &Bucket<W>, insertions: u64) -> Claim<'_, W> {
+    let open = insertions & !1;
+    let mut claim = Claim {
+        taken: false,
+        bucket,
+        slot: bucket.slot(0),
+        free: Control(0),
+        after: open.wrapping_add(2),
+    };
+    if bucket.lock().compare_exchange(open, open | 1).is_err() {
+        return claim;
+    }
+    let mut round = 0;
+    while round < WAYS {
+        let slot = bucket.slot(round);
+        let control = Control(slot.control.load());
+        if control.is_free() {
+            // Chains of other home buckets compete for the slot.
+            claim.taken = slot.control.compare_exchange(control.0, control.claimed().0).is_ok();
+            claim.slot = slot;
+            claim.free = control;
+            break;
+        }
+        round += 1;
+    }
+    if !claim.taken {
+        bucket.lock().store(claim.after);
+    }
+    claim
+}
+
 /// Search through the buckets after the home bucket.
 struct Displaced<'a, M, F: Copy> {
     memory: &'a M,
     home: u64,
-    hash: u64,
     protocol: u64,
     matches: F,
     /// Distance of the bucket found; 0 = none.
@@ -340,7 +432,7 @@ impl<M: FlowMemory, F: Fn(Control, u64, u64) -> bool + Copy> Step for Displaced<
         let distance = round + 1;
         let at = ((self.home & 0xffff_ffff) as u32).wrapping_add(chain_offset(distance));
         let Some(bucket) = self.memory.bucket(at) else { return false };
-        if search_bucket(bucket, at, self.hash, (self.protocol & 0xff) as u8, &self.matches).hit {
+        if search_bucket(bucket, at, (self.protocol & 0xff) as u8, &self.matches).hit {
             self.distance = distance as u64;
             return false;
         }
@@ -422,7 +514,7 @@ pub fn insert_flow<M: FlowMemory>(
 ) -> Inserted {
     let home = home_bucket(flow.hash, buckets);
     let Some(bucket) = memory.bucket(home) else { return Inserted::only(Insertion::Full) };
-    if bucket.lock().compare_exchange(0, 1).is_err() {
+    if !bucket.try_lock() {
         let mut wait = Lock { memory, home: home as u64, taken: 0 };
         memory.repeat(LOCK_TRIES, &mut wait);
         if wait.taken == 0 {
@@ -430,8 +522,7 @@ pub fn insert_flow<M: FlowMemory>(
         }
     }
     let inserted = insert_locked(memory, bucket, home, flow, eviction);
-    // What the holder wrote is ordered before this by the swap that published the slot.
-    bucket.lock().store(0);
+    bucket.unlock();
     inserted
 }
 
@@ -448,7 +539,7 @@ impl<M: FlowMemory> Step for Lock<'_, M> {
         let Some(bucket) = self.memory.bucket((self.home & 0xffff_ffff) as u32) else {
             return false;
         };
-        if bucket.lock().compare_exchange(0, 1).is_err() {
+        if !bucket.try_lock() {
             return true;
         }
         self.taken = 1;
@@ -469,31 +560,30 @@ fn insert_locked<M: FlowMemory>(
     let same = move |_: Control, addresses: u64, ports_destination: u64| {
         addresses == wanted && ports_of(ports_destination) as u64 == ports
     };
-    let found = search_chain(memory, bucket, home, flow.hash, key.protocol, &same);
+    let found = search_chain(memory, bucket, home, key.protocol, &same);
     if found.hit {
         let destination = destination_of(found.ports_destination);
         return Inserted { outcome: Insertion::Exists, control: found.control, destination };
     }
     let mut round = 0;
     while round < WAYS {
-        let place = Place::of_round(home as u64, flow.hash, round);
-        let slot = bucket.slot(place.way);
+        let slot = bucket.slot(round);
         let control = Control(slot.control.load());
         if control.is_free()
             && slot.control.compare_exchange(control.0, control.claimed().0).is_ok()
         {
-            fill_slot(slot, control, flow.control, flow);
+            fill_slot(slot, control, flow.control, &flow.key, flow.destination);
             return Inserted::only(Insertion::Done);
         }
         round += 1;
     }
-    let mut free = Free { memory, home: home as u64, hash: flow.hash, place: 0, control: 0 };
+    let mut free = Free { memory, home: home as u64, place: 0, control: 0 };
     memory.repeat(CHAIN_BUCKETS * WAYS, &mut free);
     if let Some(place) = Place::decode(home, free.place) {
         fill(memory, Control(free.control), place, flow);
         return Inserted::only(Insertion::Done);
     }
-    let mut victim = Victim { memory, home: home as u64, hash: flow.hash, eviction, place: 0 };
+    let mut victim = Victim { memory, home: home as u64, eviction, place: 0 };
     memory.repeat(CHAIN_BUCKETS * WAYS, &mut victim);
     match Place::decode(home, victim.place) {
         Some(place) => replace(memory, place, flow, eviction),
@@ -512,12 +602,8 @@ struct Place {
 impl Place {
     /// The `round`th slot of a chain in the order in which slots are tried.
     #[inline(always)]
-    const fn of_round(home: u64, hash: u64, round: u32) -> Self {
-        Self {
-            home: (home & 0xffff_ffff) as u32,
-            distance: round >> 2 & 15,
-            way: first_way(hash) ^ (round & 3),
-        }
+    const fn of_round(home: u64, round: u32) -> Self {
+        Self { home: (home & 0xffff_ffff) as u32, distance: round >> 2 & 15, way: round & 3 }
     }
 
     /// As a word above 0.
@@ -547,7 +633,6 @@ impl Place {
 struct Free<'a, M> {
     memory: &'a M,
     home: u64,
-    hash: u64,
     /// [`Place`] claimed; 0 = none.
     place: u64,
     /// Control word that the slot had.
@@ -557,7 +642,7 @@ struct Free<'a, M> {
 impl<M: FlowMemory> Step for Free<'_, M> {
     #[inline(always)]
     fn step(&mut self, round: u32) -> bool {
-        let place = Place::of_round(self.home, self.hash, round);
+        let place = Place::of_round(self.home, round);
         let Some(bucket) = self.memory.bucket(place.bucket()) else { return false };
         let slot = bucket.slot(place.way);
         let control = Control(slot.control.load());
@@ -576,7 +661,6 @@ impl<M: FlowMemory> Step for Free<'_, M> {
 struct Victim<'a, M, E> {
     memory: &'a M,
     home: u64,
-    hash: u64,
     eviction: &'a E,
     /// [`Place`] of the connection; 0 = none.
     place: u64,
@@ -585,7 +669,7 @@ struct Victim<'a, M, E> {
 impl<M: FlowMemory, E: Fn(Control) -> Eviction> Step for Victim<'_, M, E> {
     #[inline(always)]
     fn step(&mut self, round: u32) -> bool {
-        let place = Place::of_round(self.home, self.hash, round);
+        let place = Place::of_round(self.home, round);
         let Some(bucket) = self.memory.bucket(place.bucket()) else { return false };
         let control = Control(bucket.slot(place.way).control.load());
         if !control.is_live() {
@@ -647,14 +731,21 @@ fn replace<M: FlowMemory>(
 fn fill<M: FlowMemory>(memory: &M, free: Control, place: Place, flow: &NewFlow) {
     let Some(bucket) = memory.bucket(place.bucket()) else { return };
     shift_displaced(memory, place.home, place.distance, 1);
-    fill_slot(bucket.slot(place.way), free, flow.control.with_distance(place.distance), flow);
+    let control = flow.control.with_distance(place.distance);
+    fill_slot(bucket.slot(place.way), free, control, &flow.key, flow.destination);
 }
 
 #[inline(always)]
-fn fill_slot<W: Atomic64>(slot: &Slot<W>, free: Control, control: Control, flow: &NewFlow) {
-    slot.addresses.store(flow.key.addresses);
-    slot.ports_destination.store(flow.key.ports as u64 | (flow.destination as u64) << 32);
-    slot.control.swap(control.with_generation_of(free).0);
+fn fill_slot<W: Atomic64>(
+    slot: &Slot<W>,
+    free: Control,
+    control: Control,
+    key: &FlowKey,
+    destination: u32,
+) {
+    slot.addresses.store(key.addresses);
+    slot.ports_destination.store(key.ports as u64 | (destination as u64) << 32);
+    slot.control.store(control.with_generation_of(free).0);
 }
 
 /// Ends the connection in a slot, if its control word is still `control`; true if this call ended it.

@@ -2,11 +2,11 @@
 //!
 //! **Invariant:** a packet is changed only when it is certain that it can be sent; a refusal leaves it as it came.
 
-use elvs_common::{Counter, DestinationRecord, NextHop, UDP};
+use elvs_common::{Counter, DestinationFlags, DestinationRecord, Method, NextHop, UDP};
 
 use crate::checksum::{Delta, fold};
 use crate::frame::{Action, Frame};
-use crate::host::Host;
+use crate::host::{Host, drop};
 use crate::packet::Ipv4;
 
 /// Bytes of the outer IPv4 header.
@@ -25,45 +25,87 @@ pub(crate) struct Rewrite {
     pub(crate) source: bool,
 }
 
-/// A next hop as the words that go into a frame: as bytes, each would be loaded, kept and stored by itself.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Hop {
-    /// The first eight bytes of the Ethernet addresses.
-    first: u64,
-    /// The other four.
-    second: u32,
-    ifindex: u32,
+/// Next hop of a destination as the daemon found it; interface 0 = not resolved.
+#[inline(always)]
+pub(crate) const fn daemon_hop(destination: &DestinationRecord) -> &NextHop {
+    // An address computed, not a branch taken.
+    #[expect(clippy::indexing_slicing, reason = "the mask keeps the index inside")]
+    &destination.next_hop[(destination.selector & 1) as usize]
 }
 
-impl Hop {
-    #[inline(always)]
-    pub(crate) const fn of(hop: &NextHop) -> Self {
-        let [d0, d1, d2, d3, d4, d5] = hop.destination_mac;
-        let [s0, s1, s2, s3, s4, s5] = hop.source_mac;
-        Self {
-            first: u64::from_ne_bytes([d0, d1, d2, d3, d4, d5, s0, s1]),
-            second: u32::from_ne_bytes([s2, s3, s4, s5]),
-            ifindex: hop.ifindex,
-        }
+/// Whether packets may go straight to a destination's next hop: it is in its service's table and another host, and the
+/// daemon has found the hop.
+#[inline(always)]
+pub(crate) const fn is_ready(destination: &DestinationRecord, hop: &NextHop) -> bool {
+    let flags = destination.flags & (DestinationFlags::AVAILABLE | DestinationFlags::LOCAL);
+    flags == DestinationFlags::AVAILABLE && hop.ifindex != 0
+}
+
+/// Sends a client's packet to its destination.
+#[inline(always)]
+pub(crate) fn send<H: Host, F: Frame>(
+    host: &H,
+    frame: &mut F,
+    ip: &Ipv4,
+    method: u32,
+    destination: &DestinationRecord,
+) -> Action {
+    if destination.flags & DestinationFlags::LOCAL != 0 {
+        return Action::PASS;
     }
+    let Some(hop) = next_hop(host, destination) else { return drop(host, Counter::NoNextHop) };
+    send_to(host, frame, ip, method, destination, &hop)
 }
 
 /// Next hop of a destination: the daemon's, else the kernel's routing table.
 #[inline(always)]
-pub(crate) fn next_hop<H: Host>(host: &H, destination: &DestinationRecord) -> Option<Hop> {
-    // An address computed, not a branch taken.
-    #[expect(clippy::indexing_slicing, reason = "the mask keeps the index inside")]
-    let hop = &destination.next_hop[(destination.selector & 1) as usize];
+fn next_hop<H: Host>(host: &H, destination: &DestinationRecord) -> Option<NextHop> {
+    let hop = daemon_hop(destination);
     if hop.ifindex != 0 {
-        return Some(Hop::of(hop));
+        return Some(*hop);
     }
     host.count(Counter::FibFallback);
-    host.route(destination.address).map(|hop| Hop::of(&hop))
+    host.route(destination.address)
+}
+
+/// Sends a client's packet to a next hop of its destination.
+#[inline(always)]
+pub(crate) fn send_to<H: Host, F: Frame>(
+    host: &H,
+    frame: &mut F,
+    ip: &Ipv4,
+    method: u32,
+    destination: &DestinationRecord,
+    hop: &NextHop,
+) -> Action {
+    if ip.ttl <= 1 {
+        return drop(host, Counter::TtlExpired);
+    }
+    let sent = match Method::from_bits(method) {
+        Some(Method::Dr) => direct(frame, ip, hop),
+        Some(Method::Nat) => {
+            let rewrite =
+                Rewrite { address: destination.address, port: destination.port, source: false };
+            masquerade(frame, ip, hop, &rewrite)
+        }
+        Some(Method::Tun) => {
+            let limit = if destination.mtu == 0 { u16::MAX as u32 } else { destination.mtu };
+            if ip.length as u32 + 20 > limit {
+                return drop(host, Counter::TunnelTooBig);
+            }
+            match tunnel(frame, ip, hop, destination) {
+                None => return drop(host, Counter::NoHeadroom),
+                sent => sent,
+            }
+        }
+        None => None,
+    };
+    sent.unwrap_or_else(|| drop(host, Counter::Bug))
 }
 
 /// Direct routing: the frame goes to the real server's MAC address, the packet keeps its addresses.
 #[inline(always)]
-pub(crate) fn direct<F: Frame>(frame: &mut F, ip: &Ipv4, hop: &Hop) -> Option<Action> {
+fn direct<F: Frame>(frame: &mut F, ip: &Ipv4, hop: &NextHop) -> Option<Action> {
     let header = frame.window::<20>(ip.offset)?;
     age(header);
     address_frame(frame, hop)
@@ -74,7 +116,7 @@ pub(crate) fn direct<F: Frame>(frame: &mut F, ip: &Ipv4, hop: &Hop) -> Option<Ac
 pub(crate) fn masquerade<F: Frame>(
     frame: &mut F,
     ip: &Ipv4,
-    hop: &Hop,
+    hop: &NextHop,
     rewrite: &Rewrite,
 ) -> Option<Action> {
     // All windows are looked at before anything is written.
@@ -132,10 +174,10 @@ pub(crate) fn masquerade<F: Frame>(
 /// (`ip_vs_tunnel_xmit` with `pmtu_disc` 1). The caller has
 /// seen that the packet fits the MTU. `None` if there is no room in front.
 #[inline(always)]
-pub(crate) fn tunnel<F: Frame>(
+fn tunnel<F: Frame>(
     frame: &mut F,
     ip: &Ipv4,
-    hop: &Hop,
+    hop: &NextHop,
     destination: &DestinationRecord,
 ) -> Option<Action> {
     frame.forget();
@@ -152,7 +194,7 @@ pub(crate) fn tunnel<F: Frame>(
 fn encapsulate<F: Frame, const TAGS: usize>(
     frame: &mut F,
     ip: &Ipv4,
-    hop: &Hop,
+    hop: &NextHop,
     destination: &DestinationRecord,
 ) -> Option<Action> {
     let tags = *frame.window::<TAGS>(12)?;
@@ -226,11 +268,9 @@ fn age(header: &mut [u8; 20]) {
 
 /// Writes the Ethernet addresses and says where the frame goes.
 #[inline(always)]
-fn address_frame<F: Frame>(frame: &mut F, hop: &Hop) -> Option<Action> {
+fn address_frame<F: Frame>(frame: &mut F, hop: &NextHop) -> Option<Action> {
     let ethernet = frame.window::<12>(0)?;
-    let [d0, d1, d2, d3, d4, d5, s0, s1] = hop.first.to_ne_bytes();
-    let [s2, s3, s4, s5] = hop.second.to_ne_bytes();
-    *ethernet = [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5];
+    *ethernet = hop.addresses();
     Some(if hop.ifindex == frame.ingress() {
         Action::TRANSMIT
     } else {

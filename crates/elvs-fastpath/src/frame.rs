@@ -7,6 +7,19 @@ pub trait Frame {
     /// The kernel's verifier wants one bounds check per access window with a bounded offset; that is all this does.
     fn window<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]>;
 
+    /// The four bytes at `offset` as loaded, if the frame has them. The kernel's side is one load: taken out of a
+    /// window, compilers would load the parts that are wanted one by one.
+    #[inline(always)]
+    fn word(&mut self, offset: usize) -> Option<u32> {
+        self.window::<4>(offset).map(|bytes| u32::from_ne_bytes(*bytes))
+    }
+
+    /// The two bytes at `offset` as loaded; see [`Self::word`].
+    #[inline(always)]
+    fn half(&mut self, offset: usize) -> Option<u16> {
+        self.window::<2>(offset).map(|bytes| u16::from_ne_bytes(*bytes))
+    }
+
     /// Makes the compiler forget which windows it has seen to be there: it drops checks that the ones before imply,
     /// and the kernel's verifier does not always see that they do.
     fn forget(&mut self) {}

@@ -4,6 +4,7 @@ use elvs_common::{Counter, DestinationRecord, DestinationStats, Line, NextHop};
 
 use crate::atomic::Atomic64;
 use crate::flow::FlowMemory;
+use crate::frame::Action;
 
 /// The tables and the clock.
 ///
@@ -83,4 +84,11 @@ pub(crate) fn add_load<H: Host>(host: &H, destination: u32, delta: u64) {
         }
         None => host.count(Counter::Bug),
     }
+}
+
+/// Drops a packet and counts why.
+#[inline(always)]
+pub(crate) fn drop<H: Host>(host: &H, why: Counter) -> Action {
+    host.count(why);
+    Action::DROP
 }

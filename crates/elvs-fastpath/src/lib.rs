@@ -14,17 +14,19 @@ mod flow;
 mod forward;
 mod frame;
 mod host;
+mod open;
 mod packet;
 mod schedule;
 mod service;
 mod tcp;
+mod track;
 
 pub use atomic::Atomic64;
 pub use director::{SCHEDULE_TRIES, forward_general, forward_new, forward_plain, process};
 pub use flow::{
-    Bucket, Eviction, FlowKey, FlowMemory, FoundFlow, Inserted, Insertion, NewFlow, Slot, Step,
-    client_of, client_port_of, destination_of, find_flow, flow_hash, home_bucket, insert_flow,
-    ports_of, release_flow, virtual_of, virtual_port_of,
+    Bucket, Claim, Eviction, FlowKey, FlowMemory, FoundFlow, Inserted, Insertion, NewFlow, Slot,
+    Step, claim_at_home, client_of, client_port_of, destination_of, find_flow, flow_hash,
+    home_bucket, insert_flow, ports_of, release_flow, virtual_of, virtual_port_of,
 };
 pub use frame::{Action, Frame, Verdict};
 pub use host::{ClientHop, Host};

@@ -84,17 +84,23 @@ pub(crate) fn plain_addresses<F: Frame>(frame: &mut F) -> Option<(u32, u32)> {
     Some((u32::from_ne_bytes([s0, s1, s2, s3]), u32::from_ne_bytes([d0, d1, d2, d3])))
 }
 
-/// The IPv4 packet in a frame of kind [`Kind::Plain`], where every offset is a constant; `None` of a fragment, and of a
-/// header that contradicts the frame.
+/// Protocol of a frame of kind [`Kind::Plain`].
 #[inline(always)]
-pub(crate) fn parse_plain<F: Frame>(frame: &mut F) -> Option<Ipv4> {
+pub(crate) fn plain_protocol<F: Frame>(frame: &mut F) -> Option<u8> {
+    frame.window::<1>(23).map(|[protocol]| *protocol)
+}
+
+/// The IPv4 packet of a protocol in a frame of kind [`Kind::Plain`], where every offset is a constant; `None` of a
+/// fragment, and of a header that contradicts the frame.
+#[inline(always)]
+pub(crate) fn parse_plain<F: Frame>(frame: &mut F, protocol: u8) -> Option<Ipv4> {
     let frame_length = frame.length();
-    let [_, _, l0, l1, _, _, f0, f1, ttl, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
-        *frame.window::<20>(14)?;
-    let length = u16::from_be_bytes([l0, l1]);
-    if u16::from_ne_bytes([f0, f1]) & 0x3fff_u16.to_be() != 0 {
+    if frame.half(20)? & 0x3fff_u16.to_be() != 0 {
         return None;
     }
+    let [_, _, l0, l1, _, _, _, _, ttl, _, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
+        *frame.window::<20>(14)?;
+    let length = u16::from_be_bytes([l0, l1]);
     if length < 20 || 14 + length as usize > frame_length {
         return None;
     }
@@ -170,14 +176,13 @@ pub(crate) fn parse_transport<F: Frame>(frame: &mut F, ip: &Ipv4) -> Option<Tran
         if length < header + 20 {
             return None;
         }
-        let [p0, p1, p2, p3, _, _, _, _, _, _, _, _, _, flags] = *frame.window::<14>(ip.payload)?;
-        Some(Transport { ports: u32::from_ne_bytes([p0, p1, p2, p3]), flags: TcpFlags(flags) })
+        let [.., flags] = *frame.window::<14>(ip.payload)?;
+        Some(Transport { ports: frame.word(ip.payload)?, flags: TcpFlags(flags) })
     } else {
         if length < header + 8 {
             return None;
         }
-        let [p0, p1, p2, p3] = *frame.window::<4>(ip.payload)?;
-        Some(Transport { ports: u32::from_ne_bytes([p0, p1, p2, p3]), flags: TcpFlags(0) })
+        Some(Transport { ports: frame.word(ip.payload)?, flags: TcpFlags(0) })
     }
 }
 

@@ -11,7 +11,7 @@ use elvs_common::{
 use crate::atomic::Atomic64;
 use crate::flow::Step;
 use crate::host::Host;
-use crate::service::service_record;
+use crate::service::{low, service_record};
 
 /// Most destinations of one service.
 pub const MAX_POOL: u32 = 1_024;
@@ -36,10 +36,7 @@ pub fn pick<H: Host>(host: &H, service: &Line) -> Pick {
     }
     let Some(word) = host.scheduler(record.index) else { return Pick::Nobody };
     let found = word.load();
-    let mut state = SchedulerWord(found);
-    if state.tag() != record.tag {
-        state = SchedulerWord(record.initial_word);
-    }
+    let state = state(&record, found);
     let next = if record.scheduler == scheduler_id::RR {
         round_robin(host, &record, state)
     } else {
@@ -55,10 +52,70 @@ pub fn pick<H: Host>(host: &H, service: &Line) -> Pick {
 }
 
 /// Where a scheduler goes next.
-struct Next {
+pub(crate) struct Next {
     /// As [`Scan::found`].
     found: u64,
-    word: SchedulerWord,
+    /// Scheduler word after the pick.
+    pub(crate) word: SchedulerWord,
+}
+
+impl Next {
+    const NOBODY: Self = Self { found: 0, word: SchedulerWord(0) };
+
+    /// Whether there is a destination.
+    #[inline(always)]
+    pub(crate) const fn is_some(&self) -> bool {
+        self.found != 0
+    }
+
+    /// The destination.
+    #[inline(always)]
+    pub(crate) const fn destination(&self) -> u32 {
+        low(self.found)
+    }
+}
+
+/// State of a service's scheduler, from its word as loaded: one of another blob does not count.
+#[inline(always)]
+const fn state(service: &ServiceRecord, word: u64) -> SchedulerWord {
+    let state = SchedulerWord(word);
+    if state.tag() == service.tag { state } else { SchedulerWord(service.initial_word) }
+}
+
+/// What [`pick`] would choose, without loops: only round robin, weighted or not, and only if the next entry of the list
+/// is the one. `word` is the scheduler word as loaded.
+#[inline(always)]
+pub(crate) fn pick_at_once<H: Host>(host: &H, service: &ServiceRecord, word: u64) -> Next {
+    let state = state(service, word);
+    let wraps = state.position() >= service.pool_entries;
+    let (least, weight) = if service.scheduler == scheduler_id::RR {
+        (1, 0)
+    } else if service.scheduler == scheduler_id::WRR {
+        let current = state.weight().max(1);
+        let weight = if wraps { lower(service, current) } else { current };
+        (weight.max(1), weight)
+    } else {
+        return Next::NOBODY;
+    };
+    let position = if wraps { 0 } else { state.position() };
+    let Some(entry) = entry(host, service.pool_line, position) else { return Next::NOBODY };
+    if entry.weight < least || service.pool_entries == 0 {
+        return Next::NOBODY;
+    }
+    let position = position as u64 + 1;
+    Next {
+        found: entry.destination as u64 | position << 32,
+        word: SchedulerWord::new(service.tag, low(position), weight),
+    }
+}
+
+/// The weight that a weighted round robin's next round wants.
+#[inline(always)]
+const fn lower(service: &ServiceRecord, weight: u32) -> u32 {
+    match weight.saturating_sub(service.weight_step) {
+        0 => service.weight_max,
+        weight => weight,
+    }
 }
 
 /// Entry of a scheduling list.
@@ -92,11 +149,6 @@ impl<H: Host> Step for Scan<'_, H> {
             None => false,
         }
     }
-}
-
-#[inline(always)]
-const fn low(word: u64) -> u32 {
-    (word & 0xffff_ffff) as u32
 }
 
 /// First entry in `start..end` whose weight is at least `least`; see [`Scan::found`].
@@ -148,10 +200,7 @@ fn weighted_round_robin<H: Host>(host: &H, service: &ServiceRecord, state: Sched
     let mut weight = state.weight().max(1);
     let mut found = scan(host, service, state.position(), entries, weight);
     if found == 0 {
-        weight = weight.saturating_sub(service.weight_step);
-        if weight == 0 {
-            weight = service.weight_max;
-        }
+        weight = lower(service, weight);
         found = scan(host, service, 0, entries, weight);
     }
     Next { found, word: SchedulerWord::new(service.tag, (found >> 32) as u32, weight) }

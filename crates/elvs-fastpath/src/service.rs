@@ -2,7 +2,7 @@
 
 use elvs_common::{
     FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, HEADER_LINE, Line, SERVICE_MAX_PROBES, SERVICES_LINE,
-    ServiceRecord, filter_bit, service_hash, service_kind,
+    ServiceRecord, filter_bit, service_hash, service_key, service_kind,
 };
 
 use crate::host::Host;
@@ -33,6 +33,27 @@ pub fn find_service<H: Host>(host: &H, address: u32, port: u16, protocol: u8) ->
     host.opaque(find(host, address, port, protocol, service_kind::SERVICE))
 }
 
+/// As [`find_service`], if the service lies in the first slot of its key (another one may be in its place), and if no
+/// real server's replies are rewritten or `source`, as that filter says, is none: a packet could be such a reply as well.
+#[inline(always)]
+pub(crate) fn find_service_at_once<H: Host>(
+    host: &H,
+    source: u32,
+    address: u32,
+    port: u16,
+    protocol: u8,
+) -> Option<&Line> {
+    let header = host.line(HEADER_LINE)?;
+    let [mask, seed, _, masquerading, ..] = header.0;
+    if masquerading != 0 && may_be_real_server(host, source) {
+        return None;
+    }
+    let slot = service_hash(address, port, protocol, seed) & low(mask);
+    let line = host.line(SERVICES_LINE.wrapping_add(slot))?;
+    let [key, ..] = line.0;
+    (key == service_key(address, port, protocol, service_kind::SERVICE)).then_some(line)
+}
+
 /// Whether an address is exactly a virtual one.
 #[inline(always)]
 pub(crate) fn is_virtual<H: Host>(host: &H, address: u32) -> bool {
@@ -45,10 +66,10 @@ fn find<H: Host>(host: &H, address: u32, port: u16, protocol: u8, kind: u8) -> O
     let header = host.line(HEADER_LINE)?;
     let [mask, seed, ..] = header.0;
     let hash = service_hash(address, port, protocol, seed);
-    let wanted = slot_key(address, port, protocol, kind);
+    let wanted = service_key(address, port, protocol, kind);
     let mut probe = 0;
     while probe < SERVICE_MAX_PROBES {
-        let slot = hash.wrapping_add(probe) & (mask & 0xffff_ffff) as u32;
+        let slot = hash.wrapping_add(probe) & low(mask);
         let line = host.line(SERVICES_LINE.wrapping_add(slot))?;
         let [key, ..] = line.0;
         if key == wanted {
@@ -62,15 +83,9 @@ fn find<H: Host>(host: &H, address: u32, port: u16, protocol: u8, kind: u8) -> O
     None
 }
 
-/// First word of a [`ServiceRecord`]; 0 is an empty slot.
 #[inline(always)]
-const fn slot_key(address: u32, port: u16, protocol: u8, kind: u8) -> u64 {
-    u64::from_le(
-        address.to_le() as u64
-            | (port.to_le() as u64) << 32
-            | (protocol as u64) << 48
-            | (kind as u64) << 56,
-    )
+pub(crate) const fn low(word: u64) -> u32 {
+    (word & 0xffff_ffff) as u32
 }
 
 /// Reads a line as a service slot.

@@ -12,8 +12,8 @@
 
 use elvs_common::{BUCKET_SLOTS, Control, Method, TCP, chain_offset};
 use elvs_fastpath::{
-    Atomic64, Bucket, Eviction, FlowKey, FlowMemory, Insertion, NewFlow, Slot, destination_of,
-    find_flow, insert_flow, ports_of, release_flow,
+    Atomic64, Bucket, Eviction, FlowKey, FlowMemory, Insertion, NewFlow, Slot, claim_at_home,
+    destination_of, find_flow, home_bucket, insert_flow, ports_of, release_flow,
 };
 use loom::sync::Arc;
 use loom::sync::atomic::AtomicU64;
@@ -107,6 +107,23 @@ impl Memory {
         insert_flow(self, HOMES, flow, &judge).outcome
     }
 
+    /// As the first packet of a connection goes through the plain stage: look, claim, publish; the long way if that fails.
+    fn insert_at_once(&self, flow: &NewFlow) -> Insertion {
+        let bucket = self.bucket(home_bucket(flow.hash, HOMES)).unwrap();
+        let insertions = bucket.insertions();
+        if self.find(flow).is_some() {
+            return Insertion::Exists;
+        }
+        if bucket.displaced().load() == 0 {
+            let claim = claim_at_home(bucket, insertions);
+            if claim.taken {
+                claim.publish(&flow.key, flow.control, flow.destination);
+                return Insertion::Done;
+            }
+        }
+        self.insert(flow)
+    }
+
     /// Control word and destination of a connection.
     fn find(&self, flow: &NewFlow) -> Option<(Control, u32)> {
         let matches = |_: Control, addresses: u64, ports_destination: u64| {
@@ -142,7 +159,7 @@ impl Memory {
         }
         for (bucket, wanted) in self.0.iter().zip(displaced) {
             assert_eq!(bucket.displaced().load(), wanted);
-            assert_eq!(bucket.slots[0].aux.load(), 0, "lock");
+            assert_eq!(bucket.slots[0].aux.load() & 1, 0, "lock");
             for slot in &bucket.slots {
                 let control = Control(slot.control.load());
                 assert!(control.is_live() || control.is_free());
@@ -179,6 +196,53 @@ fn two_cpus_that_insert_the_same_connection_make_one() {
             outcomes.reverse();
         }
         assert_eq!(outcomes, [Insertion::Done, Insertion::Exists]);
+        assert_eq!(memory.live().count(), 1);
+        memory.check();
+    });
+}
+
+/// Two threads that insert the same connection, each in its own way: there is one, and one thread made it.
+fn race(first: fn(&Memory, &NewFlow) -> Insertion, second: fn(&Memory, &NewFlow) -> Insertion) {
+    check(Some(3), move || {
+        let memory = Memory::new(1, &[]);
+        let other = {
+            let memory = memory.clone();
+            thread::spawn(move || second(&memory, &flow(5, 0)))
+        };
+        let mut outcomes = [first(&memory, &flow(5, 0)), other.join().unwrap()];
+        if outcomes[0] == Insertion::Exists {
+            outcomes.reverse();
+        }
+        assert_eq!(outcomes, [Insertion::Done, Insertion::Exists]);
+        assert_eq!(memory.live().count(), 1);
+        memory.check();
+    });
+}
+
+#[test]
+fn two_cpus_that_claim_for_the_same_connection_make_one() {
+    race(Memory::insert_at_once, Memory::insert_at_once);
+}
+
+#[test]
+fn a_claim_and_an_insertion_of_the_same_connection_make_one() {
+    race(Memory::insert_at_once, Memory::insert);
+}
+
+#[test]
+fn a_claim_that_is_given_back_leaves_room_for_another() {
+    check(Some(3), || {
+        let memory = Memory::new(1, &[]);
+        let other = {
+            let memory = memory.clone();
+            thread::spawn(move || memory.insert(&flow(6, 0)))
+        };
+        let bucket = &memory.0[0];
+        let claim = claim_at_home(bucket, bucket.insertions());
+        if claim.taken {
+            claim.give_back();
+        }
+        assert_eq!(other.join().unwrap(), Insertion::Done);
         assert_eq!(memory.live().count(), 1);
         memory.check();
     });

@@ -33,10 +33,10 @@ pub struct ClientSlot {
     tag: Word,
     /// Tick (low half), egress interface (high half).
     tick_ifindex: Word,
-    /// Destination MAC and the first two bytes of the source MAC.
-    mac_low: Word,
-    /// The other four bytes of the source MAC.
-    mac_high: Word,
+    /// [`NextHop::first`].
+    first: Word,
+    /// [`NextHop::second`].
+    second: Word,
 }
 
 /// Next hop towards a client; `learned` is where its first packet came from.
@@ -90,11 +90,11 @@ pub fn route(ctx: &XdpContext, address: u32) -> Result<NextHop, i64> {
     }
     // SAFETY: as above; the helper has written these fields.
     unsafe {
-        Ok(NextHop {
-            destination_mac: mac(base.add(offset_of!(bpf_fib_lookup, dmac))),
-            source_mac: mac(base.add(offset_of!(bpf_fib_lookup, smac))),
-            ifindex: base.add(offset_of!(bpf_fib_lookup, ifindex)).cast::<u32>().read_volatile(),
-        })
+        Ok(NextHop::new(
+            mac(base.add(offset_of!(bpf_fib_lookup, dmac))),
+            mac(base.add(offset_of!(bpf_fib_lookup, smac))),
+            base.add(offset_of!(bpf_fib_lookup, ifindex)).cast::<u32>().read_volatile(),
+        ))
     }
 }
 
@@ -129,16 +129,14 @@ fn read(slot: &ClientSlot, client: u32) -> Option<(NextHop, u32)> {
         return None;
     }
     let tick_ifindex = slot.tick_ifindex.load();
-    let [d0, d1, d2, d3, d4, d5, s0, s1] = slot.mac_low.load().to_ne_bytes();
-    let [s2, s3, s4, s5, ..] = slot.mac_high.load().to_ne_bytes();
+    let hop = NextHop {
+        first: slot.first.load(),
+        second: (slot.second.load() & 0xffff_ffff) as u32,
+        ifindex: (tick_ifindex >> 32) as u32,
+    };
     if slot.tag.load() != tag {
         return None;
     }
-    let hop = NextHop {
-        destination_mac: [d0, d1, d2, d3, d4, d5],
-        source_mac: [s0, s1, s2, s3, s4, s5],
-        ifindex: (tick_ifindex >> 32) as u32,
-    };
     (hop.ifindex != 0).then_some((hop, tick_ifindex as u32))
 }
 
@@ -152,10 +150,8 @@ fn write(slot: &ClientSlot, client: u32, tick: u32, hop: &NextHop) {
     {
         return;
     }
-    let [d0, d1, d2, d3, d4, d5] = hop.destination_mac;
-    let [s0, s1, s2, s3, s4, s5] = hop.source_mac;
     slot.tick_ifindex.store(tick as u64 | (hop.ifindex as u64) << 32);
-    slot.mac_low.store(u64::from_ne_bytes([d0, d1, d2, d3, d4, d5, s0, s1]));
-    slot.mac_high.store(u64::from_ne_bytes([s2, s3, s4, s5, 0, 0, 0, 0]));
+    slot.first.store(hop.first);
+    slot.second.store(hop.second as u64);
     slot.tag.swap(client as u64 | (sequence.wrapping_add(2) & 0xffff_ffff) << 32);
 }

@@ -6,6 +6,11 @@ use aya_ebpf::helpers::generated::bpf_xdp_adjust_head;
 use aya_ebpf::programs::XdpContext;
 use elvs_fastpath::Frame;
 
+/// A number anywhere in memory.
+#[derive(Clone, Copy)]
+#[repr(C, packed)]
+struct Unaligned<T>(T);
+
 /// The frame of an XDP run.
 pub struct XdpFrame<'a> {
     ctx: &'a XdpContext,
@@ -46,6 +51,20 @@ impl Frame for XdpFrame<'_> {
         // SAFETY: the bytes lie between the packet's start and end, as the verifier checks once more; `self` is
         // borrowed for as long as the window.
         Some(unsafe { &mut *(start as *mut [u8; N]) })
+    }
+
+    #[inline(always)]
+    fn word(&mut self, offset: usize) -> Option<u32> {
+        let word = core::ptr::from_mut(self.window::<4>(offset)?).cast::<Unaligned<u32>>();
+        // SAFETY: four bytes of the packet; volatile, so that they are loaded at once.
+        Some(unsafe { word.read_volatile() }.0)
+    }
+
+    #[inline(always)]
+    fn half(&mut self, offset: usize) -> Option<u16> {
+        let half = core::ptr::from_mut(self.window::<2>(offset)?).cast::<Unaligned<u16>>();
+        // SAFETY: two bytes of the packet; volatile, so that they are loaded at once.
+        Some(unsafe { half.read_volatile() }.0)
     }
 
     #[inline(always)]

@@ -28,6 +28,7 @@ use crate::maps::ELVS_PROGS;
 
 /// The director's first stage: packets of known connections, and whatever is not ours.
 #[xdp]
+#[inline(always)]
 pub fn elvs_director(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
     let action = forward_plain(&host, &mut XdpFrame::new(&ctx));
@@ -45,6 +46,7 @@ pub fn elvs_director(ctx: XdpContext) -> u32 {
 
 /// The same for frames with VLAN tags or IP options.
 #[xdp]
+#[inline(always)]
 pub fn elvs_general(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
     let action = forward_general(&host, &mut XdpFrame::new(&ctx));
@@ -59,6 +61,7 @@ pub fn elvs_general(ctx: XdpContext) -> u32 {
 /// The director's last stage: packets that may open a connection. It starts itself again when another CPU moved the
 /// scheduler meanwhile, as often as the kernel allows.
 #[xdp]
+#[inline(always)]
 pub fn elvs_schedule(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
     let action = forward_new(&host, &mut XdpFrame::new(&ctx));

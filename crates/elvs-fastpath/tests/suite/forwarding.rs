@@ -302,7 +302,7 @@ fn frames_leave_by_the_interface_of_the_next_hop() {
 #[test]
 fn the_selector_says_which_next_hop_is_in_use() {
     let (mut table, _) = one_server(TCP, Method::Dr, SERVER);
-    let other = NextHop { destination_mac: [8; 6], source_mac: [10; 6], ifindex: NIC };
+    let other = NextHop::new([8; 6], [10; 6], NIC);
     table.director.destinations[0].next_hop[1] = other;
     table.director.destinations[0].selector = 1;
     let outcome = table.director.run(packet(TCP).build());
@@ -317,7 +317,7 @@ fn an_unresolved_next_hop_falls_back_to_the_kernels_routes() {
     let outcome = table.director.run(packet(TCP).build());
     assert_eq!(outcome.verdict, Verdict::Drop);
     assert_eq!(outcome.counted, [Counter::NoNextHop, Counter::FibFallback]);
-    let hop = NextHop { destination_mac: [8; 6], source_mac: [10; 6], ifindex: 4 };
+    let hop = NextHop::new([8; 6], [10; 6], 4);
     table.director.routes.insert(ip("10.0.0.22"), hop);
     let outcome = table.director.run(packet(TCP).build());
     assert_eq!(outcome.verdict, Verdict::Redirect(4));

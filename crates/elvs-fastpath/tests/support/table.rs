@@ -136,11 +136,7 @@ impl Table {
             self.homes.len() - 1
         });
         let destination = u32::try_from(index).unwrap();
-        let hop = NextHop {
-            destination_mac: server_mac(destination),
-            source_mac: DIRECTOR_MAC,
-            ifindex: NIC,
-        };
+        let hop = NextHop::new(server_mac(destination), DIRECTOR_MAC, NIC);
         self.director.destinations[index] = DestinationRecord {
             flags: DestinationFlags::AVAILABLE,
             method: method as u32,
@@ -280,6 +276,7 @@ impl Table {
         for record in &self.director.destinations {
             if record.method == Method::Nat as u32 {
                 set_filter(&mut blob, FILTER_REAL_SERVER_LINE, record.address);
+                blob[0].0[3] = 1;
             }
         }
         for (index, service) in self.services.iter().enumerate().filter(|(_, s)| s.present) {

@@ -88,11 +88,9 @@ async fn look(netlink: &Netlink, address: Ipv4Addr, ask: bool) -> Learned {
         IpAddr::V4(source) => Some(source),
         IpAddr::V6(_) => None,
     };
-    let hop_to = hop.destination_mac.map(|destination_mac| NextHop {
-        destination_mac,
-        source_mac: hop.source_mac,
-        ifindex: hop.ifindex,
-    });
+    let hop_to = hop
+        .destination_mac
+        .map(|destination_mac| NextHop::new(destination_mac, hop.source_mac, hop.ifindex));
     Learned { route: Route { hop: hop_to, mtu: hop.mtu, tunnel_source, local: false }, problem }
 }
 

@@ -1,0 +1,208 @@
+//! The first packet of a connection.
+//!
+//! **Invariant:** a connection is in the table before its first packet leaves; who gets no place in it is refused.
+//!
+//! Called by [`crate::director`].
+
+use elvs_common::{
+    Control, Counter, DestinationLoad, DestinationStats, Method, NextHop, REFRESH_TICKS, TCP,
+    TcpState, idle_ticks,
+};
+
+use crate::atomic::Atomic64;
+use crate::flow::{
+    Bucket, Eviction, FlowKey, Insertion, NewFlow, claim_at_home, flow_hash, insert_flow,
+};
+use crate::forward::{daemon_hop, is_ready, send, send_to};
+use crate::frame::{Action, Frame};
+use crate::host::{Host, add_load, drop};
+use crate::packet::{Ipv4, Transport};
+use crate::schedule::{Pick, pick, pick_at_once};
+use crate::service::{find_service, find_service_at_once, service_record};
+use crate::tcp::{Direction, TcpFlags, next_state};
+
+/// TCP port 20, as loaded: IPVS never schedules connections from it (active FTP's data connections).
+const FTP_DATA: u16 = 20u16.to_be();
+
+#[inline(always)]
+pub(crate) const fn flow_key(ip: &Ipv4, transport: &Transport) -> FlowKey {
+    FlowKey {
+        addresses: ip.source as u64 | (ip.destination as u64) << 32,
+        ports: transport.ports,
+        protocol: ip.protocol,
+    }
+}
+
+/// Whether a packet of no known connection may open one.
+#[inline(always)]
+const fn may_open(protocol: u8, transport: &Transport) -> bool {
+    protocol != TCP || transport.flags.opens() && transport.source_port() != FTP_DATA
+}
+
+/// Control word of a connection after its first packet, to a destination of a forwarding method's bits.
+#[inline(always)]
+const fn opened(protocol: u8, flags: TcpFlags, method: u32, tick: u32) -> Control {
+    let (state, inactive) = if protocol == TCP {
+        let direction =
+            if method == Method::Nat as u32 { Direction::Input } else { Direction::InputOnly };
+        let state = next_state(direction, TcpState::None as u8, flags);
+        (state, !TcpState::is_active_bits(state))
+    } else {
+        (0, true)
+    };
+    Control::live(protocol, state, Method::Nat, inactive, tick).with_method_bits(method)
+}
+
+/// As [`open`], without loops: where the scheduler's turn is plain to see and the home bucket has room. Otherwise nothing
+/// has happened, and the answer is [`Action::SCHEDULE`]. `insertions` are those of the home bucket before the connection
+/// was looked for there and not found, and nothing displaced either.
+#[inline(always)]
+pub(crate) fn open_at_once<H: Host, F: Frame>(
+    host: &H,
+    frame: &mut F,
+    ip: &Ipv4,
+    transport: &Transport,
+    home: &Bucket<H::Word>,
+    insertions: u64,
+) -> Action {
+    if !may_open(ip.protocol, transport) {
+        return Action::SCHEDULE;
+    }
+    let Some(service) = find_service_at_once(
+        host,
+        ip.source,
+        ip.destination,
+        transport.destination_port(),
+        ip.protocol,
+    ) else {
+        return Action::SCHEDULE;
+    };
+    let service = service_record(service);
+    let Some(scheduler) = host.scheduler(service.index) else { return Action::SCHEDULE };
+    let turn = scheduler.load();
+    let next = pick_at_once(host, &service, turn);
+    if !next.is_some() {
+        return Action::SCHEDULE;
+    }
+    let index = next.destination();
+    let Some(destination) = host.destination(index) else { return Action::SCHEDULE };
+    let hop = daemon_hop(destination);
+    if !is_ready(destination, hop) {
+        return Action::SCHEDULE;
+    }
+    let claim = claim_at_home(home, insertions);
+    if !claim.taken {
+        return Action::SCHEDULE;
+    }
+    if scheduler.compare_exchange(turn, next.word.0).is_err() {
+        claim.give_back();
+        return Action::SCHEDULE;
+    }
+    let method = destination.method;
+    let control = opened(ip.protocol, transport.flags, method, host.tick());
+    claim.publish(&flow_key(ip, transport), control, index);
+    add_load(host, index, DestinationLoad::unit(control.inactive()));
+    host.add_stats(index, first_packet(ip));
+    if method == Method::Nat as u32 {
+        learn_client(host, frame, ip.source);
+    }
+    send_to(host, frame, ip, method, destination, hop)
+}
+
+#[inline(always)]
+fn first_packet(ip: &Ipv4) -> DestinationStats {
+    DestinationStats {
+        connections: 1,
+        in_packets: 1,
+        in_bytes: ip.length as u64,
+        ..DestinationStats::default()
+    }
+}
+
+/// Opens a connection if the packet may do that and goes to a virtual service.
+#[inline(always)]
+pub(crate) fn open<H: Host, F: Frame>(
+    host: &H,
+    frame: &mut F,
+    ip: &Ipv4,
+    transport: &Transport,
+) -> Action {
+    let Some(service) =
+        find_service(host, ip.destination, transport.destination_port(), ip.protocol)
+    else {
+        return Action::PASS;
+    };
+    if !may_open(ip.protocol, transport) {
+        host.count(Counter::NotSyn);
+        return Action::PASS;
+    }
+    let key = flow_key(ip, transport);
+    let hash = flow_hash(ip.source, transport.source_port(), ip.protocol, host.seed());
+    let index = match pick(host, service) {
+        Pick::Destination(index) => index,
+        Pick::Nobody => return drop(host, Counter::NoDestination),
+        Pick::Contended => return Action::SCHEDULE,
+    };
+    let Some(destination) = host.destination(index) else { return drop(host, Counter::Bug) };
+    let Some(method) = Method::from_bits(destination.method) else {
+        return drop(host, Counter::Bug);
+    };
+    let tick = host.tick();
+    let control = opened(ip.protocol, transport.flags, method as u32, tick);
+    let inactive = control.inactive();
+    let flow = NewFlow { key, hash, control, destination: index };
+    let mut index = index;
+    let mut method_bits = method as u32;
+    let mut connections = 1;
+    let inserted = insert_flow(host, host.buckets(), &flow, &|other| evictable(host, other, tick));
+    match inserted.outcome {
+        Insertion::Done => {}
+        Insertion::EvictedExpired | Insertion::EvictedHalfOpen => {
+            let expired = inserted.outcome == Insertion::EvictedExpired;
+            host.count(if expired { Counter::EvictedExpired } else { Counter::EvictedHalfOpen });
+            let unit = DestinationLoad::unit(inserted.control.inactive());
+            add_load(host, inserted.destination, unit.wrapping_neg());
+        }
+        Insertion::Exists => {
+            host.count(Counter::InsertRace);
+            index = inserted.destination;
+            method_bits = inserted.control.method_bits();
+            connections = 0;
+        }
+        Insertion::Full => return drop(host, Counter::TableFull),
+        Insertion::Contended => return drop(host, Counter::InsertContended),
+    }
+    if connections == 1 {
+        add_load(host, index, DestinationLoad::unit(inactive));
+    }
+    host.add_stats(index, DestinationStats { connections, ..first_packet(ip) });
+    let Some(destination) = host.destination(index) else { return drop(host, Counter::Bug) };
+    if method_bits == Method::Nat as u32 {
+        learn_client(host, frame, ip.source);
+    }
+    send(host, frame, ip, method_bits, destination)
+}
+
+/// Judges a connection that is in the way of a new one.
+#[inline(always)]
+fn evictable<H: Host>(host: &H, control: Control, tick: u32) -> Eviction {
+    let idle = idle_ticks(tick, control.tick());
+    if idle > host.timeout(control.protocol(), control.state()).saturating_add(REFRESH_TICKS) {
+        Eviction::Expired
+    } else if control.protocol() == TCP && TcpState::is_half_open_bits(control.state()) {
+        Eviction::HalfOpen
+    } else {
+        Eviction::Keep
+    }
+}
+
+/// Remembers the hop a NAT client's first packet came from, so that the reply need not wait for ARP.
+#[inline(always)]
+fn learn_client<H: Host, F: Frame>(host: &H, frame: &mut F, client: u32) {
+    let ifindex = frame.ingress();
+    if let Some([d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5]) = frame.window::<12>(0) {
+        let hop =
+            NextHop::new([*s0, *s1, *s2, *s3, *s4, *s5], [*d0, *d1, *d2, *d3, *d4, *d5], ifindex);
+        host.client_hop(client, Some(hop));
+    }
+}

@@ -1,0 +1,130 @@
+//! A connection's life after its first packet: state, time of the last packet, and a new beginning after its end.
+//!
+//! **Invariant:** a connection is changed by compare-and-swap of its control word only, and the load of its destination
+//! follows by whoever won.
+//!
+//! Called by [`crate::director`].
+
+use elvs_common::{Control, Counter, DestinationLoad, REFRESH_TICKS, TCP, TcpState, idle_ticks};
+
+use crate::atomic::Atomic64;
+use crate::flow::{FoundFlow, Slot, Step, destination_of, release_flow};
+use crate::host::{Host, add_load};
+use crate::tcp::{Direction, TcpFlags, next_state};
+
+/// Times a state change is repeated when another CPU changed the connection meanwhile.
+const TRACK_TRIES: u32 = 4;
+
+/// Whether a SYN meets a connection that is over (`net.ipv4.vs.conn_reuse_mode` 1, `is_new_conn_expected`).
+#[inline(always)]
+pub(crate) const fn is_reuse(protocol: u8, flags: TcpFlags, control: Control) -> bool {
+    protocol == TCP
+        && flags.syn()
+        && (control.state() == TcpState::TimeWait as u8 || control.state() == TcpState::Close as u8)
+}
+
+#[inline(always)]
+pub(crate) fn end_for_reuse<H: Host>(host: &H, found: &FoundFlow<'_, H::Word>) {
+    if release_flow(host, found.bucket, found.slot, found.control) {
+        host.count(Counter::Reused);
+        let unit = DestinationLoad::unit(found.control.inactive());
+        add_load(host, destination_of(found.ports_destination), unit.wrapping_neg());
+    }
+}
+
+/// Keeps a connection's state and time of last packet; false if another CPU changed it meanwhile and the plain stage
+/// leaves that to the general one.
+#[inline(always)]
+pub(crate) fn track<const PLAIN: bool, H: Host>(
+    host: &H,
+    protocol: u8,
+    flags: TcpFlags,
+    found: &FoundFlow<'_, H::Word>,
+    destination: u32,
+    direction: Direction,
+) -> bool {
+    let tick = host.tick();
+    if advance(host, found.slot, found.control, protocol, flags, destination, direction, tick) {
+        return true;
+    }
+    if PLAIN {
+        return false;
+    }
+    let mut retrack = Retrack {
+        host,
+        slot: found.slot,
+        control: found.control.0,
+        packet: protocol as u64 | (flags.0 as u64) << 8,
+        destination: destination as u64,
+        direction: direction as u64,
+        tick: tick as u64,
+    };
+    host.repeat(TRACK_TRIES, &mut retrack);
+    true
+}
+
+/// One try at moving a connection on from `control`; true if nothing is left to do.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "the parts of a packet and of a connection")]
+fn advance<H: Host>(
+    host: &H,
+    slot: &Slot<H::Word>,
+    control: Control,
+    protocol: u8,
+    flags: TcpFlags,
+    destination: u32,
+    direction: Direction,
+    tick: u32,
+) -> bool {
+    let (state, inactive) = if protocol == TCP {
+        let state = next_state(direction, control.state(), flags);
+        (state, !TcpState::is_active_bits(state))
+    } else {
+        (0, true)
+    };
+    if state == control.state() && idle_ticks(tick, control.tick()) < REFRESH_TICKS {
+        return true;
+    }
+    let next = control.with_state(state, inactive).with_tick(tick);
+    if slot.control.compare_exchange(control.0, next.0).is_err() {
+        return false;
+    }
+    if inactive != control.inactive() {
+        let left = DestinationLoad::unit(control.inactive());
+        add_load(host, destination, DestinationLoad::unit(inactive).wrapping_sub(left));
+    }
+    true
+}
+
+/// Further tries, after another CPU changed the connection meanwhile.
+struct Retrack<'a, H: Host> {
+    host: &'a H,
+    slot: &'a Slot<H::Word>,
+    control: u64,
+    /// Protocol (low byte), TCP flags (next byte).
+    packet: u64,
+    destination: u64,
+    direction: u64,
+    tick: u64,
+}
+
+impl<H: Host> Step for Retrack<'_, H> {
+    #[inline(always)]
+    fn step(&mut self, _round: u32) -> bool {
+        let now = Control(self.slot.control.load());
+        if !Control(self.control).same_connection(now) {
+            return false;
+        }
+        let [protocol, flags, ..] = self.packet.to_le_bytes();
+        let direction = if self.direction == Direction::Input as u64 {
+            Direction::Input
+        } else if self.direction == Direction::Output as u64 {
+            Direction::Output
+        } else {
+            Direction::InputOnly
+        };
+        let destination = (self.destination & 0xffff_ffff) as u32;
+        let tick = (self.tick & 0xffff_ffff) as u32;
+        !advance(self.host, self.slot, now, protocol, TcpFlags(flags), destination, direction, tick)
+    }
+}
