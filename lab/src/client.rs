@@ -74,7 +74,8 @@ impl Topology {
         if !keep_alive {
             command.args(["-H", "Connection: close"]);
         }
-        command.arg(format!("http://{VIP}/"));
+        // With the port as a number: wrk looks `http` up in /etc/services, which a small machine does not have.
+        command.arg(format!("http://{VIP}:80/"));
         Wrk::parse(&output_of(command))
     }
 }
