@@ -7,7 +7,7 @@
 //! | 1..=64 | filter of virtual addresses, 32,768 bits |
 //! | 65..=128 | filter of real-server addresses whose replies are rewritten (NAT), 32,768 bits |
 //! | 129.. | service slots, open addressing, power of two |
-//! | then | scheduling lists: eight entries of (destination, weight) a line, each list from a line of its own |
+//! | then | scheduling lists: eight entries of (destination, weight) a line, each list from a line of its own, followed by the service's hash table if its scheduler has one: 32 positions in the list a line, 16 bits each |
 //!
 //! **Invariant:** a blob in force is never written. Byte order inside addresses and ports is network order.
 
@@ -78,7 +78,41 @@ pub mod scheduler_id {
     pub const WRR: u8 = 1;
     /// Weighted least connections.
     pub const WLC: u8 = 2;
+    /// Least connections.
+    pub const LC: u8 = 3;
+    /// Shortest expected delay.
+    pub const SED: u8 = 4;
+    /// Never queue.
+    pub const NQ: u8 = 5;
+    /// Weighted failover.
+    pub const FO: u8 = 6;
+    /// Weighted overflow.
+    pub const OVF: u8 = 7;
+    /// Destination hashing.
+    pub const DH: u8 = 8;
+    /// Source hashing.
+    pub const SH: u8 = 9;
+    /// Maglev hashing.
+    pub const MH: u8 = 10;
+    /// Power of two choices.
+    pub const TWOS: u8 = 11;
 }
+
+/// Bits of [`ServiceRecord::flags`].
+#[derive(Clone, Copy, Debug)]
+pub struct ServiceFlags;
+
+impl ServiceFlags {
+    /// sh, mh: another destination is probed for when the one that the hash names cannot be used.
+    pub const FALLBACK: u8 = 1;
+    /// sh, mh: the client's port is hashed with its address.
+    pub const PORT: u8 = 2;
+}
+
+/// Entries of a hash table of a service in one line; each is the position of a destination in the scheduling list.
+pub const TABLE_ENTRIES_PER_LINE: u32 = 32;
+/// Entry of a hash table that names no destination.
+pub const TABLE_NOBODY: u16 = u16::MAX;
 
 /// A service slot; one line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,8 +130,8 @@ pub struct ServiceRecord {
     pub index: u32,
     /// See [`scheduler_id`].
     pub scheduler: u8,
-    /// Zero.
-    pub pad0: u8,
+    /// See [`ServiceFlags`].
+    pub flags: u8,
     /// Tag of the initial scheduler word; a word with another tag is from before this blob.
     pub tag: u16,
     /// First line of the scheduling list.
@@ -108,12 +142,14 @@ pub struct ServiceRecord {
     pub weight_step: u32,
     /// wrr: greatest weight less (step - 1), IPVS's `mw`.
     pub weight_max: u32,
-    /// Scheduler word to start from when the one in the map has another tag.
-    pub initial_word: u64,
+    /// Scheduler word to start from when the one in the map has another tag; twos: the sum of the weights.
+    pub start: u64,
     /// Virtual IPv6 address; reserved for IPv6.
     pub address6: [u8; 16],
-    /// Zero.
-    pub pad1: u64,
+    /// dh, sh, mh: first line of the hash table.
+    pub table_line: u32,
+    /// dh, sh, mh: entries of the hash table.
+    pub table_entries: u32,
 }
 
 /// One entry of a scheduling list, in IPVS's list order (newest first).
@@ -167,7 +203,7 @@ impl SchedulerWord {
 
 const _: () = assert!(size_of::<Line>() == 64);
 const _: () = assert!(size_of::<ServiceRecord>() == 64);
-const _: () = assert!(core::mem::offset_of!(ServiceRecord, initial_word) == 32);
+const _: () = assert!(core::mem::offset_of!(ServiceRecord, start) == 32);
 const _: () = assert!(core::mem::offset_of!(ServiceRecord, address6) == 40);
 const _: () = assert!(size_of::<PoolEntry>() == 8);
 

@@ -29,15 +29,16 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// What this release's data plane does: rr, wrr and wlc; TCP and UDP over IPv4; NAT, DR and TUN by ipip.
+    /// What this release's data plane does: all schedulers but lblc and lblcr; TCP and UDP over IPv4; NAT, DR and TUN by
+    /// ipip.
     pub const THIS_RELEASE: Self = Self {
-        schedulers: &[Scheduler::Rr, Scheduler::Wrr, Scheduler::Wlc],
+        schedulers: elvs_model::SCHEDULERS,
         protocols: &[Protocol::Tcp, Protocol::Udp],
         families: &[Family::Inet],
         gue: false,
         gre: false,
         any_port: false,
-        features: &[],
+        features: &[Feature::SchedulerFlags],
     };
 }
 

@@ -10,11 +10,15 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 
-use elvs_common::{DestinationLoad, MAX_DESTINATIONS, Method, SchedulerWord, scheduler_id};
-use elvs_fastpath::{Atomic64, carry_over, wrr_parameters};
+use elvs_common::{
+    DestinationLoad, MAX_DESTINATIONS, Method, SchedulerWord, ServiceFlags, scheduler_id,
+};
+use elvs_fastpath::{
+    Atomic64, MaglevEntry, MaglevProgress, carry_over, dh_table, mh_table, sh_table, wrr_parameters,
+};
 use elvs_model::{
-    Destination, DestinationKey, ForwardingMethod, Scheduler, ServiceKey, Statistics, Table,
-    TunnelKind,
+    Destination, DestinationKey, ForwardingMethod, Scheduler, SchedulerFlags, ServiceKey,
+    Statistics, Table, TunnelKind, VirtualService,
 };
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -35,6 +39,8 @@ pub struct ServiceSlot {
     pub index: u32,
     /// See [`elvs_common::scheduler_id`].
     pub scheduler: u8,
+    /// See [`elvs_common::ServiceFlags`].
+    pub flags: u8,
     /// Tag of its scheduler words.
     pub tag: u16,
     /// Scheduler word to start from.
@@ -52,7 +58,62 @@ pub struct PoolSlot {
     pub destination: u32,
     /// Weight.
     pub weight: u32,
+    /// Last weight above 0, by which mh makes its table; 0 if it never had one.
+    pub last_weight: u32,
+    /// Address and port of the destination.
+    pub address: Ipv4Addr,
+    /// Port, host order.
+    pub port: u16,
 }
+
+impl ServiceSlot {
+    /// Entries of the scheduler's hash table; 0 without one.
+    pub(crate) const fn table_entries(&self) -> u32 {
+        match self.scheduler {
+            scheduler_id::DH | scheduler_id::SH => 256,
+            scheduler_id::MH => MAGLEV_ENTRIES,
+            _ => 0,
+        }
+    }
+
+    /// See [`elvs_common::ServiceRecord::start`].
+    pub(crate) fn start(&self) -> u64 {
+        if self.scheduler == scheduler_id::TWOS {
+            self.pool.iter().map(|entry| u64::from(entry.weight)).sum()
+        } else {
+            self.initial
+        }
+    }
+
+    /// The scheduler's hash table, of positions in the pool; empty without one.
+    pub(crate) fn table(&self) -> Vec<u16> {
+        let weights: Vec<u32> = self.pool.iter().map(|entry| entry.weight).collect();
+        match self.scheduler {
+            scheduler_id::DH => dh_table(self.pool.len()).collect(),
+            scheduler_id::SH => sh_table(&weights).collect(),
+            scheduler_id::MH => {
+                let list: Vec<MaglevEntry> = self.pool.iter().map(PoolSlot::maglev).collect();
+                let mut table = vec![0; usize::try_from(MAGLEV_ENTRIES).unwrap_or(0)];
+                mh_table(&list, &mut vec![MaglevProgress::default(); list.len()], &mut table);
+                table
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl PoolSlot {
+    fn maglev(&self) -> MaglevEntry {
+        MaglevEntry {
+            address: u32::from(self.address),
+            port: self.port,
+            last_weight: self.last_weight,
+        }
+    }
+}
+
+/// Entries of mh's table (`CONFIG_IP_VS_MH_TAB_INDEX` 12).
+const MAGLEV_ENTRIES: u32 = 4093;
 
 /// A destination's place in the kernel's tables.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,7 +142,7 @@ pub enum AssignError {
     #[error(transparent)]
     Compile(#[from] CompileError),
     /// The service asks for a scheduler this data plane does not have.
-    #[error("{service}: scheduler {scheduler} is not in this data plane (rr, wrr and wlc are)")]
+    #[error("{service}: scheduler {scheduler} is not in this data plane")]
     Scheduler {
         /// The service.
         service: ServiceKey,
@@ -196,15 +257,16 @@ impl Assignments {
                 service: service.key,
                 scheduler: service.scheduler,
             })?;
+            let known = self.services.get(&service.key);
             let mut pool = Vec::with_capacity(entry.destinations().len());
             for destination in entry.destinations() {
                 let index = next.place(&service.key, destination, &mut free, backend)?;
-                pool.push(PoolSlot { destination: index, weight: destination.weight });
+                pool.push(pool_slot(&service.key, known, index, destination)?);
             }
-            let known = self.services.get(&service.key);
             let index = known.map_or_else(|| free_services.next(), |slot| slot.index);
             let word = backend.scheduler(index).map_or(0, Atomic64::load);
-            let slot = schedule(known, service.key, index, scheduler, pool, SchedulerWord(word));
+            let mode = (scheduler, scheduler_flags(service));
+            let slot = schedule(known, service.key, index, mode, pool, SchedulerWord(word));
             next.services.insert(service.key, slot);
         }
         Ok(next)
@@ -355,12 +417,12 @@ fn schedule(
     known: Option<&ServiceSlot>,
     key: ServiceKey,
     index: u32,
-    scheduler: u8,
+    (scheduler, flags): (u8, u8),
     pool: Vec<PoolSlot>,
     word: SchedulerWord,
 ) -> ServiceSlot {
     if let Some(known) = known
-        && known.scheduler == scheduler
+        && (known.scheduler, known.flags) == (scheduler, flags)
         && known.pool == pool
     {
         return known.clone();
@@ -385,7 +447,45 @@ fn schedule(
             carry_over(scheduler, SchedulerWord::default(), &[], &[], parameters, true, tag)
         }
     };
-    ServiceSlot { key, index, scheduler, tag, initial: initial.0, pool, retired }
+    ServiceSlot { key, index, scheduler, flags, tag, initial: initial.0, pool, retired }
+}
+
+/// Entry of a scheduling list; `known` is its service before the change.
+fn pool_slot(
+    service: &ServiceKey,
+    known: Option<&ServiceSlot>,
+    index: u32,
+    destination: &Destination,
+) -> Result<PoolSlot, AssignError> {
+    let before = known.and_then(|slot| slot.pool.iter().find(|entry| entry.destination == index));
+    let last_weight = match (destination.weight, before) {
+        (0, Some(before)) => before.last_weight,
+        (weight, _) => weight,
+    };
+    let IpAddr::V4(address) = destination.key.address else {
+        return Err(AssignError::Destination {
+            service: *service,
+            address: destination.key.address,
+        });
+    };
+    Ok(PoolSlot {
+        destination: index,
+        weight: destination.weight,
+        last_weight,
+        address,
+        port: destination.key.port,
+    })
+}
+
+/// [`ServiceFlags`] of a service: they mean something to sh and mh only.
+const fn scheduler_flags(service: &VirtualService) -> u8 {
+    if !matches!(service.scheduler, Scheduler::Sh | Scheduler::Mh) {
+        return 0;
+    }
+    let fallback = service.flags.0 & SchedulerFlags::FLAG_1 != 0;
+    let port = service.flags.0 & SchedulerFlags::FLAG_2 != 0;
+    (if fallback { ServiceFlags::FALLBACK } else { 0 })
+        | (if port { ServiceFlags::PORT } else { 0 })
 }
 
 const fn scheduler_number(scheduler: Scheduler) -> Option<u8> {
@@ -393,17 +493,16 @@ const fn scheduler_number(scheduler: Scheduler) -> Option<u8> {
         Scheduler::Rr => Some(scheduler_id::RR),
         Scheduler::Wrr => Some(scheduler_id::WRR),
         Scheduler::Wlc => Some(scheduler_id::WLC),
-        Scheduler::Lc
-        | Scheduler::Lblc
-        | Scheduler::Lblcr
-        | Scheduler::Dh
-        | Scheduler::Sh
-        | Scheduler::Mh
-        | Scheduler::Sed
-        | Scheduler::Nq
-        | Scheduler::Fo
-        | Scheduler::Ovf
-        | Scheduler::Twos => None,
+        Scheduler::Lc => Some(scheduler_id::LC),
+        Scheduler::Sed => Some(scheduler_id::SED),
+        Scheduler::Nq => Some(scheduler_id::NQ),
+        Scheduler::Fo => Some(scheduler_id::FO),
+        Scheduler::Ovf => Some(scheduler_id::OVF),
+        Scheduler::Dh => Some(scheduler_id::DH),
+        Scheduler::Sh => Some(scheduler_id::SH),
+        Scheduler::Mh => Some(scheduler_id::MH),
+        Scheduler::Twos => Some(scheduler_id::TWOS),
+        Scheduler::Lblc | Scheduler::Lblcr => None,
     }
 }
 

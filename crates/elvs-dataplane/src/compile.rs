@@ -10,8 +10,8 @@ use std::net::Ipv4Addr;
 
 use elvs_common::{
     BLOB_LINES, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, HEADER_LINE, Line, MAX_SERVICES,
-    POOL_ENTRIES_PER_LINE, SERVICE_MAX_PROBES, SERVICES_LINE, ServiceRecord, filter_bit,
-    service_hash, service_kind,
+    POOL_ENTRIES_PER_LINE, SERVICE_MAX_PROBES, SERVICES_LINE, ServiceRecord,
+    TABLE_ENTRIES_PER_LINE, filter_bit, service_hash, service_kind,
 };
 use elvs_fastpath::{MAX_POOL, service_record, wrr_parameters};
 use elvs_model::{Protocol, ServiceKey};
@@ -111,7 +111,8 @@ pub fn compile(
         }
     }
     let entries = services.len() + addresses.len();
-    let pools: usize = services.iter().map(|s| pool_lines(s.pool.len())).sum();
+    let pools: usize =
+        services.iter().map(|s| pool_lines(s.pool.len()) + table_lines(s.table_entries())).sum();
     let mut slots = u32::try_from(entries + entries / 4).unwrap_or(u32::MAX / 2).max(LEAST_SLOTS);
     loop {
         slots = slots.next_power_of_two();
@@ -156,6 +157,10 @@ pub(crate) fn parts(key: &ServiceKey) -> Result<(Protocol, Ipv4Addr, u16), Compi
 
 fn pool_lines(entries: usize) -> usize {
     entries.div_ceil(line(POOL_ENTRIES_PER_LINE))
+}
+
+fn table_lines(entries: u32) -> usize {
+    line(entries.div_ceil(TABLE_ENTRIES_PER_LINE))
 }
 
 /// An index of a line; those of a blob fit any machine's word.
@@ -214,7 +219,11 @@ impl Builder {
                 pool_entries: u32::try_from(service.pool.len()).unwrap_or(u32::MAX),
                 weight_step,
                 weight_max,
-                initial_word: service.initial,
+                start: service.start(),
+                flags: service.flags,
+                table_line: u32::try_from(self.lines.len() + pool_lines(service.pool.len()))
+                    .unwrap_or(u32::MAX),
+                table_entries: service.table_entries(),
                 ..ServiceRecord::default()
             };
             if !self.place(&record) {
@@ -226,6 +235,14 @@ impl Builder {
                     *word = u64::from(entry.destination) | u64::from(entry.weight) << 32;
                 }
                 self.lines.push(pool);
+            }
+            for entries in service.table().chunks(line(TABLE_ENTRIES_PER_LINE)) {
+                let mut packed = Line::default();
+                for (word, quarter) in packed.0.iter_mut().zip(entries.chunks(4)) {
+                    *word =
+                        quarter.iter().rev().fold(0, |word, entry| word << 16 | u64::from(*entry));
+                }
+                self.lines.push(packed);
             }
         }
         Ok(true)
@@ -290,13 +307,13 @@ fn service_line(record: &ServiceRecord) -> Line {
     };
     Line([
         u64::from_ne_bytes([a0, a1, a2, a3, p0, p1, record.protocol, record.kind]),
-        u64::from_ne_bytes([i0, i1, i2, i3, record.scheduler, record.pad0, t0, t1]),
+        u64::from_ne_bytes([i0, i1, i2, i3, record.scheduler, record.flags, t0, t1]),
         pair(record.pool_line, record.pool_entries),
         pair(record.weight_step, record.weight_max),
-        record.initial_word,
+        record.start,
         u64::from_ne_bytes(low),
         u64::from_ne_bytes(high),
-        record.pad1,
+        pair(record.table_line, record.table_entries),
     ])
 }
 

@@ -61,6 +61,7 @@ pub struct Heap {
     clients: Mutex<BTreeMap<u32, NextHop>>,
     attached: BTreeMap<String, AttachedMode>,
     refuses_swaps: bool,
+    random: AtomicU64,
 }
 
 fn words(count: u32) -> Vec<AtomicU64> {
@@ -89,12 +90,18 @@ impl Heap {
             clients: Mutex::default(),
             attached: BTreeMap::new(),
             refuses_swaps: false,
+            random: AtomicU64::new(0),
         }
     }
 
     /// Refuses configuration blobs from now on, as the kernel does without memory, or takes them again.
     pub const fn refuse_swaps(&mut self, refuse: bool) {
         self.refuses_swaps = refuse;
+    }
+
+    /// Starts the random numbers that schedulers draw anew; without this they are those of seed 0.
+    pub fn seed_random(&self, seed: u64) {
+        self.random.store(seed, Ordering::Relaxed);
     }
 
     /// Lets time pass.
@@ -158,6 +165,14 @@ impl Host for Heap {
         for (word, value) in at(&self.statistics, index).into_iter().flatten().zip(values) {
             word.fetch_add(value, Ordering::Relaxed);
         }
+    }
+
+    fn random(&self) -> u32 {
+        // splitmix64: the state is a counter, so that drawing is one addition.
+        let drawn = self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        let mixed = (drawn ^ drawn >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ mixed >> 31) >> 32) as u32
     }
 
     fn timeout(&self, protocol: u8, state: u8) -> u32 {

@@ -157,6 +157,30 @@ impl FlowKey {
             protocol,
         }
     }
+
+    /// Client's address, as loaded.
+    #[inline(always)]
+    pub const fn client(&self) -> u32 {
+        (self.addresses & 0xffff_ffff) as u32
+    }
+
+    /// Virtual address, as loaded.
+    #[inline(always)]
+    pub const fn address(&self) -> u32 {
+        (self.addresses >> 32) as u32
+    }
+
+    /// Client's port, as loaded.
+    #[inline(always)]
+    pub const fn client_port(&self) -> u16 {
+        (self.ports & 0xffff) as u16
+    }
+
+    /// Virtual port, as loaded.
+    #[inline(always)]
+    pub const fn port(&self) -> u16 {
+        (self.ports >> 16) as u16
+    }
 }
 
 /// Hash of the client's end of a connection.

@@ -3,8 +3,9 @@
 use elvs_common::{Counter, DestinationRecord, DestinationStats, Line, NextHop};
 
 use crate::atomic::Atomic64;
-use crate::flow::FlowMemory;
+use crate::flow::{FlowKey, FlowMemory};
 use crate::frame::Action;
+use crate::schedule::{Pick, pick};
 
 /// The tables and the clock.
 ///
@@ -33,6 +34,20 @@ pub trait Host: FlowMemory {
 
     /// Adds to this CPU's statistics of a destination.
     fn add_stats(&self, index: u32, added: DestinationStats);
+
+    /// A random number; the kernel's own generator in the kernel.
+    fn random(&self) -> u32;
+
+    /// Chooses the destination of a new connection.
+    ///
+    /// In the kernel this is a function that the verifier walks through by itself: schedulers are mostly loops.
+    #[inline(always)]
+    fn pick(&self, opening: &FlowKey) -> Pick
+    where
+        Self: Sized,
+    {
+        pick(self, opening)
+    }
 
     /// Idle ticks after which a connection in `state` may be replaced.
     fn timeout(&self, protocol: u8, state: u8) -> u32;

@@ -30,6 +30,9 @@ pub use flow::{
 };
 pub use frame::{Action, Frame, Verdict};
 pub use host::{ClientHop, Host};
-pub use schedule::{MAX_POOL, Pick, carry_over, pick, wrr_parameters};
+pub use schedule::{
+    MAGLEV_PRIMES, MAX_POOL, MaglevEntry, MaglevProgress, Pick, carry_over, dh_table, mh_table,
+    pick, sh_table, wrr_parameters,
+};
 pub use service::{find_service, service_record};
 pub use tcp::{Direction, TcpFlags, next_state};

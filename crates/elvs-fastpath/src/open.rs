@@ -17,7 +17,7 @@ use crate::forward::{daemon_hop, is_ready, send, send_to};
 use crate::frame::{Action, Frame};
 use crate::host::{Host, add_load, drop};
 use crate::packet::{Ipv4, Transport};
-use crate::schedule::{Pick, pick, pick_at_once};
+use crate::schedule::{Pick, pick_at_once};
 use crate::service::{find_service, find_service_at_once, service_record};
 use crate::tcp::{Direction, TcpFlags, next_state};
 
@@ -127,22 +127,20 @@ pub(crate) fn open<H: Host, F: Frame>(
     ip: &Ipv4,
     transport: &Transport,
 ) -> Action {
-    let Some(service) =
-        find_service(host, ip.destination, transport.destination_port(), ip.protocol)
-    else {
-        return Action::PASS;
-    };
+    let key = flow_key(ip, transport);
     if !may_open(ip.protocol, transport) {
-        host.count(Counter::NotSyn);
+        if find_service(host, key.address(), key.port(), key.protocol).is_some() {
+            host.count(Counter::NotSyn);
+        }
         return Action::PASS;
     }
-    let key = flow_key(ip, transport);
-    let hash = flow_hash(ip.source, transport.source_port(), ip.protocol, host.seed());
-    let index = match pick(host, service) {
+    let index = match host.pick(&key) {
         Pick::Destination(index) => index,
         Pick::Nobody => return drop(host, Counter::NoDestination),
         Pick::Contended => return Action::SCHEDULE,
+        Pick::NoService => return Action::PASS,
     };
+    let hash = flow_hash(ip.source, transport.source_port(), ip.protocol, host.seed());
     let Some(destination) = host.destination(index) else { return drop(host, Counter::Bug) };
     let Some(method) = Method::from_bits(destination.method) else {
         return drop(host, Counter::Bug);

@@ -93,9 +93,10 @@ pub(crate) const fn low(word: u64) -> u32 {
 pub fn service_record(line: &Line) -> ServiceRecord {
     let [w0, w1, w2, w3, w4, w5, w6, w7] = line.0;
     let [a0, a1, a2, a3, p0, p1, protocol, kind] = w0.to_ne_bytes();
-    let [i0, i1, i2, i3, scheduler, pad0, t0, t1] = w1.to_ne_bytes();
+    let [i0, i1, i2, i3, scheduler, flags, t0, t1] = w1.to_ne_bytes();
     let [l0, l1, l2, l3, e0, e1, e2, e3] = w2.to_ne_bytes();
     let [s0, s1, s2, s3, m0, m1, m2, m3] = w3.to_ne_bytes();
+    let [h0, h1, h2, h3, n0, n1, n2, n3] = w7.to_ne_bytes();
     let mut address6 = [0; 16];
     let (low, high) = address6.split_at_mut(8);
     low.copy_from_slice(&w5.to_ne_bytes());
@@ -107,14 +108,15 @@ pub fn service_record(line: &Line) -> ServiceRecord {
         kind,
         index: u32::from_ne_bytes([i0, i1, i2, i3]),
         scheduler,
-        pad0,
+        flags,
         tag: u16::from_ne_bytes([t0, t1]),
         pool_line: u32::from_ne_bytes([l0, l1, l2, l3]),
         pool_entries: u32::from_ne_bytes([e0, e1, e2, e3]),
         weight_step: u32::from_ne_bytes([s0, s1, s2, s3]),
         weight_max: u32::from_ne_bytes([m0, m1, m2, m3]),
-        initial_word: w4,
+        start: w4,
         address6,
-        pad1: w7,
+        table_line: u32::from_ne_bytes([h0, h1, h2, h3]),
+        table_entries: u32::from_ne_bytes([n0, n1, n2, n3]),
     }
 }

@@ -9,6 +9,22 @@ use crate::{
     Table, TunnelKind, VirtualService,
 };
 
+/// Schedulers that this release has.
+pub const SCHEDULERS: &[Scheduler] = &[
+    Scheduler::Rr,
+    Scheduler::Wrr,
+    Scheduler::Lc,
+    Scheduler::Wlc,
+    Scheduler::Dh,
+    Scheduler::Sh,
+    Scheduler::Sed,
+    Scheduler::Nq,
+    Scheduler::Fo,
+    Scheduler::Ovf,
+    Scheduler::Mh,
+    Scheduler::Twos,
+];
+
 /// Whether a service, and a destination in it if given, is forwarded by this release.
 ///
 /// # Errors
@@ -66,21 +82,9 @@ fn key_in_effect(key: &ServiceKey) -> Result<(), ChangeError> {
 }
 
 fn service_in_effect(service: &VirtualService) -> Result<(), ChangeError> {
-    match service.scheduler {
-        Scheduler::Rr | Scheduler::Wrr | Scheduler::Wlc => {}
-        Scheduler::Lc
-        | Scheduler::Lblc
-        | Scheduler::Lblcr
-        | Scheduler::Dh
-        | Scheduler::Sh
-        | Scheduler::Mh
-        | Scheduler::Sed
-        | Scheduler::Nq
-        | Scheduler::Fo
-        | Scheduler::Ovf
-        | Scheduler::Twos => {
-            return refuse(&format!("scheduler {} is", service.scheduler), "rr, wrr and wlc");
-        }
+    if !SCHEDULERS.contains(&service.scheduler) {
+        let names: Vec<_> = SCHEDULERS.iter().map(|scheduler| scheduler.name()).collect();
+        return refuse(&format!("scheduler {} is", service.scheduler), &names.join(", "));
     }
     if let Some(persistence) = service.persistence {
         let what = format!("persistence ({} s) is", persistence.timeout);

@@ -2,10 +2,11 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_loop};
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_jiffies64, bpf_loop};
 use aya_ebpf::programs::XdpContext;
 use elvs_common::{Counter, DestinationRecord, DestinationStats, Line, NextHop};
-use elvs_fastpath::{Bucket, ClientHop, FlowMemory, Host, Step};
+use elvs_fastpath::{Bucket, ClientHop, FlowKey, FlowMemory, Host, Pick, Step, pick};
 
 use crate::clients;
 use crate::maps::{
@@ -95,6 +96,17 @@ impl Host for KernelHost<'_> {
     }
 
     #[inline(always)]
+    fn random(&self) -> u32 {
+        // SAFETY: a helper call without arguments.
+        unsafe { bpf_get_prandom_u32() }
+    }
+
+    #[inline(always)]
+    fn pick(&self, opening: &FlowKey) -> Pick {
+        elvs_pick(self.ctx.ctx, opening.addresses, opening.ports, opening.protocol).into()
+    }
+
+    #[inline(always)]
     fn timeout(&self, protocol: u8, state: u8) -> u32 {
         ELVS_SETTINGS.get(0).map_or(u32::MAX, |settings| settings.timeout(protocol, state))
     }
@@ -138,6 +150,17 @@ impl Host for KernelHost<'_> {
     fn route(&self, address: u32) -> Option<NextHop> {
         clients::route(self.ctx, address).ok()
     }
+}
+
+/// [`KernelHost::pick`] as a global function: the verifier walks through it once, for all arguments there may be. The answer
+/// is a [`Pick`] as a word.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn elvs_pick(ctx: *mut xdp_md, addresses: u64, ports: u32, protocol: u8) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    // A new look at the configuration: service and list are of the same one, whichever the packet began with.
+    let Some(host) = KernelHost::new(&ctx) else { return Pick::NoService.into() };
+    pick(&host, &FlowKey { addresses, ports, protocol }).into()
 }
 
 /// One round of [`FlowMemory::repeat`] as `bpf_loop` calls it: 0 goes on, 1 ends.

@@ -349,12 +349,7 @@ fn the_last_of_two_settings_counts_and_is_warned_of() {
 #[test]
 fn what_would_change_who_gets_the_traffic_is_an_error() {
     let cases: &[(&str, &str, &str, Option<&str>)] = &[
-        (
-            "192.0.2.1 80",
-            "lvs_sched mh",
-            "scheduler `mh` is not in effect",
-            Some("use `rr`, `wrr` or `wlc`"),
-        ),
+        ("192.0.2.1 80", "lvs_sched lblc", "scheduler `lblc` is not in effect", None),
         (
             "192.0.2.1 80",
             "protocol SCTP",
@@ -479,7 +474,7 @@ virtual_server 192.0.2.1 {
     let plain = read_text(&text).desired.unwrap();
     let service = &plain.services[0].service;
     assert_eq!((service.persistence, service.one_packet), (None, false));
-    assert_eq!((service.flags, service.netmask), (SchedulerFlags(0), Netmask::V4(u32::MAX)));
+    assert_eq!((service.flags, service.netmask), (SchedulerFlags(0x18), Netmask::V4(u32::MAX)));
     assert_eq!(plain.services[0].destinations[0].upper_threshold, 0);
 }
 

@@ -18,11 +18,18 @@ fn slot(key: ServiceKey, index: u32, pool: &[(u32, u32)]) -> ServiceSlot {
         key,
         index,
         scheduler: scheduler_id::WRR,
+        flags: 0,
         tag: 7,
         initial: 0x0007_0000_0000_0001,
         pool: pool
             .iter()
-            .map(|(destination, weight)| PoolSlot { destination: *destination, weight: *weight })
+            .map(|(destination, weight)| PoolSlot {
+                destination: *destination,
+                weight: *weight,
+                last_weight: *weight,
+                address: Ipv4Addr::LOCALHOST,
+                port: 80,
+            })
             .collect(),
         retired: Statistics::default(),
     }
@@ -79,7 +86,7 @@ fn a_service_is_found_with_its_list() {
     assert_eq!(blob.lines[0].0[2], 42);
     let record = find(&blob, vip, 80, 6, service_kind::SERVICE).unwrap();
     assert_eq!((record.index, record.scheduler, record.tag), (5, scheduler_id::WRR, 7));
-    assert_eq!(record.initial_word, 0x0007_0000_0000_0001);
+    assert_eq!(record.start, 0x0007_0000_0000_0001);
     assert_eq!((record.weight_step, record.weight_max), (2, 17), "gcd 2, greatest 18 less 1");
     assert_eq!(record.pool_entries, 9);
     for (n, (destination, weight)) in pool.iter().enumerate() {

@@ -350,7 +350,7 @@ fn shares_on_four_cpus(scheduler: u8, weights: &[u32], rounds: u32) -> Vec<u32> 
                             left -= 1;
                         }
                         Pick::Contended => {}
-                        Pick::Nobody => panic!("nobody to pick"),
+                        Pick::Nobody | Pick::NoService => panic!("nobody to pick"),
                     }
                 }
                 let mut all = counts.lock().unwrap();

@@ -40,6 +40,7 @@ pub struct Director {
     stats: Mutex<HashMap<u32, DestinationStats>>,
     counters: Vec<AtomicU64>,
     tick: AtomicU32,
+    random: AtomicU64,
 }
 
 /// What became of one frame.
@@ -82,6 +83,7 @@ impl Director {
             stats: Mutex::default(),
             counters: (0..COUNTERS).map(|_| AtomicU64::new(0)).collect(),
             tick: AtomicU32::new(1_000_000),
+            random: AtomicU64::new(0x2545_f491_4f6c_dd1d),
         }
     }
 
@@ -296,6 +298,18 @@ impl Host for Director {
         stats.out_packets += added.out_packets;
         stats.in_bytes += added.in_bytes;
         stats.out_bytes += added.out_bytes;
+    }
+
+    fn random(&self) -> u32 {
+        // xorshift64: any numbers will do, the same ones in every run.
+        let next = |x: u64| {
+            let x = x ^ x << 13;
+            let x = x ^ x >> 7;
+            x ^ x << 17
+        };
+        let drawn =
+            self.random.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |x| Some(next(x)));
+        (next(drawn.unwrap()) >> 32) as u32
     }
 
     fn timeout(&self, protocol: u8, state: u8) -> u32 {

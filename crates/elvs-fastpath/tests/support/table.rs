@@ -6,9 +6,12 @@ use std::sync::atomic::Ordering;
 use elvs_common::{
     DestinationFlags, DestinationRecord, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, Line, Method,
     NextHop, POOL_ENTRIES_PER_LINE, SERVICE_MAX_PROBES, SERVICES_LINE, SchedulerWord,
-    ServiceRecord, filter_bit, service_hash, service_kind,
+    ServiceRecord, TABLE_ENTRIES_PER_LINE, filter_bit, scheduler_id, service_hash, service_kind,
 };
-use elvs_fastpath::{Pick, carry_over, pick, wrr_parameters};
+use elvs_fastpath::{
+    FlowKey, MaglevEntry, MaglevProgress, Pick, carry_over, dh_table, mh_table, pick, sh_table,
+    wrr_parameters,
+};
 
 use super::director::Director;
 use super::frame::NIC;
@@ -37,6 +40,8 @@ struct Service {
     address: SocketAddrV4,
     protocol: u8,
     scheduler: u8,
+    /// See `ServiceFlags`.
+    flags: u8,
     present: bool,
     /// Destinations and weights in list order: newest first.
     list: Vec<(u32, u32)>,
@@ -49,6 +54,8 @@ pub struct Table {
     /// Its memory.
     pub director: Director,
     services: Vec<Service>,
+    /// Last weight above 0 of every destination.
+    last_weights: Vec<u32>,
     /// Service and address of every destination there ever was.
     homes: Vec<(usize, SocketAddrV4)>,
     records: Vec<Line>,
@@ -61,6 +68,7 @@ impl Table {
         let mut table = Self {
             director: Director::new(buckets),
             services: Vec::new(),
+            last_weights: Vec::new(),
             homes: Vec::new(),
             records: Vec::new(),
             next_tag: 1,
@@ -75,6 +83,7 @@ impl Table {
             address: address.parse().unwrap(),
             protocol,
             scheduler,
+            flags: 0,
             present: true,
             list: Vec::new(),
             tag: 0,
@@ -87,9 +96,10 @@ impl Table {
         id
     }
 
-    /// Replaces a service's scheduler, which starts afresh.
-    pub fn set_scheduler(&mut self, id: ServiceId, scheduler: u8) {
+    /// Replaces a service's scheduler and its flags; it starts afresh.
+    pub fn set_scheduler(&mut self, id: ServiceId, scheduler: u8, flags: u8) {
         self.services[id.0].scheduler = scheduler;
+        self.services[id.0].flags = flags;
         self.start_scheduler(id);
     }
 
@@ -131,10 +141,12 @@ impl Table {
         let known = self.homes.iter().position(|home| *home == (id.0, address));
         let index = known.unwrap_or_else(|| {
             self.homes.push((id.0, address));
+            self.last_weights.push(0);
             self.director.destinations.push(DestinationRecord::default());
             self.director.loads.push(0.into());
             self.homes.len() - 1
         });
+        self.last_weights[index] = weight;
         let destination = u32::try_from(index).unwrap();
         let hop = NextHop::new(server_mac(destination), DIRECTOR_MAC, NIC);
         self.director.destinations[index] = DestinationRecord {
@@ -159,6 +171,7 @@ impl Table {
         for n in 0..count {
             let address = SocketAddrV4::new((0x0a01_0000 + n).into(), 80);
             self.homes.push((id.0, address));
+            self.last_weights.push(weight);
             self.director.destinations.push(DestinationRecord {
                 flags: DestinationFlags::AVAILABLE,
                 method: Method::Dr as u32,
@@ -179,6 +192,9 @@ impl Table {
 
     /// Changes a weight.
     pub fn set_weight(&mut self, id: ServiceId, destination: u32, weight: u32) {
+        if weight != 0 {
+            self.last_weights[destination as usize] = weight;
+        }
         self.change(id, |list| {
             list.iter_mut().find(|(index, _)| *index == destination).unwrap().1 = weight;
         });
@@ -201,9 +217,49 @@ impl Table {
         self.homes[destination as usize].1
     }
 
-    /// Asks a service's scheduler, without opening a connection.
+    /// Asks a service's scheduler, without opening a connection, for some client.
     pub fn pick(&self, id: ServiceId) -> Pick {
-        pick(&self.director, &self.records[id.0])
+        self.pick_for(id, "198.51.100.1:40000")
+    }
+
+    /// Asks a service's scheduler, without opening a connection, for a client.
+    pub fn pick_for(&self, id: ServiceId, client: &str) -> Pick {
+        let client: SocketAddrV4 = client.parse().unwrap();
+        let service = &self.services[id.0];
+        let key = FlowKey::new(
+            ip(&client.ip().to_string()),
+            ip(&service.address.ip().to_string()),
+            port(client.port()),
+            port(service.address.port()),
+            service.protocol,
+        );
+        pick(&self.director, &key)
+    }
+
+    /// Hash table of a service, of positions in its list.
+    fn hash_table(&self, service: &Service) -> Vec<u16> {
+        match service.scheduler {
+            scheduler_id::DH => dh_table(service.list.len()).collect(),
+            scheduler_id::SH => {
+                sh_table(&service.list.iter().map(|(_, weight)| *weight).collect::<Vec<_>>())
+                    .collect()
+            }
+            scheduler_id::MH => {
+                let entry = |(index, _): &(u32, u32)| {
+                    let address = self.homes[*index as usize].1;
+                    MaglevEntry {
+                        address: (*address.ip()).into(),
+                        port: address.port(),
+                        last_weight: self.last_weights[*index as usize],
+                    }
+                };
+                let list: Vec<_> = service.list.iter().map(entry).collect();
+                let mut table = vec![0; 4093];
+                mh_table(&list, &mut vec![MaglevProgress::default(); list.len()], &mut table);
+                table
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Destinations and weights of a service, newest first.
@@ -288,6 +344,15 @@ impl Table {
                 }
                 blob.push(line);
             }
+            let table = self.hash_table(service);
+            let table_line = blob.len();
+            for entries in table.chunks(TABLE_ENTRIES_PER_LINE as usize) {
+                let mut line = Line::default();
+                for (at, entry) in entries.iter().enumerate() {
+                    line.0[at / 4] |= u64::from(*entry) << (at % 4 * 16);
+                }
+                blob.push(line);
+            }
             let (step, greatest) = wrr_parameters(service.list.iter().map(|(_, weight)| *weight));
             let record = ServiceRecord {
                 address: ip(&service.address.ip().to_string()),
@@ -301,7 +366,14 @@ impl Table {
                 pool_entries: u32::try_from(service.list.len()).unwrap(),
                 weight_step: step,
                 weight_max: greatest,
-                initial_word: service.initial.0,
+                start: if service.scheduler == scheduler_id::TWOS {
+                    service.list.iter().map(|(_, weight)| u64::from(*weight)).sum()
+                } else {
+                    service.initial.0
+                },
+                flags: service.flags,
+                table_line: u32::try_from(table_line).unwrap(),
+                table_entries: u32::try_from(table.len()).unwrap(),
                 ..ServiceRecord::default()
             };
             self.records[index] = line_of(&record);
@@ -322,14 +394,15 @@ fn line_of(record: &ServiceRecord) -> Line {
     bytes.extend(record.port.to_ne_bytes());
     bytes.extend([record.protocol, record.kind]);
     bytes.extend(record.index.to_ne_bytes());
-    bytes.extend([record.scheduler, record.pad0]);
+    bytes.extend([record.scheduler, record.flags]);
     bytes.extend(record.tag.to_ne_bytes());
     for word in [record.pool_line, record.pool_entries, record.weight_step, record.weight_max] {
         bytes.extend(word.to_ne_bytes());
     }
-    bytes.extend(record.initial_word.to_ne_bytes());
+    bytes.extend(record.start.to_ne_bytes());
     bytes.extend(record.address6);
-    bytes.extend(record.pad1.to_ne_bytes());
+    bytes.extend(record.table_line.to_ne_bytes());
+    bytes.extend(record.table_entries.to_ne_bytes());
     let mut line = Line::default();
     for (word, bytes) in line.0.iter_mut().zip(bytes.chunks(8)) {
         *word = u64::from_ne_bytes(bytes.try_into().unwrap());

@@ -19,7 +19,7 @@ fn destination(address: &str, method: ForwardingMethod) -> Destination {
 #[test]
 fn forwards_what_first_light_promises() {
     for protocol in [Protocol::Tcp, Protocol::Udp] {
-        for scheduler in [Scheduler::Rr, Scheduler::Wrr, Scheduler::Wlc] {
+        for scheduler in SCHEDULERS.iter().copied() {
             let service = VirtualService { scheduler, ..service(protocol, "10.0.0.100", 80) };
             for method in [
                 ForwardingMethod::Nat,
@@ -46,7 +46,7 @@ fn refuses_by_name_what_it_does_not_forward() {
         ("IPv6", service(Protocol::Tcp, "fd00::100", 80)),
         ("SCTP", service(Protocol::Sctp, "10.0.0.100", 80)),
         ("port 0", service(Protocol::Tcp, "10.0.0.100", 0)),
-        ("scheduler sed", VirtualService { scheduler: Scheduler::Sed, ..plain() }),
+        ("scheduler lblc", VirtualService { scheduler: Scheduler::Lblc, ..plain() }),
         (
             "persistence (60 s)",
             VirtualService { persistence: Some(Persistence { timeout: 60 }), ..plain() },
