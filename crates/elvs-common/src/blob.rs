@@ -7,7 +7,7 @@
 //! | 1..=64 | filter of virtual addresses, 32,768 bits |
 //! | 65..=128 | filter of real-server addresses whose replies are rewritten (NAT), 32,768 bits |
 //! | 129.. | service slots, open addressing, power of two |
-//! | then | scheduling lists: eight entries of (destination, weight) a line, each list from a line of its own, followed by the service's hash table if its scheduler has one: 32 positions in the list a line, 16 bits each |
+//! | then | scheduling lists: eight entries of (destination, weight) a line, each list from a line of its own, after the [`PersistenceLine`] of a persistent service and followed by the service's hash table if its scheduler has one: 32 positions in the list a line, 16 bits each |
 //!
 //! **Invariant:** a blob in force is never written. Byte order inside addresses and ports is network order.
 
@@ -96,6 +96,9 @@ pub mod scheduler_id {
     pub const MH: u8 = 10;
     /// Power of two choices.
     pub const TWOS: u8 = 11;
+    /// Bit in [`super::ServiceRecord::scheduler`]: the service has properties that the program's first stage knows
+    /// nothing of, so that those without pay nothing for them.
+    pub const CAREFUL: u8 = 0x80;
 }
 
 /// Bits of [`ServiceRecord::flags`].
@@ -107,6 +110,45 @@ impl ServiceFlags {
     pub const FALLBACK: u8 = 1;
     /// sh, mh: the client's port is hashed with its address.
     pub const PORT: u8 = 2;
+    /// Some destination has an upper threshold or is still overloaded by one.
+    pub const THRESHOLDS: u8 = 4;
+    /// Persistent: the line before the scheduling list is a [`PersistenceLine`].
+    pub const PERSISTENT: u8 = 8;
+    /// Every packet is scheduled by itself.
+    pub const ONE_PACKET: u8 = 16;
+}
+
+/// What a persistent service's templates go by; in the line before its scheduling list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PersistenceLine {
+    /// Bits of a client's address that count, network order.
+    pub mask: u32,
+    /// Virtual address in a template's key, network order.
+    pub address: u32,
+    /// Virtual port in a template's key, network order; 0 if all ports of the service share a template.
+    pub port: u16,
+    /// Protocol number in a template's key before [`crate::template_protocol`].
+    pub protocol: u8,
+}
+
+impl PersistenceLine {
+    /// As a line.
+    pub const fn to_line(self) -> Line {
+        let ports = self.port as u64 | (self.protocol as u64) << 16;
+        Line([self.mask as u64 | (self.address as u64) << 32, ports, 0, 0, 0, 0, 0, 0])
+    }
+
+    /// Of a line.
+    #[inline(always)]
+    pub const fn of_line(line: &Line) -> Self {
+        let [addresses, ports, ..] = line.0;
+        Self {
+            mask: (addresses & 0xffff_ffff) as u32,
+            address: (addresses >> 32) as u32,
+            port: (ports & 0xffff) as u16,
+            protocol: (ports >> 16 & 0xff) as u8,
+        }
+    }
 }
 
 /// Entries of a hash table of a service in one line; each is the position of a destination in the scheduling list.
@@ -128,7 +170,7 @@ pub struct ServiceRecord {
     pub kind: u8,
     /// Index of the service, for its scheduler word; stable across swaps.
     pub index: u32,
-    /// See [`scheduler_id`].
+    /// See [`scheduler_id`], with its bit for careful services.
     pub scheduler: u8,
     /// See [`ServiceFlags`].
     pub flags: u8,

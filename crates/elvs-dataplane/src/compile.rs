@@ -10,8 +10,8 @@ use std::net::Ipv4Addr;
 
 use elvs_common::{
     BLOB_LINES, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, HEADER_LINE, Line, MAX_SERVICES,
-    POOL_ENTRIES_PER_LINE, SERVICE_MAX_PROBES, SERVICES_LINE, ServiceRecord,
-    TABLE_ENTRIES_PER_LINE, filter_bit, service_hash, service_kind,
+    POOL_ENTRIES_PER_LINE, PersistenceLine, SERVICE_MAX_PROBES, SERVICES_LINE, ServiceFlags,
+    ServiceRecord, TABLE_ENTRIES_PER_LINE, filter_bit, scheduler_id, service_hash, service_kind,
 };
 use elvs_fastpath::{MAX_POOL, service_record, wrr_parameters};
 use elvs_model::{Protocol, ServiceKey};
@@ -111,8 +111,7 @@ pub fn compile(
         }
     }
     let entries = services.len() + addresses.len();
-    let pools: usize =
-        services.iter().map(|s| pool_lines(s.pool.len()) + table_lines(s.table_entries())).sum();
+    let pools: usize = services.iter().map(lines_of).sum();
     let mut slots = u32::try_from(entries + entries / 4).unwrap_or(u32::MAX / 2).max(LEAST_SLOTS);
     loop {
         slots = slots.next_power_of_two();
@@ -157,6 +156,13 @@ pub(crate) fn parts(key: &ServiceKey) -> Result<(Protocol, Ipv4Addr, u16), Compi
 
 fn pool_lines(entries: usize) -> usize {
     entries.div_ceil(line(POOL_ENTRIES_PER_LINE))
+}
+
+/// Lines of a service apart from its slot.
+fn lines_of(service: &ServiceSlot) -> usize {
+    pool_lines(service.pool.len())
+        + table_lines(service.table_entries())
+        + usize::from(service.persistence.is_some())
 }
 
 fn table_lines(entries: u32) -> usize {
@@ -207,13 +213,23 @@ impl Builder {
             let (protocol, address, port) = parts(&service.key)?;
             let (weight_step, weight_max) =
                 wrr_parameters(service.pool.iter().map(|entry| entry.weight));
+            if let Some(persistence) = service.persistence {
+                let persistence = PersistenceLine {
+                    mask: network_order(persistence.mask),
+                    address: network_order(address),
+                    port: if persistence.shared { 0 } else { port.to_be() },
+                    protocol: protocol.number(),
+                };
+                self.lines.push(persistence.to_line());
+            }
+            let careful = service.flags & CAREFUL_FLAGS != 0;
             let record = ServiceRecord {
                 address: network_order(address),
                 port: port.to_be(),
                 protocol: protocol.number(),
                 kind: service_kind::SERVICE,
                 index: service.index,
-                scheduler: service.scheduler,
+                scheduler: service.scheduler | if careful { scheduler_id::CAREFUL } else { 0 },
                 tag: service.tag,
                 pool_line: u32::try_from(self.lines.len()).unwrap_or(u32::MAX),
                 pool_entries: u32::try_from(service.pool.len()).unwrap_or(u32::MAX),
@@ -289,6 +305,10 @@ impl Builder {
         }
     }
 }
+
+/// Properties that the program's first stage knows nothing of.
+const CAREFUL_FLAGS: u8 =
+    ServiceFlags::THRESHOLDS | ServiceFlags::PERSISTENT | ServiceFlags::ONE_PACKET;
 
 /// A service slot as the line it is read from; see [`elvs_fastpath::service_record`].
 fn service_line(record: &ServiceRecord) -> Line {

@@ -27,10 +27,14 @@ fn in_filter<H: Host>(host: &H, first_line: u32, address: u32) -> bool {
     word >> (bit & 63) & 1 != 0
 }
 
-/// Line of the virtual service of an address, port (network order) and protocol; see [`service_record`].
+/// Line of the virtual service of an address, port (network order) and protocol; see [`service_record`]. A service on the
+/// port comes before one on all ports (port 0).
 #[inline(always)]
 pub fn find_service<H: Host>(host: &H, address: u32, port: u16, protocol: u8) -> Option<&Line> {
-    host.opaque(find(host, address, port, protocol, service_kind::SERVICE))
+    match host.opaque(find(host, address, port, protocol, service_kind::SERVICE)) {
+        None => host.opaque(find(host, address, 0, protocol, service_kind::SERVICE)),
+        found => found,
+    }
 }
 
 /// As [`find_service`], if the service lies in the first slot of its key (another one may be in its place), and if no

@@ -65,7 +65,7 @@ impl Change {
 }
 
 fn key_in_effect(key: &ServiceKey) -> Result<(), ChangeError> {
-    let ServiceKey::Address { protocol, address: _, port } = key else {
+    let ServiceKey::Address { protocol, .. } = key else {
         return refuse("firewall-mark services are", "services by address and port");
     };
     if key.family() == Family::Inet6 {
@@ -75,9 +75,6 @@ fn key_in_effect(key: &ServiceKey) -> Result<(), ChangeError> {
         Protocol::Tcp | Protocol::Udp => {}
         Protocol::Sctp => return refuse("SCTP services are", "TCP and UDP"),
     }
-    if *port == 0 {
-        return refuse("port 0 (every port) is", "one port per service");
-    }
     Ok(())
 }
 
@@ -86,15 +83,8 @@ fn service_in_effect(service: &VirtualService) -> Result<(), ChangeError> {
         let names: Vec<_> = SCHEDULERS.iter().map(|scheduler| scheduler.name()).collect();
         return refuse(&format!("scheduler {} is", service.scheduler), &names.join(", "));
     }
-    if let Some(persistence) = service.persistence {
-        let what = format!("persistence ({} s) is", persistence.timeout);
-        return refuse(&what, "services without -p");
-    }
     if let Some(engine) = &service.engine {
         return refuse(&format!("persistence engine {engine} is"), "services without --pe");
-    }
-    if service.one_packet {
-        return refuse("one-packet scheduling is", "services without -o");
     }
     Ok(())
 }
@@ -112,11 +102,6 @@ fn destination_in_effect(destination: &Destination) -> Result<(), ChangeError> {
         ForwardingMethod::Tun(TunnelKind::Gre { .. }) => {
             return refuse("tunnel type gre is", "ipip");
         }
-    }
-    if destination.upper_threshold != 0 || destination.lower_threshold != 0 {
-        let (upper, lower) = (destination.upper_threshold, destination.lower_threshold);
-        let what = format!("connection thresholds (upper {upper}, lower {lower}) are");
-        return refuse(&what, "destinations without -x and -y");
     }
     Ok(())
 }

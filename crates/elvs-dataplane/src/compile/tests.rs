@@ -19,6 +19,7 @@ fn slot(key: ServiceKey, index: u32, pool: &[(u32, u32)]) -> ServiceSlot {
         index,
         scheduler: scheduler_id::WRR,
         flags: 0,
+        persistence: None,
         tag: 7,
         initial: 0x0007_0000_0000_0001,
         pool: pool

@@ -1,12 +1,13 @@
 //! The virtual server table as the daemon keeps it, and the configuration blob made from it.
 
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::Ordering;
 
 use elvs_common::{
-    DestinationFlags, DestinationRecord, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, Line, Method,
-    NextHop, POOL_ENTRIES_PER_LINE, SERVICE_MAX_PROBES, SERVICES_LINE, SchedulerWord,
-    ServiceRecord, TABLE_ENTRIES_PER_LINE, filter_bit, scheduler_id, service_hash, service_kind,
+    DestinationFlags, DestinationLoad, DestinationRecord, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE,
+    Line, Method, NextHop, POOL_ENTRIES_PER_LINE, PersistenceLine, SERVICE_MAX_PROBES,
+    SERVICES_LINE, SchedulerWord, ServiceFlags, ServiceRecord, TABLE_ENTRIES_PER_LINE, filter_bit,
+    scheduler_id, service_hash, service_kind,
 };
 use elvs_fastpath::{
     FlowKey, MaglevEntry, MaglevProgress, Pick, carry_over, dh_table, mh_table, pick, sh_table,
@@ -42,6 +43,8 @@ struct Service {
     scheduler: u8,
     /// See `ServiceFlags`.
     flags: u8,
+    /// Mask of a persistent service.
+    persistence: Option<Ipv4Addr>,
     present: bool,
     /// Destinations and weights in list order: newest first.
     list: Vec<(u32, u32)>,
@@ -84,6 +87,7 @@ impl Table {
             protocol,
             scheduler,
             flags: 0,
+            persistence: None,
             present: true,
             list: Vec::new(),
             tag: 0,
@@ -101,6 +105,24 @@ impl Table {
         self.services[id.0].scheduler = scheduler;
         self.services[id.0].flags = flags;
         self.start_scheduler(id);
+    }
+
+    /// Makes a service persistent, with that netmask.
+    pub fn set_persistence(&mut self, id: ServiceId, mask: Option<Ipv4Addr>) {
+        self.services[id.0].persistence = mask;
+        self.write_blob();
+    }
+
+    /// Sets a destination's thresholds.
+    pub fn set_thresholds(&mut self, destination: u32, upper: u32, lower: u32) {
+        let record = &mut self.director.destinations[destination as usize];
+        let more_room = upper == 0 || upper > record.upper_threshold;
+        (record.upper_threshold, record.lower_threshold) = (upper, lower);
+        if more_room {
+            self.director.loads[destination as usize]
+                .fetch_and(!DestinationLoad::OVERLOAD, Ordering::Relaxed);
+        }
+        self.write_blob();
     }
 
     fn start_scheduler(&mut self, id: ServiceId) {
@@ -233,7 +255,7 @@ impl Table {
             port(service.address.port()),
             service.protocol,
         );
-        pick(&self.director, &key)
+        pick(&self.director, &key, false)
     }
 
     /// Hash table of a service, of positions in its list.
@@ -336,6 +358,22 @@ impl Table {
             }
         }
         for (index, service) in self.services.iter().enumerate().filter(|(_, s)| s.present) {
+            let mut flags = service.flags;
+            if let Some(mask) = service.persistence {
+                flags |= ServiceFlags::PERSISTENT;
+                let line = PersistenceLine {
+                    mask: ip(&mask.to_string()),
+                    address: ip(&service.address.ip().to_string()),
+                    port: port(service.address.port()),
+                    protocol: service.protocol,
+                };
+                blob.push(line.to_line());
+            }
+            let upper = |index: u32| self.director.destinations[index as usize].upper_threshold;
+            if service.list.iter().any(|(index, _)| upper(*index) != 0) {
+                flags |= ServiceFlags::THRESHOLDS;
+            }
+            let careful = flags & !(ServiceFlags::FALLBACK | ServiceFlags::PORT) != 0;
             let pool_line = blob.len();
             for entries in service.list.chunks(POOL_ENTRIES_PER_LINE as usize) {
                 let mut line = Line::default();
@@ -360,7 +398,7 @@ impl Table {
                 protocol: service.protocol,
                 kind: service_kind::SERVICE,
                 index: u32::try_from(index).unwrap(),
-                scheduler: service.scheduler,
+                scheduler: service.scheduler | if careful { scheduler_id::CAREFUL } else { 0 },
                 tag: service.tag,
                 pool_line: u32::try_from(pool_line).unwrap(),
                 pool_entries: u32::try_from(service.list.len()).unwrap(),
@@ -371,7 +409,7 @@ impl Table {
                 } else {
                     service.initial.0
                 },
-                flags: service.flags,
+                flags,
                 table_line: u32::try_from(table_line).unwrap(),
                 table_entries: u32::try_from(table.len()).unwrap(),
                 ..ServiceRecord::default()
