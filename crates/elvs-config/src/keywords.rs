@@ -8,6 +8,7 @@
 mod checkers;
 mod global;
 mod lvs;
+mod mark;
 mod vrrp;
 
 use std::collections::HashMap;
@@ -23,6 +24,8 @@ pub enum Context {
     GlobalDefs,
     /// `data_plane`, which keepalived does not have.
     DataPlane,
+    /// `mark`, which keepalived does not have.
+    Mark,
     /// `virtual_server`.
     VirtualServer,
     /// `real_server`.
@@ -80,6 +83,7 @@ impl Context {
             Self::Root => "(top level)",
             Self::GlobalDefs => "global_defs",
             Self::DataPlane => "data_plane",
+            Self::Mark => "mark",
             Self::VirtualServer => "virtual_server",
             Self::RealServer => "real_server",
             Self::TcpCheck => "TCP_CHECK",
@@ -151,7 +155,7 @@ pub enum Feature {
     OnePacket,
     /// Flags of the schedulers sh and mh.
     SchedulerFlags,
-    /// Services by firewall mark: `virtual_server fwmark`, `ip_family`.
+    /// Services by firewall mark: `virtual_server fwmark`, `ip_family`, `mark`.
     Fwmark,
     /// Connection limits of real servers: `uthreshold`, `lthreshold`.
     Thresholds,
@@ -189,7 +193,7 @@ pub struct Keyword {
 
 /// Every keyword: ours and keepalived's.
 pub static KEYWORDS: LazyLock<Vec<Keyword>> =
-    LazyLock::new(|| [global::ROWS, lvs::ROWS, checkers::ROWS, vrrp::ROWS].concat());
+    LazyLock::new(|| [global::ROWS, lvs::ROWS, mark::ROWS, checkers::ROWS, vrrp::ROWS].concat());
 
 /// Rows by word.
 static BY_NAME: LazyLock<HashMap<&'static str, Vec<&'static Keyword>>> = LazyLock::new(|| {

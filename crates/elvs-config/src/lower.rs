@@ -6,6 +6,7 @@
 //! Called after the checker, which has reported unknown keywords and missing or extra arguments: those are passed over here.
 
 mod global;
+mod mark;
 mod method;
 mod real_server;
 mod service;
@@ -28,6 +29,7 @@ pub(crate) fn lower(
     let mut services = service::Services::default();
     let mut timeouts = global::TimeoutSettings::default();
     let mut data_plane = global::DataPlane::default();
+    let mut marks = mark::Marks::default();
     for item in items {
         if reporter.is_full() {
             // Nothing further could be said, and nothing is applied without being said.
@@ -36,6 +38,7 @@ pub(crate) fn lower(
         match item.keyword.text.as_str() {
             "global_defs" => timeouts.read(item, reporter),
             "data_plane" => data_plane.read(item, reporter),
+            "mark" => marks.read(item, capabilities, reporter),
             "virtual_server" => services.read(item, capabilities, reporter),
             _ => {}
         }
@@ -43,6 +46,8 @@ pub(crate) fn lower(
     desired.services = services.finish();
     desired.timeouts = timeouts.finish();
     desired.data_plane = data_plane.finish();
+    marks.compare(&desired.services, items, reporter);
+    desired.marks = marks.finish();
     desired
 }
 

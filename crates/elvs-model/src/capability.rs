@@ -56,10 +56,12 @@ impl Change {
                 }
                 destination_in_effect(destination)
             }
+            Self::AddMark(_) => refuse("mark rules are", "services by address and port"),
             Self::DeleteService(_)
             | Self::DeleteDestination { .. }
             | Self::Flush
-            | Self::SetTimeouts(_) => Ok(()),
+            | Self::SetTimeouts(_)
+            | Self::DeleteMark(_) => Ok(()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Destination, DestinationKey, ServiceKey, Timeouts, VirtualService};
+use crate::{Destination, DestinationKey, MarkRule, ServiceKey, Timeouts, VirtualService};
 
 /// One change of the table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,9 +39,14 @@ pub enum Change {
     Flush,
     /// `ipvsadm --set`.
     SetTimeouts(Timeouts),
+    /// `elvs mark add`: the rule is tried after those that are there.
+    AddMark(MarkRule),
+    /// `elvs mark del`.
+    DeleteMark(MarkRule),
 }
 
-/// Why a change was refused. Each variant is one `errno` of the kernel's IPVS, or a bound of this data plane.
+/// Why a change was refused. Each variant is one `errno` of the kernel's IPVS, a rule of mark rules, or a
+/// bound of this data plane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -70,6 +75,12 @@ pub enum ChangeError {
     /// EINVAL.
     #[error("Invalid operation.  Possibly wrong module version, address not unicast, ...")]
     Invalid,
+    /// A mark rule that is there already.
+    #[error("mark rule already exists")]
+    MarkRuleExists,
+    /// A mark rule that is not there.
+    #[error("no such mark rule: `elvs mark list` shows those there are")]
+    NoSuchMarkRule,
     /// What this data plane does not forward yet; the text names it.
     #[error("{0}")]
     Unsupported(String),

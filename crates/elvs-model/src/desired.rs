@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Destination, VirtualService};
+use crate::{Destination, MarkRules, VirtualService};
 
 /// Everything a configuration asks of a director, with defaults left open.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +13,9 @@ pub struct Desired {
     pub timeouts: Option<Timeouts>,
     /// `data_plane { ... }`.
     pub data_plane: DataPlaneSettings,
+    /// `mark` blocks, in the order of the file; no two are the same.
+    #[serde(default)]
+    pub marks: MarkRules,
 }
 
 /// One virtual service with its destinations.

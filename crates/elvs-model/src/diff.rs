@@ -1,14 +1,17 @@
 //! Reload by difference: the ordered changes that lead from one configuration to the next.
 //!
 //! **Invariant:** what both configurations share appears in no change, so connections, counters and the order of
-//! untouched destinations survive a reload.
+//! untouched destinations survive a reload. Mark rules have no state: of them only the order is kept.
 //!
 //! Called by the daemon on reload, and by [`Table::from_desired`](crate::Table::from_desired).
 
 use std::collections::{HashMap, HashSet};
 
 use crate::table::INITIAL_TIMEOUTS;
-use crate::{Change, Desired, DesiredService, Destination, DestinationKey, ServiceKey, Timeouts};
+use crate::{
+    Change, Desired, DesiredService, Destination, DestinationKey, MarkRule, MarkRules, ServiceKey,
+    Timeouts,
+};
 
 /// Changes that turn the table made from `old` into the one made from `new`: deletions first, then edits, then
 /// additions in the order of the new file; empty when nothing differs.
@@ -53,6 +56,7 @@ pub fn diff(old: &Desired, new: &Desired) -> Vec<Change> {
     }
     changes.append(&mut edits);
     changes.append(&mut additions);
+    changes.append(&mut mark_changes(&old.marks, &new.marks));
     let timeouts = effective(new);
     if timeouts != effective(old) {
         changes.push(Change::SetTimeouts(timeouts));
@@ -90,6 +94,18 @@ fn in_order<'a, 'b>(
         let (first, destinations) = services.get(&service.service.key)?;
         std::ptr::eq(*first, service).then_some((service, destinations))
     })
+}
+
+/// Mark rules that go, then those that come, in the order of the new file. Rules are added at the end, so one that is kept
+/// and that another one now comes before is taken out and added again.
+fn mark_changes(old: &MarkRules, new: &MarkRules) -> Vec<Change> {
+    let kept: HashSet<&MarkRule> = new.iter().collect();
+    let (stay, gone): (Vec<_>, Vec<_>) = old.iter().partition(|rule| kept.contains(rule));
+    let in_place = stay.iter().zip(new).take_while(|(old, new)| **old == *new).count();
+    let moved = stay.into_iter().skip(in_place);
+    let deleted = gone.into_iter().chain(moved).cloned().map(Change::DeleteMark);
+    let added = new.iter().skip(in_place).cloned().map(Change::AddMark);
+    deleted.chain(added).collect()
 }
 
 fn effective(desired: &Desired) -> Timeouts {

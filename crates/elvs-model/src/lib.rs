@@ -10,6 +10,7 @@ mod capability;
 mod change;
 mod desired;
 mod diff;
+mod mark;
 mod service;
 mod table;
 mod view;
@@ -18,6 +19,10 @@ pub use capability::{SCHEDULERS, in_effect};
 pub use change::{Change, ChangeError};
 pub use desired::{DataPlaneSettings, Desired, DesiredService, Timeouts, XdpMode};
 pub use diff::diff;
+pub use mark::{
+    InterfaceName, IpProtocol, Mark, MarkRule, MarkRuleError, MarkRuleSyntaxError, MarkRules,
+    MarkSyntaxError, MarkedPacket, PortRange, Prefix,
+};
 pub use service::{
     Destination, DestinationKey, Family, ForwardingMethod, Netmask, Persistence, Protocol,
     Scheduler, SchedulerFlags, ServiceKey, TunnelChecksum, TunnelKind, UnknownName, VirtualService,

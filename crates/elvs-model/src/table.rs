@@ -11,16 +11,18 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Change, ChangeError, Desired, Destination, DestinationKey, Family, ForwardingMethod, Netmask,
-    ServiceKey, Timeouts, TunnelKind, VirtualService,
+    Change, ChangeError, Desired, Destination, DestinationKey, Family, ForwardingMethod, MarkRule,
+    MarkRules, Netmask, ServiceKey, Timeouts, TunnelKind, VirtualService,
 };
 
-/// Virtual services in order of creation, each with its destinations, and the timeouts in force.
+/// Virtual services in order of creation, each with its destinations; the timeouts in force; and the mark rules.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
     #[serde(with = "indexmap::map::serde_seq")]
     services: IndexMap<ServiceKey, TableService>,
     timeouts: Timeouts,
+    #[serde(default)]
+    marks: MarkRules,
 }
 
 /// A virtual service in the table.
@@ -54,7 +56,7 @@ impl TableService {
 impl Table {
     /// An empty table with IPVS's initial timeouts.
     pub fn new() -> Self {
-        Self { services: IndexMap::new(), timeouts: INITIAL_TIMEOUTS }
+        Self { services: IndexMap::new(), timeouts: INITIAL_TIMEOUTS, marks: MarkRules::default() }
     }
 
     /// The table that a configuration makes out of an empty one.
@@ -84,11 +86,16 @@ impl Table {
         self.timeouts
     }
 
+    /// Mark rules in the order in which they are tried.
+    pub const fn marks(&self) -> &MarkRules {
+        &self.marks
+    }
+
     /// Makes one change.
     ///
     /// # Errors
-    /// What the kernel's IPVS answers to the same change (`net/netfilter/ipvs/ip_vs_ctl.c`); the table is then
-    /// unchanged.
+    /// What the kernel's IPVS answers to the same change (`net/netfilter/ipvs/ip_vs_ctl.c`), or why a mark rule cannot
+    /// be; the table is then unchanged.
     pub fn apply(&mut self, change: &Change) -> Result<(), ChangeError> {
         match change {
             Change::AddService(service) => self.add_service(service),
@@ -118,6 +125,10 @@ impl Table {
                 Ok(())
             }
             Change::SetTimeouts(timeouts) => self.set_timeouts(*timeouts),
+            Change::AddMark(rule) => self.add_mark(rule),
+            Change::DeleteMark(rule) => {
+                self.marks.remove(rule).map(drop).ok_or(ChangeError::NoSuchMarkRule)
+            }
         }
     }
 
@@ -165,6 +176,15 @@ impl Table {
             return Err(ChangeError::Invalid);
         }
         self.timeouts = new.or(self.timeouts);
+        Ok(())
+    }
+
+    fn add_mark(&mut self, rule: &MarkRule) -> Result<(), ChangeError> {
+        rule.check().map_err(|error| ChangeError::Unsupported(error.to_string()))?;
+        if self.marks.iter().any(|known| known == rule) {
+            return Err(ChangeError::MarkRuleExists);
+        }
+        self.marks.push(rule.clone());
         Ok(())
     }
 }

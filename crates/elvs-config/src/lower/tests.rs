@@ -451,8 +451,11 @@ virtual_server 192.0.2.1 {
 }
 ";
     let outcome = read_with(text, EVERYTHING);
-    let want = "f:24:1: warning: a service on every port is persistent: 360 seconds are used";
-    assert_eq!(shown(&outcome), [want]);
+    let want = [
+        "f:16:1: warning: no `mark` block gives mark 7: no packet reaches this service",
+        "f:24:1: warning: a service on every port is persistent: 360 seconds are used",
+    ];
+    assert_eq!(shown(&outcome), want);
     let desired = outcome.desired.unwrap();
     let [dns, mark, every] = &desired.services[..] else { panic!("{desired:?}") };
     assert_eq!(dns.service.persistence, Some(Persistence { timeout: 360 }));
@@ -562,4 +565,122 @@ virtual_server 192.0.2.10 99999 {
     assert!(told("port 99999") && told("weight `ten`") && told("VIP itself"), "{errors:?}");
     assert_eq!(errors.len(), 3, "{errors:?}");
     assert_eq!(outcome.desired, None);
+}
+
+fn marks(text: &str) -> Vec<String> {
+    let outcome = read_with(text, EVERYTHING);
+    let desired = outcome.desired.unwrap_or_else(|| panic!("{:?}", outcome.diagnostics));
+    desired.marks.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_mark_block_is_one_rule_for_each_combination() {
+    let text = "\
+mark 7 {
+  source 10.0.0.0/8
+  destination 192.0.2.100
+  destination 192.0.2.101/32
+  protocol tcp
+  destination_port 80 5000-5010
+  interface eth0
+}
+mark 0x8 {
+  destination 2001:db8::/32 192.0.2.0/24
+  source ::/0
+}
+mark 9 {
+}
+";
+    assert_eq!(
+        marks(text),
+        [
+            "--source 10.0.0.0/8 --destination 192.0.2.100/32 --protocol tcp --destination-port 80 --interface eth0 --mark 7",
+            "--source 10.0.0.0/8 --destination 192.0.2.100/32 --protocol tcp --destination-port 5000:5010 --interface eth0 --mark 7",
+            "--source 10.0.0.0/8 --destination 192.0.2.101/32 --protocol tcp --destination-port 80 --interface eth0 --mark 7",
+            "--source 10.0.0.0/8 --destination 192.0.2.101/32 --protocol tcp --destination-port 5000:5010 --interface eth0 --mark 7",
+            "--source ::/0 --destination 2001:db8::/32 --mark 8",
+            "--mark 9",
+        ]
+    );
+    let this_release = read_text(text);
+    assert!(this_release.desired.unwrap().marks.is_empty(), "not in effect yet");
+}
+
+#[test]
+fn mark_blocks_are_refused_by_place_value_and_cure() {
+    let cases = [
+        ("mark 0 {\n}\n", 1, Code::InvalidValue, "`0` is no mark"),
+        ("mark x {\n}\n", 1, Code::InvalidValue, "`x` is no mark"),
+        ("mark {\n}\n", 1, Code::MissingArgument, "`mark` has no argument"),
+        ("mark 7\n", 1, Code::MissingBlock, "`mark` needs a block"),
+        ("mark 7 {\nsource 10.0.0.1/8\n}\n", 2, Code::InvalidValue, "`10.0.0.1/8` has bits behind"),
+        ("mark 7 {\ndestination web\n}\n", 2, Code::InvalidValue, "`web` is no prefix"),
+        ("mark 7 {\nprotocol 0\n}\n", 2, Code::InvalidValue, "`0` is no protocol"),
+        (
+            "mark 7 {\nprotocol tcp\ndestination_port 80-79\n}\n",
+            3,
+            Code::InvalidValue,
+            "ports `80-79` end before they start",
+        ),
+        (
+            "mark 7 {\nprotocol tcp\ndestination_port 80 70000\n}\n",
+            3,
+            Code::InvalidValue,
+            "`70000` is no port",
+        ),
+        ("mark 7 {\nsource_port 80\n}\n", 2, Code::MissingArgument, "ports without a protocol"),
+        (
+            "mark 7 {\nprotocol tcp 47\nsource_port 80\n}\n",
+            3,
+            Code::InvalidValue,
+            "protocol 47 has no ports",
+        ),
+        ("mark 7 {\ninterface eth+\n}\n", 2, Code::InvalidValue, "`eth+` is no interface name"),
+        (
+            "mark 7 {\nsource ::/0\ndestination 10.0.0.1\n}\n",
+            1,
+            Code::MixedFamilies,
+            "no packet has a source and a destination of these",
+        ),
+        ("mark 7 {\nport 80\n}\n", 2, Code::UnknownKeyword, "unknown keyword `port`"),
+    ];
+    for (text, line, code, message) in cases {
+        let outcome = read_with(text, EVERYTHING);
+        assert!(outcome.desired.is_none(), "{text} was accepted");
+        let errors = outcome.diagnostics.iter().filter(|d| d.severity == Severity::Error);
+        let found: Vec<_> = errors.map(|d| (d.span.line, d.code, d.message.as_str())).collect();
+        let [(at, what, said)] = found.as_slice() else { panic!("{text}: {found:?}") };
+        assert_eq!((*at, *what), (line, code), "{text}: {said}");
+        assert!(said.starts_with(message), "{text}: {said}");
+    }
+}
+
+#[test]
+fn refuses_mark_rules_without_bound() {
+    let ports: Vec<String> = (0..65u32).map(|port| port.to_string()).collect();
+    let ports = ports.join(" ");
+    let text =
+        format!("mark 7 {{\nprotocol tcp\nsource_port {ports}\ndestination_port {ports}\n}}\n");
+    let outcome = read_with(&text, EVERYTHING);
+    assert!(outcome.desired.is_none());
+    assert!(shown(&outcome).iter().any(|d| d.contains("more than 4096 mark rules")), "{outcome:?}");
+}
+
+#[test]
+fn warns_of_mark_rules_that_do_nothing() {
+    let fwmark = service("fwmark 8", "").replace("protocol TCP\n", "");
+    let text = format!(
+        "mark 7 {{\ndestination 10.0.0.0/8\n}}\nmark 7 {{\ndestination 10.0.0.0/8\n}}\nmark 9 {{\ndestination 10.1.0.0/16 10.1.0.0/16\n}}\n{fwmark}"
+    );
+    let outcome = read_with(&text, EVERYTHING);
+    assert_eq!(outcome.desired.as_ref().unwrap().marks.len(), 2);
+    let expected = [
+        "f:1:1: warning: no virtual server has mark 7: its packets pass untouched",
+        "f:4:1: warning: this rule is there already: --destination 10.0.0.0/8 --mark 7",
+        "f:7:1: warning: this rule is never reached: --destination 10.1.0.0/16 --mark 9",
+        "f:7:1: warning: no virtual server has mark 9: its packets pass untouched",
+        "f:8:25: warning: `10.1.0.0/16` is given twice in this block",
+        "f:10:1: warning: no `mark` block gives mark 8: no packet reaches this service",
+    ];
+    assert_eq!(shown(&outcome), expected);
 }

@@ -88,3 +88,15 @@ fn a_destination_of_an_unknown_service_is_left_to_the_table() {
     assert!(matches!(change.in_effect(&table), Err(ChangeError::Unsupported(_))));
     assert_eq!(Change::Flush.in_effect(&table), Ok(()));
 }
+
+#[test]
+fn mark_rules_are_refused_by_name_and_can_always_be_deleted() {
+    let rule: crate::MarkRule = "--destination 10.0.0.100 --mark 7".parse().unwrap();
+    let table = Table::new();
+    let Err(ChangeError::Unsupported(message)) = Change::AddMark(rule.clone()).in_effect(&table)
+    else {
+        panic!("accepted");
+    };
+    assert!(message.starts_with("mark rules are not in effect"), "{message}");
+    assert_eq!(Change::DeleteMark(rule).in_effect(&table), Ok(()));
+}

@@ -22,6 +22,10 @@ fn destination(last: u8, weight: u32) -> Destination {
     }
 }
 
+fn mark_rules(marks: &[u32]) -> MarkRules {
+    marks.iter().map(|mark| format!("--mark {mark}").parse().unwrap()).collect()
+}
+
 fn desired(services: Vec<(VirtualService, Vec<Destination>)>) -> Desired {
     let services = services
         .into_iter()
@@ -84,6 +88,25 @@ fn timeouts_left_out_go_back_to_the_initial_ones() {
     assert_eq!(diff(&set, &Desired { timeouts: spelt_out, ..Desired::default() }), []);
 }
 
+#[test]
+fn mark_rules_are_changed_from_the_first_difference_on() {
+    let with = |marks: &[u32]| Desired { marks: mark_rules(marks), ..Desired::default() };
+    let shown = |old: &[u32], new: &[u32]| -> Vec<String> {
+        let text = |change: &Change| {
+            if let Change::AddMark(rule) = change {
+                return format!("+{}", rule.mark);
+            }
+            let Change::DeleteMark(rule) = change else { panic!("{change:?}") };
+            format!("-{}", rule.mark)
+        };
+        diff(&with(old), &with(new)).iter().map(text).collect()
+    };
+    assert_eq!(shown(&[1, 2], &[1, 2, 3]), ["+3"]);
+    assert_eq!(shown(&[1, 2, 3], &[1, 3]), ["-2"]);
+    assert_eq!(shown(&[1, 2, 3], &[1, 4, 2]), ["-3", "-2", "+4", "+2"]);
+    assert_eq!(shown(&[1, 2], &[2, 1]), ["-1", "-2", "+2", "+1"]);
+}
+
 fn any_destination() -> impl Strategy<Value = Destination> {
     let methods = prop_oneof![
         Just(ForwardingMethod::Dr),
@@ -108,11 +131,12 @@ prop_compose! {
     fn any_desired()(
         services in proptest::collection::vec(any_service(), 0..5),
         timeouts in proptest::option::of((0u32..3, 0u32..3, 0u32..3)),
+        marks in proptest::sample::subsequence(vec![1u32, 2, 3, 4, 5], 0..5).prop_shuffle(),
     ) -> Desired {
         let mut seen = HashSet::new();
         let services = services.into_iter().filter(|(s, _)| seen.insert(s.key)).collect();
         let timeouts = timeouts.map(|(tcp, tcp_fin, udp)| Timeouts { tcp, tcp_fin, udp });
-        Desired { timeouts, ..desired(services) }
+        Desired { timeouts, marks: mark_rules(&marks), ..desired(services) }
     }
 }
 
@@ -140,7 +164,10 @@ proptest! {
         let fresh = Table::from_desired(&new).unwrap();
         prop_assert_eq!(content(&table), content(&fresh));
         prop_assert_eq!(table.timeouts(), fresh.timeouts());
-        prop_assert_eq!(changes.is_empty(), content(&Table::from_desired(&old).unwrap()) == content(&fresh)
-            && Table::from_desired(&old).unwrap().timeouts() == fresh.timeouts());
+        prop_assert_eq!(table.marks(), fresh.marks());
+        let before = Table::from_desired(&old).unwrap();
+        prop_assert_eq!(changes.is_empty(), content(&before) == content(&fresh)
+            && before.timeouts() == fresh.timeouts()
+            && before.marks() == fresh.marks());
     }
 }

@@ -165,3 +165,30 @@ fn round_trips_through_json_with_its_order() {
     assert_eq!(order(&back), order(&table));
     assert_eq!(back, table);
 }
+
+#[test]
+fn mark_rules_keep_their_order_and_outlive_a_flush() {
+    let rule = |text: &str| -> MarkRule { text.parse().unwrap() };
+    let (web, all) = (rule("--destination 10.0.0.100 --mark 7"), rule("--mark 1"));
+    let mut table = table_with_service();
+    for rule in [&web, &all] {
+        table.apply(&Change::AddMark(rule.clone())).unwrap();
+    }
+    let before = table.clone();
+    assert_eq!(table.apply(&Change::AddMark(web.clone())), Err(ChangeError::MarkRuleExists));
+    let unknown = Change::DeleteMark(rule("--mark 2"));
+    assert_eq!(table.apply(&unknown), Err(ChangeError::NoSuchMarkRule));
+    let portless = MarkRule { source_ports: Some(crate::PortRange::one(1)), ..all.clone() };
+    assert!(matches!(table.apply(&Change::AddMark(portless)), Err(ChangeError::Unsupported(_))));
+    assert_eq!(table, before);
+    table.apply(&Change::Flush).unwrap();
+    assert_eq!(table.marks().as_slice(), [web.clone(), all.clone()]);
+    table.apply(&Change::DeleteMark(web)).unwrap();
+    assert_eq!(table.marks().as_slice(), [all]);
+}
+
+#[test]
+fn reads_a_table_written_before_there_were_marks() {
+    let text = r#"{"services":[],"timeouts":{"tcp":900,"tcp_fin":120,"udp":300}}"#;
+    assert_eq!(serde_json::from_str::<Table>(text).unwrap(), Table::new());
+}
