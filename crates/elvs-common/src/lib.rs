@@ -18,9 +18,10 @@ mod state;
 
 pub use blob::{
     BLOB_LINES, FILTER_BITS, FILTER_LINES, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, HEADER_LINE,
-    Line, POOL_ENTRIES_PER_LINE, PersistenceLine, PoolEntry, SERVICE_MAX_PROBES, SERVICES_LINE,
-    SchedulerWord, ServiceFlags, ServiceRecord, TABLE_ENTRIES_PER_LINE, TABLE_NOBODY, filter_bit,
-    scheduler_id, service_hash, service_key, service_kind,
+    HeaderFlags, Line, MarkLine, POOL_ENTRIES_PER_LINE, PersistenceLine, PoolEntry,
+    SERVICE_MAX_PROBES, SERVICES_LINE, SchedulerWord, ServiceFlags, ServiceRecord,
+    TABLE_ENTRIES_PER_LINE, TABLE_NOBODY, filter_bit, scheduler_id, service_hash, service_key,
+    service_kind,
 };
 pub use control::{Control, Method, Phase};
 pub use counter::{COUNTERS, Counter, CounterKind};

@@ -43,6 +43,7 @@ impl Capabilities {
             Feature::Persistence,
             Feature::OnePacket,
             Feature::Thresholds,
+            Feature::Fwmark,
         ],
     };
 }

@@ -17,14 +17,15 @@ use elvs_fastpath::{
     Atomic64, MaglevEntry, MaglevProgress, carry_over, dh_table, mh_table, sh_table, wrr_parameters,
 };
 use elvs_model::{
-    Destination, DestinationKey, ForwardingMethod, Netmask, Scheduler, SchedulerFlags, ServiceKey,
-    Statistics, Table, TunnelKind, VirtualService,
+    Destination, DestinationKey, ForwardingMethod, Netmask, Prefix, Scheduler, SchedulerFlags,
+    ServiceKey, Statistics, Table, TunnelKind, VirtualService,
 };
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{Backend, BackendError, Now};
-use crate::compile::{CompileError, parts};
+use crate::compile::{CompileError, Place};
+use crate::marks;
 use crate::statistics::{since, sum};
 
 /// Seconds for which a removed destination keeps its index after its last connection (IPVS: `IP_VS_DEST_TRASH_PERIOD`).
@@ -200,6 +201,8 @@ pub struct Assignments {
     services: IndexMap<ServiceKey, ServiceSlot>,
     #[serde(with = "indexmap::map::serde_seq")]
     destinations: IndexMap<(ServiceKey, DestinationKey), DestinationSlot>,
+    /// What clients may send to by firewall marks, and could while destinations that are still known came to be.
+    marked: BTreeSet<Prefix>,
 }
 
 impl Assignments {
@@ -232,7 +235,7 @@ impl Assignments {
     /// Virtual addresses of removed destinations.
     pub(crate) fn lingering_addresses(&self) -> BTreeSet<Ipv4Addr> {
         let removed = self.destinations.iter().filter(|(_, slot)| !slot.present);
-        removed.filter_map(|((service, _), _)| Some(parts(service).ok()?.1)).collect()
+        removed.filter_map(|((service, _), _)| Place::of(service).ok()?.address()).collect()
     }
 
     /// Real servers whose replies are rewritten, those of removed destinations included.
@@ -267,7 +270,7 @@ impl Assignments {
         let mut free = Free::new(self.destinations.values().map(|d| d.index));
         for entry in table.services() {
             let service = entry.service();
-            parts(&service.key)?;
+            Place::of(&service.key)?;
             let scheduler = scheduler_number(service.scheduler).ok_or(AssignError::Scheduler {
                 service: service.key,
                 scheduler: service.scheduler,
@@ -288,7 +291,15 @@ impl Assignments {
             let slot = schedule(known, service.key, index, mode, pool, SchedulerWord(word));
             next.services.insert(service.key, slot);
         }
+        let current = marks::destinations(table);
+        let lingers = next.destinations.keys().any(|(service, _)| is_marked(service));
+        next.marked = if lingers { &next.marked | &current } else { current };
         Ok(next)
+    }
+
+    /// What clients may send to by firewall marks.
+    pub(crate) const fn marked(&self) -> &BTreeSet<Prefix> {
+        &self.marked
     }
 
     /// Index of a destination that is in the table.
@@ -432,6 +443,10 @@ impl Assignments {
         *self = next;
         Ok(())
     }
+}
+
+const fn is_marked(service: &ServiceKey) -> bool {
+    matches!(service, ServiceKey::Fwmark { .. })
 }
 
 fn linger_ticks<B: Backend>(backend: &B, now: Now) -> u64 {

@@ -21,9 +21,10 @@ use elvs_model::{
 
 use crate::assignments::{AssignError, Assignments, DestinationSlot, ServiceSlot};
 use crate::backend::{Backend, BackendError};
-use crate::compile::{CompileError, compile};
+use crate::compile::{CompileError, Marks, compile};
 use crate::connection::read;
 use crate::estimator::Estimator;
+use crate::marks;
 use crate::plane::{Load, LoadDifference};
 use crate::route::{Route, network_order};
 use crate::state::{State, StateError, Store};
@@ -71,6 +72,8 @@ pub struct Director<B> {
     /// Lines in force; empty = unknown.
     lines: Vec<Line>,
     routes: HashMap<Ipv4Addr, Route>,
+    /// Indexes of interfaces by name, for firewall-mark rules.
+    interfaces: HashMap<String, u32>,
     sweeper: Sweeper,
     service_rates: HashMap<ServiceKey, Estimator>,
     destination_rates: HashMap<u32, Estimator>,
@@ -94,6 +97,7 @@ impl<B: Backend> Director<B> {
             generation,
             lines: Vec::new(),
             routes: HashMap::new(),
+            interfaces: HashMap::new(),
             sweeper: Sweeper::default(),
             service_rates: HashMap::new(),
             destination_rates: HashMap::new(),
@@ -160,13 +164,19 @@ impl<B: Backend> Director<B> {
     fn compile(&self, table: &Table, assignments: &Assignments) -> Result<Vec<Line>, CompileError> {
         let services: Vec<_> = assignments.services().cloned().collect();
         // Without any service IPVS takes its hooks out: old connections' packets are nobody's any more.
-        let idle = table.services().len() == 0;
-        let (addresses, masqueraded) = if idle {
-            Default::default()
-        } else {
-            (assignments.lingering_addresses(), assignments.masqueraded_addresses())
+        if table.services().len() == 0 {
+            let none = BTreeSet::new();
+            return Ok(compile(&[], &none, &none, &Marks::default(), self.generation)?.lines);
+        }
+        let addresses = marks::addresses(assignments.marked());
+        let marks = Marks {
+            rules: marks::lines(table, &self.interfaces),
+            every_address: addresses.is_none(),
+            addresses: addresses.unwrap_or_default(),
         };
-        Ok(compile(&services, &addresses, &masqueraded, self.generation)?.lines)
+        let lingering = assignments.lingering_addresses();
+        let masqueraded = assignments.masqueraded_addresses();
+        Ok(compile(&services, &lingering, &masqueraded, &marks, self.generation)?.lines)
     }
 
     fn save(&self, state: &State) -> Result<(), StateError> {
@@ -267,6 +277,17 @@ impl<B: Backend> Director<B> {
                 }
             }
         }
+    }
+
+    pub(crate) fn keep_interfaces(
+        &mut self,
+        interfaces: HashMap<String, u32>,
+    ) -> Result<(), InstallError> {
+        self.interfaces = interfaces;
+        if self.table.marks().iter().any(|rule| rule.interface.is_some()) {
+            self.change(self.table.clone(), self.assignments.clone())?;
+        }
+        Ok(())
     }
 
     pub(crate) fn sweep_slice(&mut self, buckets: u32) -> SweepReport {
@@ -475,6 +496,10 @@ fn follow_service(record: &mut DestinationRecord, service: &ServiceSlot, setting
         if persistence.shared {
             record.flags |= DestinationFlags::SHARED_TEMPLATE;
         }
+        record.template_address = match service.key {
+            ServiceKey::Fwmark { mark, .. } => mark.to_be(),
+            ServiceKey::Address { .. } => 0,
+        };
     }
 }
 

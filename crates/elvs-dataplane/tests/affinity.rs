@@ -16,8 +16,8 @@ use elvs_common::{Counter, TCP, UDP};
 use elvs_dataplane::{FakePlane, Plane};
 use elvs_fastpath::Verdict;
 use elvs_model::{
-    Change, ConnectionState, Destination, ForwardingMethod, Netmask, Persistence, Protocol,
-    Scheduler, ServiceKey, Table, VirtualService,
+    Change, ConnectionState, Destination, DestinationKey, Family, ForwardingMethod, Netmask,
+    Persistence, Protocol, Scheduler, ServiceKey, Table, VirtualService,
 };
 use support::*;
 
@@ -160,7 +160,7 @@ fn a_service_on_all_ports_takes_those_that_no_other_service_has() {
     let nat = Change::AddDestination {
         service: every,
         destination: Destination {
-            key: elvs_model::DestinationKey { address: server(3).into(), port: 0 },
+            key: DestinationKey { address: server(3).into(), port: 0 },
             ..destination(3, 1, ForwardingMethod::Nat)
         },
     };
@@ -268,4 +268,74 @@ fn a_table_in_force_forgets_no_template_when_it_changes() {
         }
     }
     assert_eq!(table, *(plane.table() as &Table));
+}
+
+const MARKED: ServiceKey = ServiceKey::Fwmark { mark: 7, family: Family::Inet };
+
+fn mark(rule: &str) -> Change {
+    Change::AddMark(rule.parse().unwrap())
+}
+
+fn add_portless(service: ServiceKey, last: u8, method: ForwardingMethod) -> Change {
+    let key = DestinationKey { address: server(last).into(), port: 0 };
+    let destination = Destination { key, ..destination(last, 1, method) };
+    Change::AddDestination { service, destination }
+}
+
+#[test]
+fn a_mark_gathers_addresses_ports_and_protocols_in_one_service() {
+    let (mut plane, mut table) = plane([
+        mark("--destination 192.0.2.10 --protocol tcp --destination-port 80:443 --mark 7"),
+        mark("--destination 192.0.2.10 --protocol udp --mark 7"),
+        mark("--source 198.51.100.0/24 --interface eth9 --mark 7"),
+        add_service(MARKED, Scheduler::Rr),
+        add_portless(MARKED, 1, ForwardingMethod::Dr),
+        add_portless(MARKED, 2, ForwardingMethod::Nat),
+        // The mark comes before the address and port.
+        add_service(WEB, Scheduler::Rr),
+        add(WEB, 3),
+    ]);
+    let turns: Vec<_> = [80, 443, 81].map(|port| connect(&plane, (CLIENT, port), port)).into();
+    assert_eq!(turns, [Ok(2), Ok(1), Ok(2)]);
+    assert_eq!(udp(&plane, 5), Ok(1));
+    assert_eq!(connect(&plane, (CLIENT, 1), 444), Err(Verdict::Pass), "outside the range");
+    let mut reply = frame(TCP, (server(2), 81), (CLIENT, 81), SYN | ACK);
+    assert_eq!(plane.process(&mut reply), Verdict::Transmit);
+    assert_eq!(reply.bytes[26..30], VIP.octets());
+    // A rule of an interface that does not exist fits nothing, until there is one of that name.
+    assert_eq!(connect(&plane, (STRANGER, 1), 444), Err(Verdict::Pass));
+    plane.set_interfaces([("eth9".to_owned(), NIC)].into()).unwrap();
+    assert!(connect(&plane, (STRANGER, 1), 444).is_ok());
+    assert_eq!(connect(&plane, (CLIENT, 1), 444), Err(Verdict::Pass));
+    // Without the rules, known connections go on and new ones are the other service's.
+    let rules: Vec<_> = table.marks().iter().cloned().map(Change::DeleteMark).collect();
+    change(&mut plane, &mut table, rules);
+    assert_eq!(send(&plane, frame(TCP, (CLIENT, 443), (VIP, 443), ACK)), Ok(1));
+    assert!(send(&plane, frame(TCP, (STRANGER, 1), (VIP, 444), ACK)).is_ok());
+    assert_eq!(connect(&plane, (CLIENT, 2), 80), Ok(3));
+}
+
+#[test]
+fn persistence_by_mark_is_one_template_for_all_its_addresses_and_ports() {
+    let (mut plane, _) = plane([
+        mark("--destination 192.0.2.0/24 --mark 7"),
+        persistent(MARKED, 60, u32::MAX),
+        add_portless(MARKED, 1, ForwardingMethod::Dr),
+        add_portless(MARKED, 2, ForwardingMethod::Dr),
+    ]);
+    let first = connect(&plane, (CLIENT, 1), 80).unwrap();
+    for (to, port) in [(VIP, 443), (Ipv4Addr::new(192, 0, 2, 99), 21)] {
+        assert_eq!(send(&plane, frame(TCP, (CLIENT, 2), (to, port), SYN)), Ok(first));
+    }
+    assert_eq!(udp(&plane, 5), Ok(first));
+    let shown: Vec<_> = plane.connections().filter(|connection| connection.template).collect();
+    assert_eq!(shown.len(), 1);
+    assert_eq!((shown[0].protocol, shown[0].service.to_string().as_str()), (0, "0.0.0.7:0"));
+    // It lives as long as the longest of its connections, UDP's five minutes.
+    plane.backend().advance_seconds(200);
+    settle(&mut plane);
+    assert_eq!(templates(&plane), 1);
+    plane.backend().advance_seconds(200);
+    settle(&mut plane);
+    assert_eq!(templates(&plane), 0);
 }

@@ -263,7 +263,7 @@ fn a_table_that_does_not_fit_changes_nothing() {
         (vec![add_service(six, Scheduler::Rr)], "2001:db8::1"),
         (
             vec![add_service(
-                ServiceKey::Fwmark { mark: 9, family: elvs_model::Family::Inet },
+                ServiceKey::Fwmark { mark: 9, family: elvs_model::Family::Inet6 },
                 Scheduler::Rr,
             )],
             "FWM 9",

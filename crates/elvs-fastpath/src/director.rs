@@ -156,7 +156,7 @@ pub fn forward_new<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
 #[inline(always)]
 pub fn persist<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     match parse_new(host, frame) {
-        Some((ip, transport)) => open_template(host, &ip, &transport),
+        Some((ip, transport)) => open_template(host, &ip, &transport, frame.ingress()),
         None => Action::PASS,
     }
 }

@@ -45,11 +45,11 @@ pub trait Host: FlowMemory {
     ///
     /// In the kernel this is a function that the verifier walks through by itself: schedulers are mostly loops.
     #[inline(always)]
-    fn pick(&self, opening: &FlowKey, scheduled: bool) -> Pick
+    fn pick(&self, opening: &FlowKey, ingress: u32, scheduled: bool) -> Pick
     where
         Self: Sized,
     {
-        pick(self, opening, scheduled)
+        pick(self, opening, ingress, scheduled)
     }
 
     /// Puts an entry into the flow table, in the kernel by a function of its own as well.

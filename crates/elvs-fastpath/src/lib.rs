@@ -14,6 +14,7 @@ mod flow;
 mod forward;
 mod frame;
 mod host;
+mod mark;
 mod open;
 mod packet;
 mod schedule;

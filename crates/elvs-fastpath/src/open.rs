@@ -129,12 +129,12 @@ pub(crate) fn open<H: Host, F: Frame>(
 ) -> Action {
     let key = flow_key(ip, transport);
     if !may_open(ip.protocol, transport) {
-        if find_service(host, key.address(), key.port(), key.protocol).is_some() {
+        if find_service(host, &key, frame.ingress()).is_some() {
             host.count(Counter::NotSyn);
         }
         return Action::PASS;
     }
-    let (index, once) = match host.pick(&key, false) {
+    let (index, once) = match host.pick(&key, frame.ingress(), false) {
         Pick::Destination(index) => (index, false),
         Pick::Once(index) => (index, true),
         Pick::Nobody => return drop(host, Counter::NoDestination),
@@ -171,15 +171,20 @@ pub(crate) fn open<H: Host, F: Frame>(
 /// Makes the persistence template of a packet's client. [`Action::SCHEDULE`] says that it is there, [`Action::PERSIST`] that
 /// another CPU was in the way: try again.
 #[inline(always)]
-pub(crate) fn open_template<H: Host>(host: &H, ip: &Ipv4, transport: &Transport) -> Action {
+pub(crate) fn open_template<H: Host>(
+    host: &H,
+    ip: &Ipv4,
+    transport: &Transport,
+    ingress: u32,
+) -> Action {
     let key = flow_key(ip, transport);
-    let index = match host.pick(&key, true) {
+    let index = match host.pick(&key, ingress, true) {
         Pick::Destination(index) | Pick::Once(index) => index,
         Pick::Nobody => return drop(host, Counter::NoDestination),
         Pick::Contended => return Action::PERSIST,
         Pick::NoService | Pick::NoTemplate => return Action::SCHEDULE,
     };
-    let Some(template) = template(host, &key) else { return Action::SCHEDULE };
+    let Some(template) = template(host, &key, ingress) else { return Action::SCHEDULE };
     let control = Control::live(template.protocol, 0, Method::Nat, false, host.tick());
     match host.remember(&template, control, index) {
         Remembered::New | Remembered::Known { .. } => Action::SCHEDULE,

@@ -75,11 +75,10 @@ impl From<u64> for Pick {
 }
 
 /// Chooses the destination of a new connection: the one of the client's persistence template, or the scheduler's choice.
-/// `scheduled` asks for the latter at a persistent service too.
+/// `ingress` is the interface that the packet came by; `scheduled` asks for the latter at a persistent service too.
 #[inline(always)]
-pub fn pick<H: Host>(host: &H, opening: &FlowKey, scheduled: bool) -> Pick {
-    let Some(service) = find_service(host, opening.address(), opening.port(), opening.protocol)
-    else {
+pub fn pick<H: Host>(host: &H, opening: &FlowKey, ingress: u32, scheduled: bool) -> Pick {
+    let Some(service) = find_service(host, opening, ingress) else {
         return Pick::NoService;
     };
     let record = service_record(service);

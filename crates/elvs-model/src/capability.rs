@@ -56,8 +56,11 @@ impl Change {
                 }
                 destination_in_effect(destination)
             }
-            Self::AddMark(_) => refuse("mark rules are", "services by address and port"),
-            Self::DeleteService(_)
+            Self::AddMark(rule) if rule.family() == Some(Family::Inet6) => {
+                refuse("mark rules with IPv6 addresses are", "IPv4")
+            }
+            Self::AddMark(_)
+            | Self::DeleteService(_)
             | Self::DeleteDestination { .. }
             | Self::Flush
             | Self::SetTimeouts(_)
@@ -67,17 +70,16 @@ impl Change {
 }
 
 fn key_in_effect(key: &ServiceKey) -> Result<(), ChangeError> {
-    let ServiceKey::Address { protocol, .. } = key else {
-        return refuse("firewall-mark services are", "services by address and port");
-    };
     if key.family() == Family::Inet6 {
         return refuse("IPv6 services are", "IPv4");
     }
-    match protocol {
-        Protocol::Tcp | Protocol::Udp => {}
-        Protocol::Sctp => return refuse("SCTP services are", "TCP and UDP"),
+    match key {
+        ServiceKey::Address { protocol: Protocol::Sctp, .. } => {
+            refuse("SCTP services are", "TCP and UDP")
+        }
+        ServiceKey::Address { protocol: Protocol::Tcp | Protocol::Udp, .. }
+        | ServiceKey::Fwmark { .. } => Ok(()),
     }
-    Ok(())
 }
 
 fn service_in_effect(service: &VirtualService) -> Result<(), ChangeError> {

@@ -105,7 +105,7 @@ impl Host for KernelHost<'_> {
     }
 
     #[inline(always)]
-    fn pick(&self, opening: &FlowKey, scheduled: bool) -> Pick {
+    fn pick(&self, opening: &FlowKey, _ingress: u32, scheduled: bool) -> Pick {
         let how = opening.protocol as u32 | if scheduled { SCHEDULED } else { 0 };
         elvs_pick(self.ctx.ctx, opening.addresses, opening.ports, how).into()
     }
@@ -174,7 +174,9 @@ pub extern "C" fn elvs_pick(ctx: *mut xdp_md, addresses: u64, ports: u32, how: u
     // A new look at the configuration: service and list are of the same one, whichever the packet began with.
     let Some(host) = KernelHost::new(&ctx) else { return Pick::NoService.into() };
     let protocol = (how & 0xff) as u8;
-    pick(&host, &FlowKey { addresses, ports, protocol }, how & SCHEDULED != 0).into()
+    // SAFETY: the context of this run.
+    let ingress = unsafe { (*ctx.ctx).ingress_ifindex };
+    pick(&host, &FlowKey { addresses, ports, protocol }, ingress, how & SCHEDULED != 0).into()
 }
 
 /// [`KernelHost::remember`] as a global function; the answer is a [`Remembered`] as a word.

@@ -19,8 +19,8 @@ use crate::service::{find_service, service_record};
 
 /// Key of the template of a client's connections, if there is such a service and it is persistent.
 #[inline(always)]
-pub(crate) fn template<H: Host>(host: &H, opening: &FlowKey) -> Option<FlowKey> {
-    let service = find_service(host, opening.address(), opening.port(), opening.protocol)?;
+pub(crate) fn template<H: Host>(host: &H, opening: &FlowKey, ingress: u32) -> Option<FlowKey> {
+    let service = find_service(host, opening, ingress)?;
     let service = service_record(service);
     if service.flags & ServiceFlags::PERSISTENT == 0 {
         return None;

@@ -15,12 +15,8 @@ use elvs_fastpath::Verdict;
 use crate::support::{ACK, FIN, Packet, SYN, Seen, ServiceId, Table, server_mac};
 
 /// What recordings that are not replayed here have in their name, and why.
-const SKIPPED: &[(&str, &str)] = &[
-    ("dest-", "firewall marks"),
-    ("ipv6", "IPv6"),
-    ("lblc", "schedulers lblc and lblcr"),
-    ("twos", "random numbers"),
-];
+const SKIPPED: &[(&str, &str)] =
+    &[("ipv6", "IPv6"), ("lblc", "schedulers lblc and lblcr"), ("twos", "random numbers")];
 
 const SCHEDULERS: &[(&str, u8)] = &[
     ("rr", scheduler_id::RR),
@@ -65,6 +61,12 @@ impl Replay {
             [] | ["#", ..] => {}
             // The recording waited for the end of each closed connection.
             ["ipvsadm", "--set", _, "1", _] => self.expires = true,
+            ["elvs", "mark", "add", "--destination", prefix, "--mark", mark] => {
+                let (address, length) = prefix.split_once('/').unwrap();
+                let mask = u32::MAX << (32 - length.parse::<u32>().unwrap());
+                let address = address.parse().unwrap();
+                self.table.add_mark(address, Ipv4Addr::from(mask), mark.parse().unwrap());
+            }
             ["ipvsadm", command, protocol, address, rest @ ..] => {
                 self.ipvsadm(command, protocol, address, rest);
             }
@@ -113,8 +115,12 @@ impl Replay {
             let id = match &self.service {
                 Some((id, ..)) => *id,
                 None => {
+                    let mark = (protocol == "-f").then(|| address.parse().unwrap());
                     let protocol = if protocol == "-u" { UDP } else { TCP };
-                    let id = self.table.add_service(protocol, address, *scheduler);
+                    let id = match mark {
+                        Some(mark) => self.table.add_marked_service(mark, *scheduler),
+                        None => self.table.add_service(protocol, address, *scheduler),
+                    };
                     self.service = Some((id, address.to_owned(), protocol));
                     id
                 }
@@ -193,7 +199,8 @@ impl Replay {
 
     fn index_of(&self, server: &str) -> u32 {
         let (id, service, _) = self.service.as_ref().unwrap();
-        let port = service.split(':').next_back().unwrap();
+        // One by firewall mark has no port, nor have its real servers.
+        let port = service.split_once(':').map_or("0", |(_, port)| port);
         self.table.destination(*id, &format!("{server}:{port}"))
     }
 }

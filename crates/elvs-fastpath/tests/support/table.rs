@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 
 use elvs_common::{
     DestinationFlags, DestinationLoad, DestinationRecord, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE,
-    Line, Method, NextHop, POOL_ENTRIES_PER_LINE, PersistenceLine, SERVICE_MAX_PROBES,
-    SERVICES_LINE, SchedulerWord, ServiceFlags, ServiceRecord, TABLE_ENTRIES_PER_LINE, filter_bit,
-    scheduler_id, service_hash, service_kind,
+    HeaderFlags, Line, MarkLine, Method, NextHop, POOL_ENTRIES_PER_LINE, PersistenceLine,
+    SERVICE_MAX_PROBES, SERVICES_LINE, SchedulerWord, ServiceFlags, ServiceRecord,
+    TABLE_ENTRIES_PER_LINE, TCP, filter_bit, scheduler_id, service_hash, service_kind,
 };
 use elvs_fastpath::{
     FlowKey, MaglevEntry, MaglevProgress, Pick, carry_over, dh_table, mh_table, pick, sh_table,
@@ -39,6 +39,8 @@ pub struct ServiceId(usize);
 
 struct Service {
     address: SocketAddrV4,
+    /// Mark of a service by firewall mark, 0 of others.
+    mark: u32,
     protocol: u8,
     scheduler: u8,
     /// See `ServiceFlags`.
@@ -62,6 +64,7 @@ pub struct Table {
     /// Service and address of every destination there ever was.
     homes: Vec<(usize, SocketAddrV4)>,
     records: Vec<Line>,
+    marks: Vec<MarkLine>,
     next_tag: u16,
 }
 
@@ -74,6 +77,7 @@ impl Table {
             last_weights: Vec::new(),
             homes: Vec::new(),
             records: Vec::new(),
+            marks: Vec::new(),
             next_tag: 1,
         };
         table.write_blob();
@@ -84,6 +88,7 @@ impl Table {
     pub fn add_service(&mut self, protocol: u8, address: &str, scheduler: u8) -> ServiceId {
         self.services.push(Service {
             address: address.parse().unwrap(),
+            mark: 0,
             protocol,
             scheduler,
             flags: 0,
@@ -98,6 +103,28 @@ impl Table {
         let id = ServiceId(self.services.len() - 1);
         self.start_scheduler(id);
         id
+    }
+
+    /// Adds a service by firewall mark.
+    pub fn add_marked_service(&mut self, mark: u32, scheduler: u8) -> ServiceId {
+        let id = self.add_service(TCP, "0.0.0.0:0", scheduler);
+        self.services[id.0].mark = mark;
+        self.write_blob();
+        id
+    }
+
+    /// Gives a firewall mark to packets that go to addresses; every address counts as virtual from then on.
+    pub fn add_mark(&mut self, destination: Ipv4Addr, mask: Ipv4Addr, mark: u32) {
+        let word = |address: Ipv4Addr| u64::from(ip(&address.to_string())) << 32;
+        self.marks.push(MarkLine {
+            addresses: word(destination),
+            masks: word(mask),
+            client_ports: 0xffff_0000,
+            virtual_ports: 0xffff_0000,
+            mark,
+            ..MarkLine::default()
+        });
+        self.write_blob();
     }
 
     /// Replaces a service's scheduler and its flags; it starts afresh.
@@ -255,7 +282,7 @@ impl Table {
             port(service.address.port()),
             service.protocol,
         );
-        pick(&self.director, &key, false)
+        pick(&self.director, &key, NIC, false)
     }
 
     /// Hash table of a service, of positions in its list.
@@ -354,7 +381,7 @@ impl Table {
         for record in &self.director.destinations {
             if record.method == Method::Nat as u32 {
                 set_filter(&mut blob, FILTER_REAL_SERVER_LINE, record.address);
-                blob[0].0[3] = 1;
+                blob[0].0[3] = HeaderFlags::MASQUERADING;
             }
         }
         for (index, service) in self.services.iter().enumerate().filter(|(_, s)| s.present) {
@@ -392,11 +419,17 @@ impl Table {
                 blob.push(line);
             }
             let (step, greatest) = wrr_parameters(service.list.iter().map(|(_, weight)| *weight));
+            let (address, protocol, kind) = if service.mark == 0 {
+                let address = ip(&service.address.ip().to_string());
+                (address, service.protocol, service_kind::SERVICE)
+            } else {
+                (service.mark, 0, service_kind::MARK)
+            };
             let record = ServiceRecord {
-                address: ip(&service.address.ip().to_string()),
+                address,
                 port: port(service.address.port()),
-                protocol: service.protocol,
-                kind: service_kind::SERVICE,
+                protocol,
+                kind,
                 index: u32::try_from(index).unwrap(),
                 scheduler: service.scheduler | if careful { scheduler_id::CAREFUL } else { 0 },
                 tag: service.tag,
@@ -418,6 +451,14 @@ impl Table {
             let hash = service_hash(record.address, record.port, record.protocol, HASH_SEED);
             if !place(&mut blob, slots, hash, line_of(&record)) {
                 return false;
+            }
+        }
+        if !self.marks.is_empty() {
+            blob[0].0[3] |= HeaderFlags::MARKS;
+            blob[0].0[4] = blob.len() as u64 | (self.marks.len() as u64) << 32;
+            blob.extend(self.marks.iter().map(|mark| mark.to_line()));
+            for line in &mut blob[FILTER_VIP_LINE as usize..FILTER_REAL_SERVER_LINE as usize] {
+                line.0.fill(u64::MAX);
             }
         }
         self.director.blob = blob;

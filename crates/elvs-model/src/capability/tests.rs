@@ -40,9 +40,9 @@ fn forwards_what_first_light_promises() {
 #[test]
 fn refuses_by_name_what_it_does_not_forward() {
     let plain = || service(Protocol::Tcp, "10.0.0.100", 80);
-    let mark = ServiceKey::Fwmark { mark: 7, family: Family::Inet };
+    let mark = ServiceKey::Fwmark { mark: 7, family: Family::Inet6 };
     let cases = [
-        ("mark", VirtualService::new(mark, Scheduler::Wlc)),
+        ("IPv6", VirtualService::new(mark, Scheduler::Wlc)),
         ("IPv6", service(Protocol::Tcp, "fd00::100", 80)),
         ("SCTP", service(Protocol::Sctp, "10.0.0.100", 80)),
         ("scheduler lblc", VirtualService { scheduler: Scheduler::Lblc, ..plain() }),
@@ -90,13 +90,13 @@ fn a_destination_of_an_unknown_service_is_left_to_the_table() {
 }
 
 #[test]
-fn mark_rules_are_refused_by_name_and_can_always_be_deleted() {
-    let rule: crate::MarkRule = "--destination 10.0.0.100 --mark 7".parse().unwrap();
+fn mark_rules_of_ipv6_are_refused_by_name_and_can_always_be_deleted() {
+    let rule: crate::MarkRule = "--destination fd00::100 --mark 7".parse().unwrap();
     let table = Table::new();
     let Err(ChangeError::Unsupported(message)) = Change::AddMark(rule.clone()).in_effect(&table)
     else {
         panic!("accepted");
     };
-    assert!(message.starts_with("mark rules are not in effect"), "{message}");
+    assert!(message.starts_with("mark rules with IPv6 addresses are not in effect"), "{message}");
     assert_eq!(Change::DeleteMark(rule).in_effect(&table), Ok(()));
 }
