@@ -271,7 +271,7 @@ impl<'a> Walk<'a> {
         let change = |old: u32| (old & !mask) ^ value;
         let (present, doubts) = self.present(cells);
         for Doubt { rule, reason } in doubts {
-            self.skip(rule, reason);
+            self.skip(rule, format!("{reason}; its packets get the marks that follow it"));
         }
         let mut marks: Vec<(Cell, u32)> = Vec::new();
         if mask != u32::MAX {
@@ -291,7 +291,7 @@ impl<'a> Walk<'a> {
             return;
         }
         if let Some(Doubt { rule, reason }) = &gone.doubt {
-            return self.skip(*rule, reason);
+            return self.skip(*rule, format!("{reason}; its packets keep the marks before it"));
         }
         let marks: Vec<_> = gone.cells.iter().map(|cell| (cell.clone(), 0)).collect();
         self.replace(gone.rule, &marks);
