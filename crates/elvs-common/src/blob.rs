@@ -3,11 +3,12 @@
 //!
 //! | lines | content |
 //! |---|---|
-//! | 0 | header: word 0 service mask (slots - 1), word 1 hash seed, word 2 generation, word 3 whether some real server's replies are rewritten |
+//! | 0 | header: word 0 service mask (slots - 1), word 1 hash seed, word 2 generation, word 3 [`HeaderFlags`], word 4 first line (low half) and number of the firewall-mark rules |
 //! | 1..=64 | filter of virtual addresses, 32,768 bits |
 //! | 65..=128 | filter of real-server addresses whose replies are rewritten (NAT), 32,768 bits |
 //! | 129.. | service slots, open addressing, power of two |
-//! | then | scheduling lists: eight entries of (destination, weight) a line, each list from a line of its own, followed by the service's hash table if its scheduler has one: 32 positions in the list a line, 16 bits each |
+//! | then | scheduling lists: eight entries of (destination, weight) a line, each list from a line of its own, after the [`PersistenceLine`] of a persistent service and followed by the service's hash table if its scheduler has one: 32 positions in the list a line, 16 bits each |
+//! | last | firewall-mark rules, a [`MarkLine`] each |
 //!
 //! **Invariant:** a blob in force is never written. Byte order inside addresses and ports is network order.
 
@@ -68,6 +69,8 @@ pub mod service_kind {
     pub const SERVICE: u8 = 1;
     /// A virtual address: some service or some old connection uses it (port and protocol 0).
     pub const ADDRESS: u8 = 2;
+    /// A virtual service by firewall mark, which takes the place of the address (port and protocol 0).
+    pub const MARK: u8 = 3;
 }
 
 /// Scheduler numbers.
@@ -96,6 +99,9 @@ pub mod scheduler_id {
     pub const MH: u8 = 10;
     /// Power of two choices.
     pub const TWOS: u8 = 11;
+    /// Bit in [`super::ServiceRecord::scheduler`]: the service has properties that the program's first stage knows
+    /// nothing of, so that those without pay nothing for them.
+    pub const CAREFUL: u8 = 0x80;
 }
 
 /// Bits of [`ServiceRecord::flags`].
@@ -107,6 +113,99 @@ impl ServiceFlags {
     pub const FALLBACK: u8 = 1;
     /// sh, mh: the client's port is hashed with its address.
     pub const PORT: u8 = 2;
+    /// Some destination has an upper threshold or is still overloaded by one.
+    pub const THRESHOLDS: u8 = 4;
+    /// Persistent: the line before the scheduling list is a [`PersistenceLine`].
+    pub const PERSISTENT: u8 = 8;
+    /// Every packet is scheduled by itself.
+    pub const ONE_PACKET: u8 = 16;
+}
+
+/// Bits of the header's word 3.
+#[derive(Clone, Copy, Debug)]
+pub struct HeaderFlags;
+
+impl HeaderFlags {
+    /// Some real server's replies are rewritten.
+    pub const MASQUERADING: u64 = 1;
+    /// There are firewall-mark rules.
+    pub const MARKS: u64 = 2;
+}
+
+/// A rule that gives packets a firewall mark; one line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MarkLine {
+    /// Client's address (low half) and virtual address, network order as loaded.
+    pub addresses: u64,
+    /// Bits of them that count.
+    pub masks: u64,
+    /// First (low half) and last client port, host order.
+    pub client_ports: u32,
+    /// First (low half) and last virtual port, host order.
+    pub virtual_ports: u32,
+    /// The mark.
+    pub mark: u32,
+    /// Ingress interface; 0 = any.
+    pub ifindex: u32,
+    /// IP protocol number; 0 = any.
+    pub protocol: u8,
+}
+
+impl MarkLine {
+    /// As a line.
+    pub const fn to_line(self) -> Line {
+        let ports = self.client_ports as u64 | (self.virtual_ports as u64) << 32;
+        let mark = self.mark as u64 | (self.ifindex as u64) << 32;
+        Line([self.addresses, self.masks, ports, mark, self.protocol as u64, 0, 0, 0])
+    }
+
+    /// Of a line.
+    #[inline(always)]
+    pub const fn of_line(line: &Line) -> Self {
+        let [addresses, masks, ports, mark, protocol, ..] = line.0;
+        Self {
+            addresses,
+            masks,
+            client_ports: (ports & 0xffff_ffff) as u32,
+            virtual_ports: (ports >> 32) as u32,
+            mark: (mark & 0xffff_ffff) as u32,
+            ifindex: (mark >> 32) as u32,
+            protocol: (protocol & 0xff) as u8,
+        }
+    }
+}
+
+/// What a persistent service's templates go by; in the line before its scheduling list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PersistenceLine {
+    /// Bits of a client's address that count, network order.
+    pub mask: u32,
+    /// Virtual address in a template's key, network order.
+    pub address: u32,
+    /// Virtual port in a template's key, network order; 0 if all ports of the service share a template.
+    pub port: u16,
+    /// Protocol number in a template's key before [`crate::template_protocol`].
+    pub protocol: u8,
+}
+
+impl PersistenceLine {
+    /// As a line.
+    pub const fn to_line(self) -> Line {
+        let ports = self.port as u64 | (self.protocol as u64) << 16;
+        Line([self.mask as u64 | (self.address as u64) << 32, ports, 0, 0, 0, 0, 0, 0])
+    }
+
+    /// Of a line.
+    #[inline(always)]
+    pub const fn of_line(line: &Line) -> Self {
+        let [addresses, ports, ..] = line.0;
+        Self {
+            mask: (addresses & 0xffff_ffff) as u32,
+            address: (addresses >> 32) as u32,
+            port: (ports & 0xffff) as u16,
+            protocol: (ports >> 16 & 0xff) as u8,
+        }
+    }
 }
 
 /// Entries of a hash table of a service in one line; each is the position of a destination in the scheduling list.
@@ -128,7 +227,7 @@ pub struct ServiceRecord {
     pub kind: u8,
     /// Index of the service, for its scheduler word; stable across swaps.
     pub index: u32,
-    /// See [`scheduler_id`].
+    /// See [`scheduler_id`], with its bit for careful services.
     pub scheduler: u8,
     /// See [`ServiceFlags`].
     pub flags: u8,

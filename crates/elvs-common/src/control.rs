@@ -8,7 +8,7 @@
 //! | 10-12 | forwarding method of the connection |
 //! | 13 | inactive: counted in the destination's inactive connections |
 //! | 14-15 | reserved, 0 |
-//! | 16-23 | IP protocol number |
+//! | 16-23 | IP protocol number, or that of a persistence template ([`crate::template_protocol`]) |
 //! | 24-31 | generation: raised each time the slot is freed |
 //! | 32-63 | tick of the last packet |
 //!
@@ -153,6 +153,12 @@ impl Control {
     #[inline(always)]
     pub const fn same_connection(self, later: Self) -> bool {
         (self.0 ^ later.0) & (PHASE | GENERATION) == 0
+    }
+
+    /// Whether it is a persistence template, which no destination's load counts.
+    #[inline(always)]
+    pub const fn is_template(self) -> bool {
+        crate::is_template(self.protocol())
     }
 
     /// Protocol state, 0..=15.

@@ -79,6 +79,10 @@ counters! {
     Reused = Event "reused",
     /// Two CPUs met the same new connection; the second used the first one's entry.
     InsertRace = Event "insert_race",
+    /// Other CPUs changed a destination's connections too often for its thresholds to be judged; the next one judges again.
+    JudgeContended = Event "judge_contended",
+    /// Persistence template was replaced because its destination was removed.
+    TemplateReplaced = Event "template_replaced",
     /// Kernel's routing table was asked, because the daemon had no next hop for the packet.
     FibFallback = Event "fib_fallback",
 }

@@ -49,6 +49,8 @@ impl DestinationFlags {
     pub const AVAILABLE: u32 = 1;
     /// The address is the director's own: packets go to the host's stack.
     pub const LOCAL: u32 = 2;
+    /// The persistence templates of its service are for all ports.
+    pub const SHARED_TEMPLATE: u32 = 4;
 }
 
 /// One destination. 128 bytes: what IPv4 needs lies in the first cache line.
@@ -79,8 +81,18 @@ pub struct DestinationRecord {
     pub address6: [u8; 16],
     /// IPv6 source of the outer header; reserved for IPv6.
     pub tunnel_source6: [u8; 16],
+    /// Connections from which on it is overloaded; 0 = never.
+    pub upper_threshold: u32,
+    /// Connections below which it is so no more; 0 = three quarters of the upper threshold.
+    pub lower_threshold: u32,
+    /// Idle time after which a persistence template of its service expires, ticks; 0 = the service is not persistent.
+    pub persistence_ticks: u32,
+    /// Bits of a client's address that the templates of its service go by, network order.
+    pub persistence_mask: u32,
+    /// Virtual address in their keys, network order; 0 = that of the connection.
+    pub template_address: u32,
     /// Zero.
-    pub pad: [u32; 8],
+    pub pad: [u32; 3],
 }
 
 /// What schedulers weigh: connections per destination, changed by atomic addition.
@@ -95,6 +107,8 @@ impl DestinationLoad {
     pub const ACTIVE: u64 = 1 << 32;
     /// Adds one inactive connection.
     pub const INACTIVE: u64 = 1;
+    /// Its upper threshold was reached: it gets no new connections (`IP_VS_DEST_F_OVERLOAD`).
+    pub const OVERLOAD: u64 = 1 << 63;
 
     /// Unit of a connection.
     #[inline(always)]
@@ -105,13 +119,39 @@ impl DestinationLoad {
     /// Active connections in a load word.
     #[inline(always)]
     pub const fn active(word: u64) -> u32 {
-        (word >> 32) as u32
+        (word >> 32 & 0x7fff_ffff) as u32
     }
 
     /// Inactive connections in a load word.
     #[inline(always)]
     pub const fn inactive(word: u64) -> u32 {
         (word & 0xffff_ffff) as u32
+    }
+
+    /// Connections in a load word.
+    #[inline(always)]
+    pub const fn total(word: u64) -> u64 {
+        Self::active(word) as u64 + Self::inactive(word) as u64
+    }
+
+    /// The word after a connection was added, with [`Self::OVERLOAD`] if that reached the upper threshold
+    /// (`ip_vs_bind_dest`).
+    #[inline(always)]
+    pub const fn judge_added(word: u64, upper: u32) -> u64 {
+        if upper != 0 && Self::total(word) >= upper as u64 { word | Self::OVERLOAD } else { word }
+    }
+
+    /// The word after a connection was taken off, without [`Self::OVERLOAD`] if it is now below the lower threshold
+    /// (`ip_vs_unbind_dest`).
+    #[inline(always)]
+    pub const fn judge_removed(word: u64, upper: u32, lower: u32) -> u64 {
+        let total = Self::total(word);
+        let stays = if lower != 0 {
+            total >= lower as u64
+        } else {
+            upper != 0 && total * 4 >= upper as u64 * 3
+        };
+        if stays { word } else { word & !Self::OVERLOAD }
     }
 }
 

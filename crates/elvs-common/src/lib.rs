@@ -18,9 +18,10 @@ mod state;
 
 pub use blob::{
     BLOB_LINES, FILTER_BITS, FILTER_LINES, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, HEADER_LINE,
-    Line, POOL_ENTRIES_PER_LINE, PoolEntry, SERVICE_MAX_PROBES, SERVICES_LINE, SchedulerWord,
-    ServiceFlags, ServiceRecord, TABLE_ENTRIES_PER_LINE, TABLE_NOBODY, filter_bit, scheduler_id,
-    service_hash, service_key, service_kind,
+    HeaderFlags, Line, MarkLine, POOL_ENTRIES_PER_LINE, PersistenceLine, PoolEntry,
+    SERVICE_MAX_PROBES, SERVICES_LINE, SchedulerWord, ServiceFlags, ServiceRecord,
+    TABLE_ENTRIES_PER_LINE, TABLE_NOBODY, filter_bit, scheduler_id, service_hash, service_key,
+    service_kind,
 };
 pub use control::{Control, Method, Phase};
 pub use counter::{COUNTERS, Counter, CounterKind};
@@ -28,8 +29,8 @@ pub use destination::{
     DestinationFlags, DestinationLoad, DestinationRecord, DestinationStats, NextHop,
 };
 pub use maps::{
-    GENERAL_PROGRAM, LAYOUT_VERSION, MAX_DESTINATIONS, MAX_SERVICES, SCHEDULE_PROGRAM, map_names,
-    program_names,
+    GENERAL_PROGRAM, LAYOUT_VERSION, MAX_DESTINATIONS, MAX_SERVICES, PERSIST_PROGRAM,
+    SCHEDULE_PROGRAM, map_names, program_names,
 };
 pub use settings::{Settings, ticks_from_seconds};
 pub use state::{TCP_STATES, TcpState};
@@ -38,6 +39,23 @@ pub use state::{TCP_STATES, TcpState};
 pub const TCP: u8 = 6;
 /// IP protocol number of UDP.
 pub const UDP: u8 = 17;
+/// Protocol number in the templates of services by firewall mark, which are for all protocols.
+pub const MARKED: u8 = 0;
+
+/// Protocol number under which a persistence template for connections of `protocol` lies in the flow table.
+///
+/// These are numbers of protocols that are not balanced, so no packet's connection is taken for a template.
+#[inline(always)]
+pub const fn template_protocol(protocol: u8) -> u8 {
+    protocol ^ 0x80
+}
+
+/// Whether a protocol number in the flow table is that of a persistence template.
+#[inline(always)]
+pub const fn is_template(protocol: u8) -> bool {
+    let of = template_protocol(protocol);
+    of == TCP || of == UDP || of == MARKED
+}
 
 /// Slots in one bucket of the flow table: four of 32 bytes, so that a slot never crosses a cache line and a
 /// bucket is two adjacent lines.

@@ -1,7 +1,7 @@
 //! Names and sizes of maps and programs.
 
 /// Version of every layout in this crate; part of the pin path.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// Destinations there is room for, those that only old connections refer to included.
 pub const MAX_DESTINATIONS: u32 = 16_384;
@@ -13,6 +13,8 @@ pub const MAX_SERVICES: u32 = 4_096;
 pub const SCHEDULE_PROGRAM: u32 = 0;
 /// Element of the program map that holds the program for frames with VLAN tags or IP options.
 pub const GENERAL_PROGRAM: u32 = 1;
+/// Element of the program that makes persistence templates in the program map.
+pub const PERSIST_PROGRAM: u32 = 2;
 
 /// Names of maps; the kernel keeps 15 bytes.
 pub mod map_names {
@@ -63,9 +65,14 @@ pub mod program_names {
     pub const GENERAL: &str = "elvs_general";
     /// The director's last stage, which schedules new connections: element [`super::SCHEDULE_PROGRAM`].
     pub const SCHEDULE: &str = "elvs_schedule";
+    /// The stage between, for new clients of persistent services: element [`super::PERSIST_PROGRAM`].
+    pub const PERSIST: &str = "elvs_persist";
     /// The director's stages in the program map: element and name.
-    pub const STAGES: [(u32, &str); 2] =
-        [(super::SCHEDULE_PROGRAM, SCHEDULE), (super::GENERAL_PROGRAM, GENERAL)];
+    pub const STAGES: [(u32, &str); 3] = [
+        (super::SCHEDULE_PROGRAM, SCHEDULE),
+        (super::GENERAL_PROGRAM, GENERAL),
+        (super::PERSIST_PROGRAM, PERSIST),
+    ];
     /// Removes the outer header on a tunnelled real server.
     pub const DECAP: &str = "elvs_decap";
     /// Passes every frame; put on a veth peer so that it accepts redirected frames.

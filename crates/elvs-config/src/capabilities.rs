@@ -37,8 +37,14 @@ impl Capabilities {
         families: &[Family::Inet],
         gue: false,
         gre: false,
-        any_port: false,
-        features: &[Feature::SchedulerFlags],
+        any_port: true,
+        features: &[
+            Feature::SchedulerFlags,
+            Feature::Persistence,
+            Feature::OnePacket,
+            Feature::Thresholds,
+            Feature::Fwmark,
+        ],
     };
 }
 

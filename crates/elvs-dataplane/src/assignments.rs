@@ -17,14 +17,15 @@ use elvs_fastpath::{
     Atomic64, MaglevEntry, MaglevProgress, carry_over, dh_table, mh_table, sh_table, wrr_parameters,
 };
 use elvs_model::{
-    Destination, DestinationKey, ForwardingMethod, Scheduler, SchedulerFlags, ServiceKey,
-    Statistics, Table, TunnelKind, VirtualService,
+    Destination, DestinationKey, ForwardingMethod, Netmask, Prefix, Scheduler, SchedulerFlags,
+    ServiceKey, Statistics, Table, TunnelKind, VirtualService,
 };
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{Backend, BackendError, Now};
-use crate::compile::{CompileError, parts};
+use crate::compile::{CompileError, Place};
+use crate::marks;
 use crate::statistics::{since, sum};
 
 /// Seconds for which a removed destination keeps its index after its last connection (IPVS: `IP_VS_DEST_TRASH_PERIOD`).
@@ -45,10 +46,23 @@ pub struct ServiceSlot {
     pub tag: u16,
     /// Scheduler word to start from.
     pub initial: u64,
+    /// Persistence of a persistent service.
+    pub persistence: Option<PersistenceSlot>,
     /// Its scheduling list, newest first.
     pub pool: Vec<PoolSlot>,
     /// Statistics of destinations that are gone.
     pub retired: Statistics,
+}
+
+/// Persistence of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PersistenceSlot {
+    /// Idle time after which a template expires, seconds.
+    pub timeout: u32,
+    /// Bits of a client's address that count.
+    pub mask: Ipv4Addr,
+    /// Whether all ports share a template: services on all ports, and FTP's.
+    pub shared: bool,
 }
 
 /// One entry of a scheduling list.
@@ -122,6 +136,8 @@ pub struct DestinationSlot {
     pub index: u32,
     /// Bits of [`Method`].
     pub method: u32,
+    /// Upper and lower threshold of its connections; 0 = none.
+    pub thresholds: (u32, u32),
     /// Whether it is or was masqueraded: connections from then still have their replies rewritten.
     pub masqueraded: bool,
     /// Whether it is in its service's table.
@@ -185,6 +201,8 @@ pub struct Assignments {
     services: IndexMap<ServiceKey, ServiceSlot>,
     #[serde(with = "indexmap::map::serde_seq")]
     destinations: IndexMap<(ServiceKey, DestinationKey), DestinationSlot>,
+    /// What clients may send to by firewall marks, and could while destinations that are still known came to be.
+    marked: BTreeSet<Prefix>,
 }
 
 impl Assignments {
@@ -217,7 +235,7 @@ impl Assignments {
     /// Virtual addresses of removed destinations.
     pub(crate) fn lingering_addresses(&self) -> BTreeSet<Ipv4Addr> {
         let removed = self.destinations.iter().filter(|(_, slot)| !slot.present);
-        removed.filter_map(|((service, _), _)| Some(parts(service).ok()?.1)).collect()
+        removed.filter_map(|((service, _), _)| Place::of(service).ok()?.address()).collect()
     }
 
     /// Real servers whose replies are rewritten, those of removed destinations included.
@@ -252,7 +270,7 @@ impl Assignments {
         let mut free = Free::new(self.destinations.values().map(|d| d.index));
         for entry in table.services() {
             let service = entry.service();
-            parts(&service.key)?;
+            Place::of(&service.key)?;
             let scheduler = scheduler_number(service.scheduler).ok_or(AssignError::Scheduler {
                 service: service.key,
                 scheduler: service.scheduler,
@@ -265,11 +283,23 @@ impl Assignments {
             }
             let index = known.map_or_else(|| free_services.next(), |slot| slot.index);
             let word = backend.scheduler(index).map_or(0, Atomic64::load);
-            let mode = (scheduler, scheduler_flags(service));
+            let mode = Mode {
+                scheduler,
+                flags: flags(service, entry.destinations()),
+                persistence: persistence(service),
+            };
             let slot = schedule(known, service.key, index, mode, pool, SchedulerWord(word));
             next.services.insert(service.key, slot);
         }
+        let current = marks::destinations(table);
+        let lingers = next.destinations.keys().any(|(service, _)| is_marked(service));
+        next.marked = if lingers { &next.marked | &current } else { current };
         Ok(next)
+    }
+
+    /// What clients may send to by firewall marks.
+    pub(crate) const fn marked(&self) -> &BTreeSet<Prefix> {
+        &self.marked
     }
 
     /// Index of a destination that is in the table.
@@ -289,8 +319,10 @@ impl Assignments {
                 return Err(AssignError::Destination { service: *service, address });
             }
         };
+        let thresholds = (destination.upper_threshold, destination.lower_threshold);
         if let Some(slot) = self.destinations.get_mut(&(*service, destination.key)) {
             slot.method = method as u32;
+            slot.thresholds = thresholds;
             slot.masqueraded |= method == Method::Nat;
             slot.present = true;
             slot.idle_since = None;
@@ -313,6 +345,7 @@ impl Assignments {
         let slot = DestinationSlot {
             index,
             method: method as u32,
+            thresholds,
             masqueraded: method == Method::Nat,
             present: true,
             orphan: false,
@@ -324,11 +357,16 @@ impl Assignments {
     }
 
     /// Gives up the indexes of removed destinations that no connection has referred to for two minutes; how many.
+    /// `templates` are the persistence templates of each index.
     ///
     /// # Errors
     ///
     /// [`BackendError`] if their statistics cannot be read.
-    pub fn collect<B: Backend>(&mut self, backend: &B) -> Result<usize, BackendError> {
+    pub fn collect<B: Backend>(
+        &mut self,
+        backend: &B,
+        templates: &HashMap<u32, u32>,
+    ) -> Result<usize, BackendError> {
         let now = backend.now();
         let linger = linger_ticks(backend, now);
         let mut freed = Vec::new();
@@ -337,8 +375,8 @@ impl Assignments {
                 continue;
             }
             let load = backend.load(slot.index).map_or(0, Atomic64::load);
-            let connections = u64::from(DestinationLoad::active(load))
-                + u64::from(DestinationLoad::inactive(load));
+            let connections = DestinationLoad::total(load)
+                + u64::from(templates.get(&slot.index).copied().unwrap_or_default());
             match slot.idle_since {
                 _ if connections > 0 => slot.idle_since = None,
                 None => slot.idle_since = Some(now.tick()),
@@ -407,6 +445,10 @@ impl Assignments {
     }
 }
 
+const fn is_marked(service: &ServiceKey) -> bool {
+    matches!(service, ServiceKey::Fwmark { .. })
+}
+
 fn linger_ticks<B: Backend>(backend: &B, now: Now) -> u64 {
     let jiffies = LINGER_S * u64::from(backend.settings().jiffies_per_second);
     jiffies.div_ceil(1 << now.tick_shift)
@@ -417,15 +459,16 @@ fn schedule(
     known: Option<&ServiceSlot>,
     key: ServiceKey,
     index: u32,
-    (scheduler, flags): (u8, u8),
+    mode: Mode,
     pool: Vec<PoolSlot>,
     word: SchedulerWord,
 ) -> ServiceSlot {
+    let Mode { scheduler, flags, persistence } = mode;
     if let Some(known) = known
-        && (known.scheduler, known.flags) == (scheduler, flags)
+        && known.scheduler == scheduler
         && known.pool == pool
     {
-        return known.clone();
+        return ServiceSlot { flags, persistence, ..known.clone() };
     }
     let parameters = wrr_parameters(pool.iter().map(|entry| entry.weight));
     let retired = known.map(|slot| slot.retired).unwrap_or_default();
@@ -447,7 +490,33 @@ fn schedule(
             carry_over(scheduler, SchedulerWord::default(), &[], &[], parameters, true, tag)
         }
     };
-    ServiceSlot { key, index, scheduler, flags, tag, initial: initial.0, pool, retired }
+    let initial = initial.0;
+    ServiceSlot { key, index, scheduler, flags, tag, initial, persistence, pool, retired }
+}
+
+/// How a service's connections are scheduled, apart from its destinations.
+#[derive(Clone, Copy)]
+struct Mode {
+    scheduler: u8,
+    flags: u8,
+    persistence: Option<PersistenceSlot>,
+}
+
+/// FTP's port: its control and data connections share a template.
+const FTP: u16 = 21;
+
+fn persistence(service: &VirtualService) -> Option<PersistenceSlot> {
+    let timeout = service.persistence?.timeout;
+    let mask = match service.netmask {
+        Netmask::V4(mask) => Ipv4Addr::from(mask),
+        // Of an IPv6 service, which this data plane refuses.
+        Netmask::V6(_) => Ipv4Addr::BROADCAST,
+    };
+    let shared = match service.key {
+        ServiceKey::Address { port, .. } => port == 0 || port == FTP,
+        ServiceKey::Fwmark { .. } => true,
+    };
+    Some(PersistenceSlot { timeout, mask, shared })
 }
 
 /// Entry of a scheduling list; `known` is its service before the change.
@@ -477,7 +546,19 @@ fn pool_slot(
     })
 }
 
-/// [`ServiceFlags`] of a service: they mean something to sh and mh only.
+/// [`ServiceFlags`] of a service.
+fn flags<'a>(
+    service: &VirtualService,
+    mut destinations: impl Iterator<Item = &'a Destination>,
+) -> u8 {
+    let thresholds = destinations.any(|destination| destination.upper_threshold != 0);
+    scheduler_flags(service)
+        | if thresholds { ServiceFlags::THRESHOLDS } else { 0 }
+        | if service.persistence.is_some() { ServiceFlags::PERSISTENT } else { 0 }
+        | if service.one_packet { ServiceFlags::ONE_PACKET } else { 0 }
+}
+
+/// Those of its scheduler: they mean something to sh and mh only.
 const fn scheduler_flags(service: &VirtualService) -> u8 {
     if !matches!(service.scheduler, Scheduler::Sh | Scheduler::Mh) {
         return 0;

@@ -9,15 +9,16 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use elvs_common::{
-    BLOB_LINES, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, HEADER_LINE, Line, MAX_SERVICES,
-    POOL_ENTRIES_PER_LINE, SERVICE_MAX_PROBES, SERVICES_LINE, ServiceRecord,
-    TABLE_ENTRIES_PER_LINE, filter_bit, service_hash, service_kind,
+    BLOB_LINES, FILTER_LINES, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, HEADER_LINE, HeaderFlags,
+    Line, MARKED, MAX_SERVICES, MarkLine, POOL_ENTRIES_PER_LINE, PersistenceLine,
+    SERVICE_MAX_PROBES, SERVICES_LINE, ServiceFlags, ServiceRecord, TABLE_ENTRIES_PER_LINE,
+    filter_bit, scheduler_id, service_hash, service_kind,
 };
 use elvs_fastpath::{MAX_POOL, service_record, wrr_parameters};
-use elvs_model::{Protocol, ServiceKey};
+use elvs_model::{Family, Protocol, ServiceKey};
 
 use crate::assignments::ServiceSlot;
-use crate::route::network_order;
+use crate::route::{address_of, network_order};
 
 /// Fewest service slots.
 const LEAST_SLOTS: u32 = 8;
@@ -90,6 +91,7 @@ pub fn compile(
     services: &[ServiceSlot],
     addresses: &BTreeSet<Ipv4Addr>,
     masqueraded: &BTreeSet<Ipv4Addr>,
+    marks: &Marks,
     generation: u64,
 ) -> Result<Blob, CompileError> {
     let limit = usize::try_from(MAX_SERVICES).unwrap_or(usize::MAX);
@@ -98,8 +100,7 @@ pub fn compile(
     }
     let mut addresses = addresses.clone();
     for service in services {
-        let (_, address, _) = parts(&service.key)?;
-        addresses.insert(address);
+        addresses.extend(Place::of(&service.key)?.address());
         let longest = usize::try_from(MAX_POOL).unwrap_or(usize::MAX);
         if service.pool.len() > longest {
             let count = service.pool.len();
@@ -111,8 +112,7 @@ pub fn compile(
         }
     }
     let entries = services.len() + addresses.len();
-    let pools: usize =
-        services.iter().map(|s| pool_lines(s.pool.len()) + table_lines(s.table_entries())).sum();
+    let pools = services.iter().map(lines_of).sum::<usize>() + marks.rules.len();
     let mut slots = u32::try_from(entries + entries / 4).unwrap_or(u32::MAX / 2).max(LEAST_SLOTS);
     loop {
         slots = slots.next_power_of_two();
@@ -130,7 +130,7 @@ pub fn compile(
             let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let mut builder = Builder::new(slots, seed, generation);
             if builder.fill(services, &addresses)? {
-                builder.set_masquerading(!masqueraded.is_empty());
+                builder.set_flags(!masqueraded.is_empty(), marks);
                 for address in masqueraded {
                     builder.set_filter(FILTER_REAL_SERVER_LINE, network_order(*address));
                 }
@@ -141,22 +141,74 @@ pub fn compile(
     }
 }
 
-/// Protocol, address and port of a service the data plane can forward.
-pub(crate) fn parts(key: &ServiceKey) -> Result<(Protocol, Ipv4Addr, u16), CompileError> {
-    match key {
-        ServiceKey::Address {
-            protocol: protocol @ (Protocol::Tcp | Protocol::Udp),
-            address: std::net::IpAddr::V4(address),
-            port,
-        } => Ok((*protocol, *address, *port)),
-        ServiceKey::Address { .. } | ServiceKey::Fwmark { .. } => {
-            Err(CompileError::Unsupported { service: *key })
+/// Firewall-mark rules, and what clients may send to by them.
+#[derive(Clone, Debug, Default)]
+pub struct Marks {
+    /// The rules in order.
+    pub rules: Vec<MarkLine>,
+    /// Virtual addresses.
+    pub addresses: BTreeSet<Ipv4Addr>,
+    /// Every address may be a virtual one.
+    pub every_address: bool,
+}
+
+/// What names a service that the data plane can forward, as its slot has it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    address: u32,
+    port: u16,
+    protocol: u8,
+    kind: u8,
+}
+
+impl Place {
+    pub(crate) fn of(key: &ServiceKey) -> Result<Self, CompileError> {
+        match key {
+            ServiceKey::Address {
+                protocol: protocol @ (Protocol::Tcp | Protocol::Udp),
+                address: std::net::IpAddr::V4(address),
+                port,
+            } => Ok(Self {
+                address: network_order(*address),
+                port: port.to_be(),
+                protocol: protocol.number(),
+                kind: service_kind::SERVICE,
+            }),
+            ServiceKey::Fwmark { mark, family: Family::Inet } => {
+                Ok(Self { address: *mark, port: 0, protocol: 0, kind: service_kind::MARK })
+            }
+            ServiceKey::Address { .. } | ServiceKey::Fwmark { .. } => {
+                Err(CompileError::Unsupported { service: *key })
+            }
+        }
+    }
+
+    /// Its virtual address, if it has one.
+    pub(crate) fn address(&self) -> Option<Ipv4Addr> {
+        (self.kind == service_kind::SERVICE).then(|| address_of(self.address))
+    }
+
+    /// What a persistent service's templates go by; `shared` if all ports share them.
+    fn templates(&self, mask: Ipv4Addr, shared: bool) -> PersistenceLine {
+        let mask = network_order(mask);
+        if self.kind == service_kind::MARK {
+            PersistenceLine { mask, address: self.address.to_be(), port: 0, protocol: MARKED }
+        } else {
+            let port = if shared { 0 } else { self.port };
+            PersistenceLine { mask, address: self.address, port, protocol: self.protocol }
         }
     }
 }
 
 fn pool_lines(entries: usize) -> usize {
     entries.div_ceil(line(POOL_ENTRIES_PER_LINE))
+}
+
+/// Lines of a service apart from its slot.
+fn lines_of(service: &ServiceSlot) -> usize {
+    pool_lines(service.pool.len())
+        + table_lines(service.table_entries())
+        + usize::from(service.persistence.is_some())
 }
 
 fn table_lines(entries: u32) -> usize {
@@ -183,9 +235,30 @@ impl Builder {
         Self { lines, slots, seed }
     }
 
-    fn set_masquerading(&mut self, masquerading: bool) {
-        if let Some(Line([_, _, _, word, ..])) = self.lines.get_mut(line(HEADER_LINE)) {
-            *word = u64::from(masquerading);
+    /// Writes what the header says of all services, and the firewall-mark rules.
+    fn set_flags(&mut self, masquerading: bool, marks: &Marks) {
+        let first = u32::try_from(self.lines.len()).unwrap_or(u32::MAX);
+        let count = u32::try_from(marks.rules.len()).unwrap_or(u32::MAX);
+        let mut flags = 0;
+        if masquerading {
+            flags |= HeaderFlags::MASQUERADING;
+        }
+        if count != 0 {
+            flags |= HeaderFlags::MARKS;
+        }
+        if let Some(Line([_, _, _, word, rules, ..])) = self.lines.get_mut(line(HEADER_LINE)) {
+            *word = flags;
+            *rules = u64::from(first) | u64::from(count) << 32;
+        }
+        self.lines.extend(marks.rules.iter().map(|rule| rule.to_line()));
+        for address in &marks.addresses {
+            self.set_filter(FILTER_VIP_LINE, network_order(*address));
+        }
+        if marks.every_address {
+            let filter = line(FILTER_VIP_LINE)..line(FILTER_VIP_LINE + FILTER_LINES);
+            for found in self.lines.get_mut(filter).into_iter().flatten() {
+                found.0.fill(u64::MAX);
+            }
         }
     }
 
@@ -204,16 +277,21 @@ impl Builder {
             }
         }
         for service in services {
-            let (protocol, address, port) = parts(&service.key)?;
+            let place = Place::of(&service.key)?;
             let (weight_step, weight_max) =
                 wrr_parameters(service.pool.iter().map(|entry| entry.weight));
+            if let Some(persistence) = service.persistence {
+                let templates = place.templates(persistence.mask, persistence.shared);
+                self.lines.push(templates.to_line());
+            }
+            let careful = service.flags & CAREFUL_FLAGS != 0;
             let record = ServiceRecord {
-                address: network_order(address),
-                port: port.to_be(),
-                protocol: protocol.number(),
-                kind: service_kind::SERVICE,
+                address: place.address,
+                port: place.port,
+                protocol: place.protocol,
+                kind: place.kind,
                 index: service.index,
-                scheduler: service.scheduler,
+                scheduler: service.scheduler | if careful { scheduler_id::CAREFUL } else { 0 },
                 tag: service.tag,
                 pool_line: u32::try_from(self.lines.len()).unwrap_or(u32::MAX),
                 pool_entries: u32::try_from(service.pool.len()).unwrap_or(u32::MAX),
@@ -289,6 +367,10 @@ impl Builder {
         }
     }
 }
+
+/// Properties that the program's first stage knows nothing of.
+const CAREFUL_FLAGS: u8 =
+    ServiceFlags::THRESHOLDS | ServiceFlags::PERSISTENT | ServiceFlags::ONE_PACKET;
 
 /// A service slot as the line it is read from; see [`elvs_fastpath::service_record`].
 fn service_line(record: &ServiceRecord) -> Line {

@@ -7,7 +7,7 @@
 
 use std::net::{SocketAddr, SocketAddrV4};
 
-use elvs_common::{Control, Settings, TCP, TcpState, UDP};
+use elvs_common::{Control, Settings, TCP, TcpState, UDP, template_protocol};
 use elvs_fastpath::{
     Atomic64, Slot, client_of, client_port_of, destination_of, virtual_of, virtual_port_of,
 };
@@ -22,8 +22,10 @@ const TRIES: u32 = 8;
 /// One connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {
-    /// IP protocol number.
+    /// IP protocol number; [`elvs_common::MARKED`] for a template of a service by firewall mark.
     pub protocol: u8,
+    /// Whether it is a persistence template.
+    pub template: bool,
     /// Its state.
     pub state: ConnectionState,
     /// Whole seconds until it expires if no packet comes.
@@ -40,8 +42,16 @@ pub struct Connection {
 
 impl From<Connection> for ConnectionView {
     fn from(connection: Connection) -> Self {
-        let Connection { protocol, state, expires_s, client, service, destination, index: _ } =
-            connection;
+        let Connection {
+            protocol,
+            template: _,
+            state,
+            expires_s,
+            client,
+            service,
+            destination,
+            index: _,
+        } = connection;
         Self {
             protocol,
             expires_s,
@@ -104,24 +114,37 @@ impl<'a, B: Backend> Connections<'a, B> {
     fn show(&self, live: &Live) -> Connection {
         let index = destination_of(live.ports_destination);
         let record = self.backend.record(index).unwrap_or_default();
-        let protocol = live.control.protocol();
+        // A destination on all ports gets the virtual one.
+        let port = match record.port {
+            0 => virtual_port_of(live.ports_destination),
+            port => port,
+        };
+        let template = live.control.is_template();
+        let (protocol, state, ticks) = if template {
+            let protocol = template_protocol(live.control.protocol());
+            (protocol, ConnectionState::None, record.persistence_ticks)
+        } else {
+            let protocol = live.control.protocol();
+            let number = live.control.state();
+            (protocol, state(protocol, number), self.settings.timeout(protocol, number))
+        };
         Connection {
             protocol,
-            state: state(protocol, live.control.state()),
-            expires_s: self.expires(live.control),
+            template,
+            state,
+            expires_s: self.expires(live.control, ticks),
             client: socket(client_of(live.addresses), client_port_of(live.ports_destination)),
             service: socket(virtual_of(live.addresses), virtual_port_of(live.ports_destination)),
-            destination: socket(record.address, record.port),
+            destination: socket(record.address, port),
             index,
         }
     }
 
     /// Whole seconds left, as the kernel prints them: `(expires - jiffies) / HZ`.
-    fn expires(&self, control: Control) -> u32 {
+    fn expires(&self, control: Control, ticks: u32) -> u32 {
         let hz = u64::from(self.settings.jiffies_per_second.max(1));
-        let ticks = u64::from(self.settings.timeout(control.protocol(), control.state()));
         // Timeouts are whole seconds; their ticks were rounded up.
-        let timeout = (ticks << self.now.tick_shift) / hz * hz;
+        let timeout = (u64::from(ticks) << self.now.tick_shift) / hz * hz;
         let left = timeout.saturating_sub(self.now.idle_jiffies(control.tick()));
         u32::try_from(left / hz).unwrap_or(u32::MAX)
     }

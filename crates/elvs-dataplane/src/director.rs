@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::Ordering;
 
 use elvs_common::{
     Control, DestinationFlags, DestinationLoad, DestinationRecord, LAYOUT_VERSION, Line, Settings,
@@ -18,10 +19,12 @@ use elvs_model::{
     DestinationKey, DestinationView, Rates, ServiceKey, ServiceView, Statistics, Table, Timeouts,
 };
 
-use crate::assignments::{AssignError, Assignments, DestinationSlot};
+use crate::assignments::{AssignError, Assignments, DestinationSlot, ServiceSlot};
 use crate::backend::{Backend, BackendError};
-use crate::compile::{CompileError, compile};
+use crate::compile::{CompileError, Marks, compile};
+use crate::connection::read;
 use crate::estimator::Estimator;
+use crate::marks;
 use crate::plane::{Load, LoadDifference};
 use crate::route::{Route, network_order};
 use crate::state::{State, StateError, Store};
@@ -69,6 +72,8 @@ pub struct Director<B> {
     /// Lines in force; empty = unknown.
     lines: Vec<Line>,
     routes: HashMap<Ipv4Addr, Route>,
+    /// Indexes of interfaces by name, for firewall-mark rules.
+    interfaces: HashMap<String, u32>,
     sweeper: Sweeper,
     service_rates: HashMap<ServiceKey, Estimator>,
     destination_rates: HashMap<u32, Estimator>,
@@ -92,6 +97,7 @@ impl<B: Backend> Director<B> {
             generation,
             lines: Vec::new(),
             routes: HashMap::new(),
+            interfaces: HashMap::new(),
             sweeper: Sweeper::default(),
             service_rates: HashMap::new(),
             destination_rates: HashMap::new(),
@@ -158,13 +164,19 @@ impl<B: Backend> Director<B> {
     fn compile(&self, table: &Table, assignments: &Assignments) -> Result<Vec<Line>, CompileError> {
         let services: Vec<_> = assignments.services().cloned().collect();
         // Without any service IPVS takes its hooks out: old connections' packets are nobody's any more.
-        let idle = table.services().len() == 0;
-        let (addresses, masqueraded) = if idle {
-            Default::default()
-        } else {
-            (assignments.lingering_addresses(), assignments.masqueraded_addresses())
+        if table.services().len() == 0 {
+            let none = BTreeSet::new();
+            return Ok(compile(&[], &none, &none, &Marks::default(), self.generation)?.lines);
+        }
+        let addresses = marks::addresses(assignments.marked());
+        let marks = Marks {
+            rules: marks::lines(table, &self.interfaces),
+            every_address: addresses.is_none(),
+            addresses: addresses.unwrap_or_default(),
         };
-        Ok(compile(&services, &addresses, &masqueraded, self.generation)?.lines)
+        let lingering = assignments.lingering_addresses();
+        let masqueraded = assignments.masqueraded_addresses();
+        Ok(compile(&services, &lingering, &masqueraded, &marks, self.generation)?.lines)
     }
 
     fn save(&self, state: &State) -> Result<(), StateError> {
@@ -174,13 +186,25 @@ impl<B: Backend> Director<B> {
     /// Writes the records of destinations in the table; `before` are the assignments that the records are of.
     fn write_present(&mut self, before: &Assignments) {
         let Self { assignments, backend, routes, .. } = self;
+        let settings = backend.settings();
         for (service, key, slot) in assignments.destinations().filter(|(_, _, slot)| slot.present) {
             let known = before.destination(service, key).is_some_and(|old| old.index == slot.index);
             let old = if known { backend.record(slot.index) } else { None };
-            let index = assignments.service(service).map_or(0, |slot| slot.index);
-            let record = destination_record(old.unwrap_or_default(), key, slot, index, routes);
+            let home = assignments.service(service);
+            let before = old.unwrap_or_default();
+            let mut record = destination_record(before, key, slot, routes);
+            if let Some(home) = home {
+                follow_service(&mut record, home, &settings);
+            }
             if old != Some(record) {
                 backend.write_record(slot.index, &record);
+            }
+            // A new threshold that leaves more room lets connections in again (`__ip_vs_update_dest`).
+            let upper = record.upper_threshold;
+            if (upper == 0 || upper > before.upper_threshold)
+                && let Some(load) = backend.load(slot.index)
+            {
+                load.fetch_and(!DestinationLoad::OVERLOAD, Ordering::AcqRel);
             }
         }
     }
@@ -255,13 +279,24 @@ impl<B: Backend> Director<B> {
         }
     }
 
+    pub(crate) fn keep_interfaces(
+        &mut self,
+        interfaces: HashMap<String, u32>,
+    ) -> Result<(), InstallError> {
+        self.interfaces = interfaces;
+        if self.table.marks().iter().any(|rule| rule.interface.is_some()) {
+            self.change(self.table.clone(), self.assignments.clone())?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn sweep_slice(&mut self, buckets: u32) -> SweepReport {
         self.sweeper.slice(&self.backend, buckets)
     }
 
     pub(crate) fn collect_removed(&mut self) -> Result<usize, InstallError> {
         let mut assignments = self.assignments.clone();
-        let freed = assignments.collect(&self.backend)?;
+        let freed = assignments.collect(&self.backend, &self.templates())?;
         if freed == 0 {
             self.assignments = assignments;
         } else {
@@ -316,13 +351,15 @@ impl<B: Backend> Director<B> {
 
     pub(crate) fn views(&self) -> Result<Vec<ServiceView>, BackendError> {
         let totals = self.assignments.service_statistics(&self.backend)?;
+        let persistent = self.assignments.services().any(|service| service.persistence.is_some());
+        let templates = if persistent { self.templates() } else { HashMap::new() };
         let mut views = Vec::with_capacity(self.table.services().len());
         for entry in self.table.services() {
             let service = entry.service().clone();
             let mut destinations = Vec::with_capacity(entry.destinations().len());
             for destination in entry.destinations() {
                 let slot = self.assignments.destination(&service.key, &destination.key);
-                destinations.push(self.destination_view(*destination, slot)?);
+                destinations.push(self.destination_view(*destination, slot, &templates)?);
             }
             let rates = self.service_rates.get(&service.key).map(Estimator::rates);
             views.push(ServiceView {
@@ -339,6 +376,7 @@ impl<B: Backend> Director<B> {
         &self,
         destination: elvs_model::Destination,
         slot: Option<&DestinationSlot>,
+        templates: &HashMap<u32, u32>,
     ) -> Result<DestinationView, BackendError> {
         let mut view = DestinationView {
             destination,
@@ -351,21 +389,40 @@ impl<B: Backend> Director<B> {
         if let Some(slot) = slot {
             let load = Load::of(self.backend.load(slot.index).map_or(0, Atomic64::load));
             (view.active, view.inactive) = (load.active, load.inactive);
+            view.persistent = templates.get(&slot.index).copied().unwrap_or_default();
             view.statistics = since(&self.backend.statistics(slot.index)?, &slot.baseline);
             view.rates = self.rates_of(slot.index);
         }
         Ok(view)
     }
 
+    /// Persistence templates of each destination's index.
+    fn templates(&self) -> HashMap<u32, u32> {
+        let mut templates = HashMap::new();
+        let buckets = (0..).map_while(|index| self.backend.bucket(index));
+        for slot in buckets.flat_map(|bucket| &bucket.slots) {
+            if Control(Atomic64::load(&slot.control)).is_template()
+                && let Some(live) = read(slot)
+                && live.control.is_template()
+            {
+                *templates.entry(destination_of(live.ports_destination)).or_default() += 1;
+            }
+        }
+        templates
+    }
+
     pub(crate) fn load_differences(&self) -> Vec<LoadDifference> {
-        let recorded = |index| self.backend.load(index).map(Atomic64::load);
+        let recorded = |index| {
+            let load = self.backend.load(index).map(Atomic64::load);
+            load.map(|load| load & !DestinationLoad::OVERLOAD)
+        };
         let before: Vec<u64> = (0..).map_while(recorded).collect();
         let mut counted: HashMap<u32, u64> = HashMap::new();
         let mut index = 0;
         while let Some(bucket) = self.backend.bucket(index) {
             for slot in &bucket.slots {
                 let control = Control(Atomic64::load(&slot.control));
-                if control.is_live() {
+                if control.is_live() && !control.is_template() {
                     let destination = destination_of(Atomic64::load(&slot.ports_destination));
                     let load = counted.entry(destination).or_default();
                     *load = load.wrapping_add(DestinationLoad::unit(control.inactive()));
@@ -407,14 +464,15 @@ fn destination_record(
     old: DestinationRecord,
     key: &DestinationKey,
     slot: &DestinationSlot,
-    service: u32,
     routes: &HashMap<Ipv4Addr, Route>,
 ) -> DestinationRecord {
+    let (upper_threshold, lower_threshold) = slot.thresholds;
     let mut record = DestinationRecord {
         flags: old.flags | DestinationFlags::AVAILABLE,
         method: slot.method,
         port: key.port.to_be(),
-        service,
+        upper_threshold,
+        lower_threshold,
         ..old
     };
     if let IpAddr::V4(address) = key.address {
@@ -424,6 +482,25 @@ fn destination_record(
         }
     }
     record
+}
+
+/// Writes what a destination's record has of its service.
+fn follow_service(record: &mut DestinationRecord, service: &ServiceSlot, settings: &Settings) {
+    record.service = service.index;
+    (record.persistence_ticks, record.persistence_mask) = (0, 0);
+    record.flags &= !DestinationFlags::SHARED_TEMPLATE;
+    if let Some(persistence) = service.persistence {
+        let (hz, shift) = (settings.jiffies_per_second, settings.tick_shift);
+        record.persistence_ticks = ticks_from_seconds(persistence.timeout, hz, shift);
+        record.persistence_mask = network_order(persistence.mask);
+        if persistence.shared {
+            record.flags |= DestinationFlags::SHARED_TEMPLATE;
+        }
+        record.template_address = match service.key {
+            ServiceKey::Fwmark { mark, .. } => mark.to_be(),
+            ServiceKey::Address { .. } => 0,
+        };
+    }
 }
 
 fn with_generation(mut lines: Vec<Line>, generation: u64) -> Vec<Line> {

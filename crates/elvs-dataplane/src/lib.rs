@@ -19,6 +19,7 @@ mod estimator;
 mod heap;
 pub mod helper;
 mod kernel;
+mod marks;
 mod plane;
 mod record;
 mod route;

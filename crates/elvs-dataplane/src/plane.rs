@@ -4,6 +4,7 @@
 //!
 //! Implemented once, by [`Director`] over any [`Backend`]; called by the daemon, which holds a `Box<dyn Plane>`.
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use elvs_common::{Counter, DestinationLoad, TAIL_BUCKETS};
@@ -59,6 +60,14 @@ pub trait Plane: Send {
     ///
     /// Called before the table that needs it is installed, so that the first packet finds its way.
     fn set_route(&mut self, address: Ipv4Addr, route: Route);
+
+    /// Says which interfaces there are, with their indexes, for firewall-mark rules that name one. A rule whose interface
+    /// is not among them fits no packet.
+    ///
+    /// # Errors
+    ///
+    /// [`InstallError`]: the rules then are as they were.
+    fn set_interfaces(&mut self, interfaces: HashMap<String, u32>) -> Result<(), InstallError>;
 
     /// Attaches the program to an interface; one that has it already keeps it as it is.
     ///
@@ -192,6 +201,10 @@ impl<B: Backend + Send> Plane for Director<B> {
 
     fn set_route(&mut self, address: Ipv4Addr, route: Route) {
         self.keep_route(address, route);
+    }
+
+    fn set_interfaces(&mut self, interfaces: HashMap<String, u32>) -> Result<(), InstallError> {
+        self.keep_interfaces(interfaces)
     }
 
     fn attach(&mut self, interface: &str, mode: XdpMode) -> Result<AttachedMode, AttachError> {

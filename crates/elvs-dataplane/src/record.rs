@@ -17,7 +17,7 @@ pub(crate) fn to_words(record: &DestinationRecord) -> [u64; RECORD_WORDS] {
     let [second_low, second_high] = hop_words(second);
     let [address_low, address_high] = wide(record.address6);
     let [source_low, source_high] = wide(record.tunnel_source6);
-    let [p0, p1, p2, p3, p4, p5, p6, p7] = record.pad;
+    let [p0, p1, p2] = record.pad;
     [
         pair(record.selector, record.flags),
         pair(record.method, quarters(record.port, record.tunnel_kind)),
@@ -31,10 +31,10 @@ pub(crate) fn to_words(record: &DestinationRecord) -> [u64; RECORD_WORDS] {
         address_high,
         source_low,
         source_high,
-        pair(p0, p1),
-        pair(p2, p3),
-        pair(p4, p5),
-        pair(p6, p7),
+        pair(record.upper_threshold, record.lower_threshold),
+        pair(record.persistence_ticks, record.persistence_mask),
+        pair(record.template_address, p0),
+        pair(p1, p2),
     ]
 }
 
@@ -46,8 +46,9 @@ pub(crate) fn from_words(words: [u64; RECORD_WORDS]) -> DestinationRecord {
     let (port, tunnel_kind) = unquarter(ports);
     let (address, tunnel_source) = unpair(w2);
     let (mtu, service) = unpair(w7);
-    let ((p0, p1), (p2, p3), (p4, p5), (p6, p7)) =
-        (unpair(w12), unpair(w13), unpair(w14), unpair(w15));
+    let (upper_threshold, lower_threshold) = unpair(w12);
+    let (persistence_ticks, persistence_mask) = unpair(w13);
+    let ((template_address, p0), (p1, p2)) = (unpair(w14), unpair(w15));
     DestinationRecord {
         selector,
         flags,
@@ -61,7 +62,12 @@ pub(crate) fn from_words(words: [u64; RECORD_WORDS]) -> DestinationRecord {
         service,
         address6: narrow(w8, w9),
         tunnel_source6: narrow(w10, w11),
-        pad: [p0, p1, p2, p3, p4, p5, p6, p7],
+        upper_threshold,
+        lower_threshold,
+        persistence_ticks,
+        persistence_mask,
+        template_address,
+        pad: [p0, p1, p2],
     }
 }
 
@@ -138,7 +144,12 @@ mod tests {
             service: 77,
             address6: [0xab; 16],
             tunnel_source6: [0xcd; 16],
-            pad: [1, 2, 3, 4, 5, 6, 7, 8],
+            upper_threshold: 100,
+            lower_threshold: 50,
+            persistence_ticks: 5625,
+            persistence_mask: 0x00ff_ffff,
+            template_address: 7,
+            pad: [1, 2, 8],
         }
     }
 
@@ -173,6 +184,11 @@ mod tests {
         assert_eq!(bytes[address6..address6 + 16], [0xab; 16]);
         let source6 = offset_of!(DestinationRecord, tunnel_source6);
         assert_eq!(bytes[source6..source6 + 16], [0xcd; 16]);
-        assert_eq!(word(offset_of!(DestinationRecord, pad) + 28), 8);
+        assert_eq!(word(offset_of!(DestinationRecord, upper_threshold)), 100);
+        assert_eq!(word(offset_of!(DestinationRecord, lower_threshold)), 50);
+        assert_eq!(word(offset_of!(DestinationRecord, persistence_ticks)), 5625);
+        assert_eq!(word(offset_of!(DestinationRecord, persistence_mask)), 0x00ff_ffff);
+        assert_eq!(word(offset_of!(DestinationRecord, template_address)), 7);
+        assert_eq!(word(offset_of!(DestinationRecord, pad) + 8), 8);
     }
 }

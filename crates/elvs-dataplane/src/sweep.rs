@@ -5,10 +5,19 @@
 //!
 //! Called by the daemon about once a second through [`crate::Plane`].
 
-use elvs_common::{Control, DestinationLoad, REFRESH_TICKS, Settings};
-use elvs_fastpath::{Atomic64, destination_of, release_flow};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::AtomicU64;
+
+use elvs_common::{
+    Control, DestinationFlags, DestinationLoad, MARKED, REFRESH_TICKS, Settings, template_protocol,
+};
+use elvs_fastpath::{
+    Atomic64, FlowKey, Slot, client_of, destination_of, ports_of, release_flow, virtual_of,
+    virtual_port_of,
+};
 
 use crate::backend::{Backend, Now};
+use crate::connection::{Live, read};
 
 /// What one slice of a pass came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,10 +40,11 @@ pub struct Pass {
 }
 
 /// Where the walk stands.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Sweeper {
     bucket: u32,
     pass: Pass,
+    templates: Templates,
 }
 
 impl Sweeper {
@@ -47,27 +57,23 @@ impl Sweeper {
             let Some(bucket) = backend.bucket(self.bucket) else {
                 self.add(&report);
                 report.pass = Some(self.pass);
-                *self = Self::default();
+                (self.bucket, self.pass) = (0, Pass::default());
+                self.templates.next_pass();
                 return report;
             };
             for slot in &bucket.slots {
-                let control = Control(Atomic64::load(&slot.control));
-                if !control.is_live() {
-                    continue;
-                }
-                if !has_expired(&settings, now, control) {
+                let Some(live) = read(slot) else { continue };
+                let over = if live.control.is_template() {
+                    self.templates.is_over(backend, &settings, now, slot, &live)
+                } else {
+                    self.templates.mark(backend, &live);
+                    has_expired(&settings, now, live.control)
+                };
+                if over && release_flow(backend, self.bucket, slot, live.control) {
+                    report.expired += 1;
+                    take_load(backend, &live);
+                } else {
                     report.live += 1;
-                    continue;
-                }
-                let destination = destination_of(Atomic64::load(&slot.ports_destination));
-                if !release_flow(backend, self.bucket, slot, control) {
-                    report.live += 1;
-                    continue;
-                }
-                report.expired += 1;
-                if let Some(load) = backend.load(destination) {
-                    let unit = DestinationLoad::unit(control.inactive());
-                    Atomic64::fetch_add(load, unit.wrapping_neg());
                 }
             }
             self.bucket += 1;
@@ -86,4 +92,109 @@ fn has_expired(settings: &Settings, now: Now, control: Control) -> bool {
     // A packet need not have renewed a tick that was younger than that.
     let timeout = settings.timeout(control.protocol(), control.state());
     now.idle(control.tick()) > timeout.saturating_add(REFRESH_TICKS)
+}
+
+/// Takes a connection that has ended off its destination's load; one that was overloaded by it may not be so any more.
+fn take_load<B: Backend>(backend: &B, ended: &Live) {
+    let index = destination_of(ended.ports_destination);
+    let Some(load) = backend.load(index).filter(|_| !ended.control.is_template()) else { return };
+    let unit = DestinationLoad::unit(ended.control.inactive());
+    Atomic64::fetch_add(load, unit.wrapping_neg());
+    let Some(record) = backend.record(index) else { return };
+    let mut found = Atomic64::load(load);
+    loop {
+        let judged =
+            DestinationLoad::judge_removed(found, record.upper_threshold, record.lower_threshold);
+        if judged == found {
+            return;
+        }
+        match Atomic64::compare_exchange(load, found, judged) {
+            Ok(()) => return,
+            Err(now) => found = now,
+        }
+    }
+}
+
+/// What a persistence template goes by: its words in the table without the destination.
+type TemplateKey = (u64, u32, u8);
+
+/// Seconds that a template lives on at a time while it has connections (`ip_vs_conn_expire`).
+const CONTROLLED_S: u64 = 60;
+
+/// Persistence templates whose time is over, and whether connections keep them: a template lives at least as long as
+/// the connections it led to (`n_control` in IPVS).
+///
+/// **Invariant:** a template ends only after a whole pass in which none of its connections was met.
+#[derive(Clone, Debug, Default)]
+struct Templates {
+    /// Found to be due in this pass.
+    due: HashSet<TemplateKey>,
+    /// Found to be due in the pass before; true once a connection was met in this one.
+    watched: HashMap<TemplateKey, bool>,
+    /// As `watched` was at the end of the pass before.
+    judged: HashMap<TemplateKey, bool>,
+}
+
+impl Templates {
+    fn next_pass(&mut self) {
+        self.judged = std::mem::take(&mut self.watched);
+        self.watched = self.due.drain().map(|key| (key, false)).collect();
+    }
+
+    /// Meets a connection.
+    fn mark<B: Backend>(&mut self, backend: &B, live: &Live) {
+        if self.watched.is_empty() {
+            return;
+        }
+        let Some(record) = backend.record(destination_of(live.ports_destination)) else { return };
+        if record.persistence_ticks == 0 {
+            return;
+        }
+        let marked = record.template_address != 0;
+        let address = if marked { record.template_address } else { virtual_of(live.addresses) };
+        let shared = record.flags & DestinationFlags::SHARED_TEMPLATE != 0;
+        let port = if shared { 0 } else { virtual_port_of(live.ports_destination) };
+        let protocol = if marked { MARKED } else { live.control.protocol() };
+        let client = client_of(live.addresses) & record.persistence_mask;
+        let key = FlowKey::new(client, address, 0, port, template_protocol(protocol));
+        if let Some(met) = self.watched.get_mut(&(key.addresses, key.ports, key.protocol)) {
+            *met = true;
+        }
+    }
+
+    /// Meets a template; whether it is to end.
+    fn is_over<B: Backend>(
+        &mut self,
+        backend: &B,
+        settings: &Settings,
+        now: Now,
+        slot: &Slot<AtomicU64>,
+        live: &Live,
+    ) -> bool {
+        let destination = destination_of(live.ports_destination);
+        let ticks = backend.record(destination).map_or(0, |record| record.persistence_ticks);
+        if now.idle(live.control.tick()) <= ticks {
+            return false;
+        }
+        let key = (live.addresses, ports_of(live.ports_destination), live.control.protocol());
+        match self.judged.get(&key) {
+            Some(false) => return true,
+            Some(true) => {
+                let jiffies = CONTROLLED_S * u64::from(settings.jiffies_per_second);
+                let more = u32::try_from(jiffies >> now.tick_shift).unwrap_or(u32::MAX);
+                let tick = now.tick().wrapping_sub(ticks).wrapping_add(more.min(ticks));
+                // If a packet was first, it has renewed the template itself.
+                let _ = Atomic64::compare_exchange(
+                    &slot.control,
+                    live.control.0,
+                    live.control.with_tick(tick).0,
+                );
+            }
+            None if !self.watched.contains_key(&key) => {
+                self.due.insert(key);
+            }
+            None => {}
+        }
+        false
+    }
 }

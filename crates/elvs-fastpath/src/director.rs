@@ -13,7 +13,7 @@ use crate::flow::{
 use crate::forward::{Rewrite, daemon_hop, is_ready, masquerade, send, send_to};
 use crate::frame::{Action, Frame, Verdict};
 use crate::host::{ClientHop, Host, drop};
-use crate::open::{flow_key, open, open_at_once};
+use crate::open::{flow_key, open, open_at_once, open_template};
 use crate::packet::{
     Ipv4, Kind, Transport, is_balanced, kind, parse_ipv4, parse_plain, parse_transport,
     plain_addresses, plain_protocol,
@@ -32,11 +32,15 @@ pub fn process<H: Host, F: Frame>(host: &H, frame: &mut F) -> Verdict {
         action = forward_general(host, frame);
     }
     let mut tries = 0;
-    while action == Action::SCHEDULE && tries < SCHEDULE_TRIES {
-        action = forward_new(host, frame);
+    while tries < SCHEDULE_TRIES {
+        action = match action {
+            Action::SCHEDULE => forward_new(host, frame),
+            Action::PERSIST => persist(host, frame),
+            decided => return decided.verdict(),
+        };
         tries += 1;
     }
-    if action == Action::SCHEDULE {
+    if action == Action::SCHEDULE || action == Action::PERSIST {
         action = drop(host, Counter::SchedulerContended);
     }
     action.verdict()
@@ -137,17 +141,35 @@ fn forward_known<const PLAIN: bool, H: Host, F: Frame>(
 }
 
 /// Last stage of [`process`]: schedules a packet that belongs to no known connection. [`Action::SCHEDULE`] means that
-/// another CPU moved the scheduler meanwhile: try again, up to [`SCHEDULE_TRIES`] times.
+/// another CPU moved the scheduler meanwhile: try again; [`Action::PERSIST`] that [`persist`] is to be called before. All
+/// in all up to [`SCHEDULE_TRIES`] times.
 #[inline(always)]
 pub fn forward_new<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
-    // The stages before have seen that these two are there.
+    match parse_new(host, frame) {
+        Some((ip, transport)) => open(host, frame, &ip, &transport),
+        None => Action::PASS,
+    }
+}
+
+/// The stage between [`forward_new`] and itself for a client that a persistent service has no template for: makes one.
+/// [`Action::SCHEDULE`] goes on there, [`Action::PERSIST`] means to try this again.
+#[inline(always)]
+pub fn persist<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
+    match parse_new(host, frame) {
+        Some((ip, transport)) => open_template(host, &ip, &transport, frame.ingress()),
+        None => Action::PASS,
+    }
+}
+
+/// Headers that the stages before have seen to be there.
+#[inline(always)]
+fn parse_new<H: Host, F: Frame>(host: &H, frame: &mut F) -> Option<(Ipv4, Transport)> {
     let ip = match (kind(frame), plain_protocol(frame)) {
         (Kind::Plain, Some(protocol)) => parse_plain(frame, protocol),
         _ => parse_ipv4(host, frame),
-    };
-    let Some(ip) = ip else { return Action::PASS };
-    let Some(transport) = parse_transport(frame, &ip) else { return Action::PASS };
-    open(host, frame, &ip, &transport)
+    }?;
+    let transport = parse_transport(frame, &ip)?;
+    Some((ip, transport))
 }
 
 /// A packet that cannot be told apart: dropped if its address is virtual, else none of ours.
@@ -256,9 +278,11 @@ fn reply<const PLAIN: bool, H: Host, F: Frame>(
         client_of(addresses) as u64 == client
             && client_port_of(ports_destination) as u64 == client_port
             && control.method_bits() == Method::Nat as u32
-            && host
-                .destination(destination_of(ports_destination))
-                .is_some_and(|d| d.address as u64 == address && d.port as u64 == port)
+            && host.destination(destination_of(ports_destination)).is_some_and(|d| {
+                // A destination on all ports gets the virtual one.
+                let own = if d.port == 0 { virtual_port_of(ports_destination) } else { d.port };
+                d.address as u64 == address && own as u64 == port
+            })
     };
     let home = home_bucket(hash, host.buckets());
     let Some(bucket) = host.bucket(home) else { return drop(host, Counter::Bug) };

@@ -19,7 +19,7 @@ const IPIP: u8 = 4;
 pub(crate) struct Rewrite {
     /// New address, network order as loaded.
     pub(crate) address: u32,
-    /// New port, network order as loaded.
+    /// New port, network order as loaded; 0 = it stays.
     pub(crate) port: u16,
     /// Rewrites the source instead of the destination.
     pub(crate) source: bool,
@@ -142,8 +142,9 @@ pub(crate) fn masquerade<F: Frame>(
     let [_, _, _, _, _, _, _, _, _, _, c0, c1, ..] = header;
     [*c0, *c1] = moved.apply(u16::from_ne_bytes([*c0, *c1])).to_ne_bytes();
     age(header);
-    let moved = moved.half(old_port, rewrite.port);
-    let port = rewrite.port.to_ne_bytes();
+    let new_port = if rewrite.port == 0 { old_port } else { rewrite.port };
+    let moved = moved.half(old_port, new_port);
+    let port = new_port.to_ne_bytes();
     if ip.protocol == UDP {
         let [s0, s1, d0, d1, _, _, c0, c1] = frame.window::<8>(ip.payload)?;
         if rewrite.source {

@@ -63,6 +63,8 @@ impl Action {
     pub const SCHEDULE: Self = Self(4);
     /// Not decided yet: the frame has VLAN tags or IP options.
     pub const GENERAL: Self = Self(5);
+    /// Not decided yet: the client has no persistence template.
+    pub const PERSIST: Self = Self(6);
     const REDIRECT: u64 = 3;
 
     /// [`Verdict::Redirect`].
@@ -81,7 +83,7 @@ impl Action {
     #[inline(always)]
     pub const fn verdict(self) -> Verdict {
         match self {
-            Self::PASS | Self::SCHEDULE | Self::GENERAL => Verdict::Pass,
+            Self::PASS | Self::SCHEDULE | Self::GENERAL | Self::PERSIST => Verdict::Pass,
             Self::DROP => Verdict::Drop,
             Self::TRANSMIT => Verdict::Transmit,
             Self(_) => Verdict::Redirect(self.ifindex()),

@@ -1,10 +1,13 @@
 //! What the decision core needs from whoever runs it.
 
-use elvs_common::{Counter, DestinationRecord, DestinationStats, Line, NextHop};
+use elvs_common::{
+    Control, Counter, DestinationLoad, DestinationRecord, DestinationStats, Line, NextHop,
+};
 
 use crate::atomic::Atomic64;
 use crate::flow::{FlowKey, FlowMemory};
 use crate::frame::Action;
+use crate::open::{Remembered, remember};
 use crate::schedule::{Pick, pick};
 
 /// The tables and the clock.
@@ -38,15 +41,24 @@ pub trait Host: FlowMemory {
     /// A random number; the kernel's own generator in the kernel.
     fn random(&self) -> u32;
 
-    /// Chooses the destination of a new connection.
+    /// Chooses the destination of a new connection; see [`pick`].
     ///
     /// In the kernel this is a function that the verifier walks through by itself: schedulers are mostly loops.
     #[inline(always)]
-    fn pick(&self, opening: &FlowKey) -> Pick
+    fn pick(&self, opening: &FlowKey, ingress: u32, scheduled: bool) -> Pick
     where
         Self: Sized,
     {
-        pick(self, opening)
+        pick(self, opening, ingress, scheduled)
+    }
+
+    /// Puts an entry into the flow table, in the kernel by a function of its own as well.
+    #[inline(always)]
+    fn remember(&self, key: &FlowKey, control: Control, destination: u32) -> Remembered
+    where
+        Self: Sized,
+    {
+        remember(self, key, control, destination)
     }
 
     /// Idle ticks after which a connection in `state` may be replaced.
@@ -73,7 +85,7 @@ pub trait Host: FlowMemory {
     /// The same value, but the kernel's verifier does not know it any more and walks through what follows once instead
     /// of once for every value it may have.
     #[inline(always)]
-    fn forget(&self, value: usize) -> usize {
+    fn forget(&self, value: u64) -> u64 {
         value
     }
 
@@ -99,6 +111,72 @@ pub(crate) fn add_load<H: Host>(host: &H, destination: u32, delta: u64) {
         }
         None => host.count(Counter::Bug),
     }
+}
+
+/// Counts a new connection in its destination's load; it may overload it.
+#[inline(always)]
+pub(crate) fn give_load<H: Host>(host: &H, index: u32, inactive: bool) {
+    let Some(word) = host.load(index) else { return host.count(Counter::Bug) };
+    word.fetch_add(DestinationLoad::unit(inactive));
+    if host.destination(index).is_some_and(|destination| destination.upper_threshold != 0) {
+        judge(host, index, word, Judgement::Added);
+    }
+}
+
+/// Takes a connection that has ended off its destination's load; one that was overloaded by it may not be so any more.
+#[inline(always)]
+pub(crate) fn take_load<H: Host>(host: &H, index: u32, ended: Control) {
+    if ended.is_template() {
+        return;
+    }
+    let Some(word) = host.load(index) else { return host.count(Counter::Bug) };
+    let unit = DestinationLoad::unit(ended.inactive());
+    let left = word.fetch_add(unit.wrapping_neg()).wrapping_sub(unit);
+    if left & DestinationLoad::OVERLOAD != 0 {
+        judge(host, index, word, Judgement::Removed);
+    }
+}
+
+/// Times a judgement is repeated when another CPU changed the load meanwhile.
+const JUDGE_TRIES: u32 = 8;
+
+/// What happened before a destination's load is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Judgement {
+    /// A connection was added.
+    Added,
+    /// One was taken off.
+    Removed,
+}
+
+/// Marks a destination as overloaded, or not so any more.
+///
+/// The mark is set by compare-and-swap of the very load it was judged by, so it is never left behind by a change that came
+/// in between; who changed the load judges it again.
+#[inline(always)]
+pub(crate) fn judge<H: Host>(host: &H, index: u32, word: &H::Word, after: Judgement) {
+    let Some(destination) = host.destination(index) else { return host.count(Counter::Bug) };
+    let (upper, lower) = (destination.upper_threshold, destination.lower_threshold);
+    let mut round = 0;
+    while round < JUDGE_TRIES {
+        let found = word.load();
+        let judged = if after == Judgement::Added {
+            DestinationLoad::judge_added(found, upper)
+        } else {
+            DestinationLoad::judge_removed(found, upper, lower)
+        };
+        if judged == found || word.compare_exchange(found, judged).is_ok() {
+            return;
+        }
+        round += 1;
+    }
+    host.count(Counter::JudgeContended);
+}
+
+/// Whether a destination's upper threshold was reached.
+#[inline(always)]
+pub(crate) fn is_overloaded<H: Host>(host: &H, index: u32) -> bool {
+    host.load(index).is_some_and(|word| word.load() & DestinationLoad::OVERLOAD != 0)
 }
 
 /// Drops a packet and counts why.

@@ -14,6 +14,7 @@ mod flow;
 mod forward;
 mod frame;
 mod host;
+mod mark;
 mod open;
 mod packet;
 mod schedule;
@@ -22,7 +23,7 @@ mod tcp;
 mod track;
 
 pub use atomic::Atomic64;
-pub use director::{SCHEDULE_TRIES, forward_general, forward_new, forward_plain, process};
+pub use director::{SCHEDULE_TRIES, forward_general, forward_new, forward_plain, persist, process};
 pub use flow::{
     Bucket, Claim, Eviction, FlowKey, FlowMemory, FoundFlow, Inserted, Insertion, NewFlow, Slot,
     Step, claim_at_home, client_of, client_port_of, destination_of, find_flow, flow_hash,
@@ -30,6 +31,7 @@ pub use flow::{
 };
 pub use frame::{Action, Frame, Verdict};
 pub use host::{ClientHop, Host};
+pub use open::{Remembered, remember};
 pub use schedule::{
     MAGLEV_PRIMES, MAX_POOL, MaglevEntry, MaglevProgress, Pick, carry_over, dh_table, mh_table,
     pick, sh_table, wrr_parameters,

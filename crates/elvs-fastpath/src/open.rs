@@ -15,9 +15,9 @@ use crate::flow::{
 };
 use crate::forward::{daemon_hop, is_ready, send, send_to};
 use crate::frame::{Action, Frame};
-use crate::host::{Host, add_load, drop};
+use crate::host::{Host, add_load, drop, give_load, take_load};
 use crate::packet::{Ipv4, Transport};
-use crate::schedule::{Pick, pick_at_once};
+use crate::schedule::{Pick, pick_at_once, template};
 use crate::service::{find_service, find_service_at_once, service_record};
 use crate::tcp::{Direction, TcpFlags, next_state};
 
@@ -129,61 +129,154 @@ pub(crate) fn open<H: Host, F: Frame>(
 ) -> Action {
     let key = flow_key(ip, transport);
     if !may_open(ip.protocol, transport) {
-        if find_service(host, key.address(), key.port(), key.protocol).is_some() {
+        if find_service(host, &key, frame.ingress()).is_some() {
             host.count(Counter::NotSyn);
         }
         return Action::PASS;
     }
-    let index = match host.pick(&key) {
-        Pick::Destination(index) => index,
+    let (index, once) = match host.pick(&key, frame.ingress(), false) {
+        Pick::Destination(index) => (index, false),
+        Pick::Once(index) => (index, true),
         Pick::Nobody => return drop(host, Counter::NoDestination),
         Pick::Contended => return Action::SCHEDULE,
         Pick::NoService => return Action::PASS,
+        Pick::NoTemplate => return Action::PERSIST,
     };
-    let hash = flow_hash(ip.source, transport.source_port(), ip.protocol, host.seed());
     let Some(destination) = host.destination(index) else { return drop(host, Counter::Bug) };
-    let Some(method) = Method::from_bits(destination.method) else {
-        return drop(host, Counter::Bug);
-    };
-    let tick = host.tick();
-    let control = opened(ip.protocol, transport.flags, method as u32, tick);
-    let inactive = control.inactive();
-    let flow = NewFlow { key, hash, control, destination: index };
     let mut index = index;
-    let mut method_bits = method as u32;
+    let mut method = destination.method;
     let mut connections = 1;
-    let inserted = insert_flow(host, host.buckets(), &flow, &|other| evictable(host, other, tick));
-    match inserted.outcome {
-        Insertion::Done => {}
-        Insertion::EvictedExpired | Insertion::EvictedHalfOpen => {
-            let expired = inserted.outcome == Insertion::EvictedExpired;
-            host.count(if expired { Counter::EvictedExpired } else { Counter::EvictedHalfOpen });
-            let unit = DestinationLoad::unit(inserted.control.inactive());
-            add_load(host, inserted.destination, unit.wrapping_neg());
+    if !once {
+        let control = opened(ip.protocol, transport.flags, method, host.tick());
+        match host.remember(&key, control, index) {
+            Remembered::New => give_load(host, index, control.inactive()),
+            Remembered::Known { destination, method: known } => {
+                host.count(Counter::InsertRace);
+                index = destination;
+                method = known;
+                connections = 0;
+            }
+            Remembered::Full => return drop(host, Counter::TableFull),
+            Remembered::Contended => return drop(host, Counter::InsertContended),
         }
-        Insertion::Exists => {
-            host.count(Counter::InsertRace);
-            index = inserted.destination;
-            method_bits = inserted.control.method_bits();
-            connections = 0;
-        }
-        Insertion::Full => return drop(host, Counter::TableFull),
-        Insertion::Contended => return drop(host, Counter::InsertContended),
-    }
-    if connections == 1 {
-        add_load(host, index, DestinationLoad::unit(inactive));
     }
     host.add_stats(index, DestinationStats { connections, ..first_packet(ip) });
     let Some(destination) = host.destination(index) else { return drop(host, Counter::Bug) };
-    if method_bits == Method::Nat as u32 {
+    if method == Method::Nat as u32 {
         learn_client(host, frame, ip.source);
     }
-    send(host, frame, ip, method_bits, destination)
+    send(host, frame, ip, method, destination)
+}
+
+/// Makes the persistence template of a packet's client. [`Action::SCHEDULE`] says that it is there, [`Action::PERSIST`] that
+/// another CPU was in the way: try again.
+#[inline(always)]
+pub(crate) fn open_template<H: Host>(
+    host: &H,
+    ip: &Ipv4,
+    transport: &Transport,
+    ingress: u32,
+) -> Action {
+    let key = flow_key(ip, transport);
+    let index = match host.pick(&key, ingress, true) {
+        Pick::Destination(index) | Pick::Once(index) => index,
+        Pick::Nobody => return drop(host, Counter::NoDestination),
+        Pick::Contended => return Action::PERSIST,
+        Pick::NoService | Pick::NoTemplate => return Action::SCHEDULE,
+    };
+    let Some(template) = template(host, &key, ingress) else { return Action::SCHEDULE };
+    let control = Control::live(template.protocol, 0, Method::Nat, false, host.tick());
+    match host.remember(&template, control, index) {
+        Remembered::New | Remembered::Known { .. } => Action::SCHEDULE,
+        Remembered::Full => drop(host, Counter::TableFull),
+        Remembered::Contended => drop(host, Counter::InsertContended),
+    }
+}
+
+/// What came of putting an entry into the flow table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remembered {
+    /// It is there.
+    New,
+    /// It was there already: another CPU was first.
+    Known {
+        /// Its destination.
+        destination: u32,
+        /// Bits of its forwarding method.
+        method: u32,
+    },
+    /// There is no room for it.
+    Full,
+    /// Another CPU was inserting into the same part of the table for too long.
+    Contended,
+}
+
+/// Bit of [`Remembered::Known`] in a word.
+const KNOWN: u64 = 1 << 63;
+
+/// A [`Remembered`] in one word, as a function of its own returns it in the kernel.
+impl From<Remembered> for u64 {
+    #[inline(always)]
+    fn from(remembered: Remembered) -> Self {
+        match remembered {
+            Remembered::New => 0,
+            Remembered::Full => 1,
+            Remembered::Contended => 2,
+            Remembered::Known { destination, method } => {
+                KNOWN | (method as Self) << 32 | destination as Self
+            }
+        }
+    }
+}
+
+impl From<u64> for Remembered {
+    #[inline(always)]
+    fn from(word: u64) -> Self {
+        match word {
+            0 => Self::New,
+            1 => Self::Full,
+            2 => Self::Contended,
+            word => {
+                let destination = (word & 0xffff_ffff) as u32;
+                Self::Known { destination, method: (word >> 32 & 7) as u32 }
+            }
+        }
+    }
+}
+
+/// Puts an entry into the flow table. One that has to make room for it is counted, and taken off its destination's load.
+#[inline(always)]
+pub fn remember<H: Host>(
+    host: &H,
+    key: &FlowKey,
+    control: Control,
+    destination: u32,
+) -> Remembered {
+    let hash = flow_hash(key.client(), key.client_port(), key.protocol, host.seed());
+    let flow = NewFlow { key: *key, hash, control, destination };
+    let tick = control.tick();
+    let inserted = insert_flow(host, host.buckets(), &flow, &|other| evictable(host, other, tick));
+    match inserted.outcome {
+        Insertion::Done => return Remembered::New,
+        Insertion::Exists => {
+            let method = inserted.control.method_bits();
+            return Remembered::Known { destination: inserted.destination, method };
+        }
+        Insertion::Full => return Remembered::Full,
+        Insertion::Contended => return Remembered::Contended,
+        Insertion::EvictedExpired => host.count(Counter::EvictedExpired),
+        Insertion::EvictedHalfOpen => host.count(Counter::EvictedHalfOpen),
+    }
+    take_load(host, inserted.destination, inserted.control);
+    Remembered::New
 }
 
 /// Judges a connection that is in the way of a new one.
 #[inline(always)]
 fn evictable<H: Host>(host: &H, control: Control, tick: u32) -> Eviction {
+    if control.is_template() {
+        return Eviction::Keep;
+    }
     let idle = idle_ticks(tick, control.tick());
     if idle > host.timeout(control.protocol(), control.state()).saturating_add(REFRESH_TICKS) {
         Eviction::Expired

@@ -122,7 +122,7 @@ pub(crate) fn parse_plain<F: Frame>(frame: &mut F, protocol: u8) -> Option<Ipv4>
 pub(crate) fn parse_ipv4<H: Host, F: Frame>(host: &H, frame: &mut F) -> Option<Ipv4> {
     let [.., e0, e1] = *frame.window::<14>(0)?;
     let mut ethertype = u16::from_be_bytes([e0, e1]);
-    let mut offset = 14;
+    let mut offset = 14_u64;
     if ethertype != IPV4 {
         if ethertype != VLAN && ethertype != SERVICE_VLAN {
             return None;
@@ -139,7 +139,7 @@ pub(crate) fn parse_ipv4<H: Host, F: Frame>(host: &H, frame: &mut F) -> Option<I
             return None;
         }
     }
-    parse_header(frame, host.forget(offset) & 0x1f)
+    parse_header(frame, (host.forget(offset) & 0x1f) as usize)
 }
 
 #[inline(always)]

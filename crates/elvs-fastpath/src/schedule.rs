@@ -5,10 +5,13 @@
 
 mod cursor;
 mod hash;
+mod persist;
 mod twos;
 mod weigh;
 
-use elvs_common::{POOL_ENTRIES_PER_LINE, PoolEntry, SchedulerWord, scheduler_id};
+use elvs_common::{
+    POOL_ENTRIES_PER_LINE, PoolEntry, SchedulerWord, ServiceFlags, ServiceRecord, scheduler_id,
+};
 
 use crate::atomic::Atomic64;
 use crate::flow::FlowKey;
@@ -17,6 +20,7 @@ use crate::service::{find_service, service_record};
 
 pub(crate) use cursor::pick_at_once;
 pub use hash::{MAGLEV_PRIMES, MaglevEntry, MaglevProgress, dh_table, mh_table, sh_table};
+pub(crate) use persist::template;
 
 /// Most destinations of one service.
 pub const MAX_POOL: u32 = 1_024;
@@ -26,13 +30,20 @@ pub const MAX_POOL: u32 = 1_024;
 pub enum Pick {
     /// This destination.
     Destination(u32),
+    /// This destination, for this packet alone.
+    Once(u32),
     /// No destination can take a connection.
     Nobody,
     /// Another CPU moved the scheduler meanwhile: pick again.
     Contended,
     /// There is no such virtual service.
     NoService,
+    /// The service is persistent and the client has no template.
+    NoTemplate,
 }
+
+/// Bit of [`Pick::Once`] in a word.
+const ONCE: u64 = 1 << 33;
 
 /// A [`Pick`] in one word, as a function of its own returns it in the kernel.
 impl From<Pick> for u64 {
@@ -40,9 +51,11 @@ impl From<Pick> for u64 {
     fn from(pick: Pick) -> Self {
         match pick {
             Pick::Destination(destination) => Choice::of(destination).0,
+            Pick::Once(destination) => Choice::of(destination).0 | ONCE,
             Pick::Nobody => 0,
             Pick::Contended => 1,
             Pick::NoService => 2,
+            Pick::NoTemplate => 3,
         }
     }
 }
@@ -54,37 +67,65 @@ impl From<u64> for Pick {
             0 => Self::Nobody,
             1 => Self::Contended,
             2 => Self::NoService,
+            3 => Self::NoTemplate,
+            word if word & ONCE != 0 => Self::Once(Choice(word).destination()),
             word => Self::Destination(Choice(word).destination()),
         }
     }
 }
 
-/// Chooses the destination of a new connection.
+/// Chooses the destination of a new connection: the one of the client's persistence template, or the scheduler's choice.
+/// `ingress` is the interface that the packet came by; `scheduled` asks for the latter at a persistent service too.
 #[inline(always)]
-pub fn pick<H: Host>(host: &H, opening: &FlowKey) -> Pick {
-    let Some(service) = find_service(host, opening.address(), opening.port(), opening.protocol)
-    else {
+pub fn pick<H: Host>(host: &H, opening: &FlowKey, ingress: u32, scheduled: bool) -> Pick {
+    let Some(service) = find_service(host, opening, ingress) else {
         return Pick::NoService;
     };
     let record = service_record(service);
-    if record.scheduler == scheduler_id::RR || record.scheduler == scheduler_id::WRR {
-        let Some(word) = host.scheduler(record.index) else { return Pick::Nobody };
-        let found = word.load();
-        let next = cursor::next(host, &record, found);
-        if !next.is_some() {
-            return Pick::Nobody;
+    let record = ServiceRecord { scheduler: record.scheduler & !scheduler_id::CAREFUL, ..record };
+    let picked = if scheduled || record.flags & ServiceFlags::PERSISTENT == 0 {
+        choose(host, &record, opening)
+    } else {
+        let Some(template) = persist::template_key(host, &record, opening) else {
+            return Pick::NoService;
+        };
+        let found = persist::find(host, &template);
+        if !found.is_some() {
+            return Pick::NoTemplate;
         }
-        if word.compare_exchange(found, next.word.0).is_err() {
+        Pick::Destination(found.destination())
+    };
+    match picked {
+        Pick::Destination(index) if record.flags & ServiceFlags::ONE_PACKET != 0 => {
+            Pick::Once(index)
+        }
+        Pick::Destination(_)
+        | Pick::Once(_)
+        | Pick::Nobody
+        | Pick::Contended
+        | Pick::NoTemplate
+        | Pick::NoService => picked,
+    }
+}
+
+/// The scheduler's choice.
+#[inline(always)]
+fn choose<H: Host>(host: &H, service: &ServiceRecord, opening: &FlowKey) -> Pick {
+    if service.scheduler == scheduler_id::RR || service.scheduler == scheduler_id::WRR {
+        let Some(word) = host.scheduler(service.index) else { return Pick::Nobody };
+        let found = word.load();
+        let next = cursor::next(host, service, found);
+        if next.word.0 != found && word.compare_exchange(found, next.word.0).is_err() {
             return Pick::Contended;
         }
-        return Pick::Destination(next.destination());
+        return if next.is_some() { Pick::Destination(next.destination()) } else { Pick::Nobody };
     }
-    let choice = match record.scheduler {
+    let choice = match service.scheduler {
         scheduler_id::DH | scheduler_id::SH | scheduler_id::MH => {
-            hash::choose(host, &record, opening)
+            hash::choose(host, service, opening)
         }
-        scheduler_id::TWOS => twos::choose(host, &record),
-        _ => weigh::choose(host, &record),
+        scheduler_id::TWOS => twos::choose(host, service),
+        _ => weigh::choose(host, service),
     };
     if choice.is_some() { Pick::Destination(choice.destination()) } else { Pick::Nobody }
 }

@@ -1,11 +1,13 @@
 //! Service lookup in the configuration blob.
 
 use elvs_common::{
-    FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, HEADER_LINE, Line, SERVICE_MAX_PROBES, SERVICES_LINE,
-    ServiceRecord, filter_bit, service_hash, service_key, service_kind,
+    FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, HEADER_LINE, HeaderFlags, Line, SERVICE_MAX_PROBES,
+    SERVICES_LINE, ServiceRecord, filter_bit, service_hash, service_key, service_kind,
 };
 
+use crate::flow::FlowKey;
 use crate::host::Host;
+use crate::mark::mark_of;
 
 /// Whether an address may be a virtual one (a filter: it can err towards yes).
 #[inline(always)]
@@ -27,14 +29,30 @@ fn in_filter<H: Host>(host: &H, first_line: u32, address: u32) -> bool {
     word >> (bit & 63) & 1 != 0
 }
 
-/// Line of the virtual service of an address, port (network order) and protocol; see [`service_record`].
+/// Line of the virtual service that a packet is for, if it opens a connection; see [`service_record`]. A service by the
+/// packet's firewall mark comes first, one on its port before one on all ports (port 0), as in `ip_vs_service_find`.
 #[inline(always)]
-pub fn find_service<H: Host>(host: &H, address: u32, port: u16, protocol: u8) -> Option<&Line> {
-    host.opaque(find(host, address, port, protocol, service_kind::SERVICE))
+pub fn find_service<'a, H: Host>(host: &'a H, packet: &FlowKey, ingress: u32) -> Option<&'a Line> {
+    let header = host.line(HEADER_LINE)?;
+    let [_, _, _, flags, ..] = header.0;
+    if flags & HeaderFlags::MARKS != 0 {
+        let mark = mark_of(host, packet, ingress);
+        if mark != 0
+            && let Some(found) = host.opaque(find(host, mark, 0, 0, service_kind::MARK))
+        {
+            return Some(found);
+        }
+    }
+    let (address, protocol) = (packet.address(), packet.protocol);
+    match host.opaque(find(host, address, packet.port(), protocol, service_kind::SERVICE)) {
+        None => host.opaque(find(host, address, 0, protocol, service_kind::SERVICE)),
+        found => found,
+    }
 }
 
-/// As [`find_service`], if the service lies in the first slot of its key (another one may be in its place), and if no
-/// real server's replies are rewritten or `source`, as that filter says, is none: a packet could be such a reply as well.
+/// As [`find_service`], if the service lies in the first slot of its key (another one may be in its place), if there are no
+/// firewall marks, and if no real server's replies are rewritten or `source`, as that filter says, is none: a packet could
+/// be such a reply as well.
 #[inline(always)]
 pub(crate) fn find_service_at_once<H: Host>(
     host: &H,
@@ -44,8 +62,8 @@ pub(crate) fn find_service_at_once<H: Host>(
     protocol: u8,
 ) -> Option<&Line> {
     let header = host.line(HEADER_LINE)?;
-    let [mask, seed, _, masquerading, ..] = header.0;
-    if masquerading != 0 && may_be_real_server(host, source) {
+    let [mask, seed, _, flags, ..] = header.0;
+    if flags != 0 && (flags & HeaderFlags::MARKS != 0 || may_be_real_server(host, source)) {
         return None;
     }
     let slot = service_hash(address, port, protocol, seed) & low(mask);

@@ -9,7 +9,7 @@ use elvs_common::{Control, Counter, DestinationLoad, REFRESH_TICKS, TCP, TcpStat
 
 use crate::atomic::Atomic64;
 use crate::flow::{FoundFlow, Slot, Step, destination_of, release_flow};
-use crate::host::{Host, add_load};
+use crate::host::{Host, add_load, take_load};
 use crate::tcp::{Direction, TcpFlags, next_state};
 
 /// Times a state change is repeated when another CPU changed the connection meanwhile.
@@ -27,8 +27,7 @@ pub(crate) const fn is_reuse(protocol: u8, flags: TcpFlags, control: Control) ->
 pub(crate) fn end_for_reuse<H: Host>(host: &H, found: &FoundFlow<'_, H::Word>) {
     if release_flow(host, found.bucket, found.slot, found.control) {
         host.count(Counter::Reused);
-        let unit = DestinationLoad::unit(found.control.inactive());
-        add_load(host, destination_of(found.ports_destination), unit.wrapping_neg());
+        take_load(host, destination_of(found.ports_destination), found.control);
     }
 }
 

@@ -56,8 +56,11 @@ impl Change {
                 }
                 destination_in_effect(destination)
             }
-            Self::AddMark(_) => refuse("mark rules are", "services by address and port"),
-            Self::DeleteService(_)
+            Self::AddMark(rule) if rule.family() == Some(Family::Inet6) => {
+                refuse("mark rules with IPv6 addresses are", "IPv4")
+            }
+            Self::AddMark(_)
+            | Self::DeleteService(_)
             | Self::DeleteDestination { .. }
             | Self::Flush
             | Self::SetTimeouts(_)
@@ -67,20 +70,16 @@ impl Change {
 }
 
 fn key_in_effect(key: &ServiceKey) -> Result<(), ChangeError> {
-    let ServiceKey::Address { protocol, address: _, port } = key else {
-        return refuse("firewall-mark services are", "services by address and port");
-    };
     if key.family() == Family::Inet6 {
         return refuse("IPv6 services are", "IPv4");
     }
-    match protocol {
-        Protocol::Tcp | Protocol::Udp => {}
-        Protocol::Sctp => return refuse("SCTP services are", "TCP and UDP"),
+    match key {
+        ServiceKey::Address { protocol: Protocol::Sctp, .. } => {
+            refuse("SCTP services are", "TCP and UDP")
+        }
+        ServiceKey::Address { protocol: Protocol::Tcp | Protocol::Udp, .. }
+        | ServiceKey::Fwmark { .. } => Ok(()),
     }
-    if *port == 0 {
-        return refuse("port 0 (every port) is", "one port per service");
-    }
-    Ok(())
 }
 
 fn service_in_effect(service: &VirtualService) -> Result<(), ChangeError> {
@@ -88,15 +87,8 @@ fn service_in_effect(service: &VirtualService) -> Result<(), ChangeError> {
         let names: Vec<_> = SCHEDULERS.iter().map(|scheduler| scheduler.name()).collect();
         return refuse(&format!("scheduler {} is", service.scheduler), &names.join(", "));
     }
-    if let Some(persistence) = service.persistence {
-        let what = format!("persistence ({} s) is", persistence.timeout);
-        return refuse(&what, "services without -p");
-    }
     if let Some(engine) = &service.engine {
         return refuse(&format!("persistence engine {engine} is"), "services without --pe");
-    }
-    if service.one_packet {
-        return refuse("one-packet scheduling is", "services without -o");
     }
     Ok(())
 }
@@ -114,11 +106,6 @@ fn destination_in_effect(destination: &Destination) -> Result<(), ChangeError> {
         ForwardingMethod::Tun(TunnelKind::Gre { .. }) => {
             return refuse("tunnel type gre is", "ipip");
         }
-    }
-    if destination.upper_threshold != 0 || destination.lower_threshold != 0 {
-        let (upper, lower) = (destination.upper_threshold, destination.lower_threshold);
-        let what = format!("connection thresholds (upper {upper}, lower {lower}) are");
-        return refuse(&what, "destinations without -x and -y");
     }
     Ok(())
 }

@@ -5,8 +5,11 @@ use core::ffi::c_void;
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_jiffies64, bpf_loop};
 use aya_ebpf::programs::XdpContext;
-use elvs_common::{Counter, DestinationRecord, DestinationStats, Line, NextHop};
-use elvs_fastpath::{Bucket, ClientHop, FlowKey, FlowMemory, Host, Pick, Step, pick};
+use elvs_common::{Control, Counter, DestinationRecord, DestinationStats, Line, NextHop};
+use elvs_fastpath::{
+    Bucket, ClientHop, FlowKey, FlowMemory, Host, Pick, Remembered, Step, destination_of, pick,
+    ports_of, remember,
+};
 
 use crate::clients;
 use crate::maps::{
@@ -102,8 +105,15 @@ impl Host for KernelHost<'_> {
     }
 
     #[inline(always)]
-    fn pick(&self, opening: &FlowKey) -> Pick {
-        elvs_pick(self.ctx.ctx, opening.addresses, opening.ports, opening.protocol).into()
+    fn pick(&self, opening: &FlowKey, _ingress: u32, scheduled: bool) -> Pick {
+        let how = opening.protocol as u32 | if scheduled { SCHEDULED } else { 0 };
+        elvs_pick(self.ctx.ctx, opening.addresses, opening.ports, how).into()
+    }
+
+    #[inline(always)]
+    fn remember(&self, key: &FlowKey, control: Control, destination: u32) -> Remembered {
+        let ports_destination = key.ports as u64 | (destination as u64) << 32;
+        elvs_remember(self.ctx.ctx, key.addresses, ports_destination, control.0).into()
     }
 
     #[inline(always)]
@@ -138,12 +148,12 @@ impl Host for KernelHost<'_> {
     }
 
     #[inline(always)]
-    fn forget(&self, value: usize) -> usize {
+    fn forget(&self, value: u64) -> u64 {
         let Some(word) = ELVS_SCRATCH.get_ptr_mut(0) else { return value };
         // SAFETY: this CPU's element, volatile so that the value really goes through memory.
-        unsafe { word.write_volatile(value as u64) };
+        unsafe { word.write_volatile(value) };
         // SAFETY: as above.
-        unsafe { word.read_volatile() as usize }
+        unsafe { word.read_volatile() }
     }
 
     #[inline(always)]
@@ -152,15 +162,38 @@ impl Host for KernelHost<'_> {
     }
 }
 
+/// Bit in the last argument of [`elvs_pick`]; the protocol lies below it.
+const SCHEDULED: u32 = 1 << 8;
+
 /// [`KernelHost::pick`] as a global function: the verifier walks through it once, for all arguments there may be. The answer
 /// is a [`Pick`] as a word.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn elvs_pick(ctx: *mut xdp_md, addresses: u64, ports: u32, protocol: u8) -> u64 {
+pub extern "C" fn elvs_pick(ctx: *mut xdp_md, addresses: u64, ports: u32, how: u32) -> u64 {
     let ctx = XdpContext::new(ctx);
     // A new look at the configuration: service and list are of the same one, whichever the packet began with.
     let Some(host) = KernelHost::new(&ctx) else { return Pick::NoService.into() };
-    pick(&host, &FlowKey { addresses, ports, protocol }).into()
+    let protocol = (how & 0xff) as u8;
+    // SAFETY: the context of this run.
+    let ingress = unsafe { (*ctx.ctx).ingress_ifindex };
+    pick(&host, &FlowKey { addresses, ports, protocol }, ingress, how & SCHEDULED != 0).into()
+}
+
+/// [`KernelHost::remember`] as a global function; the answer is a [`Remembered`] as a word.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn elvs_remember(
+    ctx: *mut xdp_md,
+    addresses: u64,
+    ports_destination: u64,
+    control: u64,
+) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    let Some(host) = KernelHost::new(&ctx) else { return Remembered::Full.into() };
+    let control = Control(control);
+    let key =
+        FlowKey { addresses, ports: ports_of(ports_destination), protocol: control.protocol() };
+    remember(&host, &key, control, destination_of(ports_destination)).into()
 }
 
 /// One round of [`FlowMemory::repeat`] as `bpf_loop` calls it: 0 goes on, 1 ends.

@@ -19,8 +19,8 @@ use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_redirect};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use elvs_common::{Counter, GENERAL_PROGRAM, SCHEDULE_PROGRAM};
-use elvs_fastpath::{Action, Frame, Host, forward_general, forward_new, forward_plain};
+use elvs_common::{Counter, GENERAL_PROGRAM, PERSIST_PROGRAM, SCHEDULE_PROGRAM};
+use elvs_fastpath::{Action, Frame, Host, forward_general, forward_new, forward_plain, persist};
 
 use crate::frame::XdpFrame;
 use crate::host::KernelHost;
@@ -65,10 +65,30 @@ pub fn elvs_general(ctx: XdpContext) -> u32 {
 pub fn elvs_schedule(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
     let action = forward_new(&host, &mut XdpFrame::new(&ctx));
-    if action != Action::SCHEDULE {
+    if action == Action::PERSIST {
+        go_on(&ctx, PERSIST_PROGRAM);
+    } else if action == Action::SCHEDULE {
+        go_on(&ctx, SCHEDULE_PROGRAM);
+    } else {
         return answer(action);
     }
-    go_on(&ctx, SCHEDULE_PROGRAM);
+    host.count(Counter::SchedulerContended);
+    xdp_action::XDP_DROP
+}
+
+/// Makes a persistence template for the client of a packet, and goes back to [`elvs_schedule`].
+#[xdp]
+#[inline(always)]
+pub fn elvs_persist(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = persist(&host, &mut XdpFrame::new(&ctx));
+    if action == Action::SCHEDULE {
+        go_on(&ctx, SCHEDULE_PROGRAM);
+    } else if action == Action::PERSIST {
+        go_on(&ctx, PERSIST_PROGRAM);
+    } else {
+        return answer(action);
+    }
     host.count(Counter::SchedulerContended);
     xdp_action::XDP_DROP
 }

@@ -4,6 +4,7 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::btf_maps::{Array as BtfArray, ArrayOfMaps};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, PerCpuArray, ProgramArray};
+use elvs_common::program_names::STAGES;
 use elvs_common::{
     BLOB_LINES, COUNTERS, DestinationRecord, DestinationStats, Line, MAX_DESTINATIONS,
     MAX_SERVICES, Settings,
@@ -52,7 +53,7 @@ pub static ELVS_SETTINGS: Array<Settings> = Array::with_max_entries(1, BPF_F_MMA
 
 /// Programs that others go on to.
 #[map]
-pub static ELVS_PROGS: ProgramArray = ProgramArray::with_max_entries(2, 0);
+pub static ELVS_PROGS: ProgramArray = ProgramArray::with_max_entries(STAGES.len() as u32, 0);
 
 /// One word per CPU; see [`crate::host`].
 #[map]

@@ -8,7 +8,7 @@ use core::str::FromStr;
 use std::collections::{BTreeSet, HashMap};
 
 use elvs_model::{
-    DesiredService, InterfaceName, IpProtocol, Mark, MarkRule, MarkRules, MarkSyntaxError,
+    DesiredService, Family, InterfaceName, IpProtocol, Mark, MarkRule, MarkRules, MarkSyntaxError,
     PortRange, Prefix, ServiceKey,
 };
 
@@ -69,6 +69,17 @@ impl Marks {
             return;
         }
         if !capabilities.features.contains(&Feature::Fwmark) {
+            return;
+        }
+        let foreign =
+            |rule: &MarkRule| rule.family().filter(|f| !capabilities.families.contains(f));
+        if let Some(family) = rules.iter().find_map(foreign) {
+            let name = if family == Family::Inet { "IPv4" } else { "IPv6" };
+            let message =
+                format!("mark rules with {name} addresses are not in effect in this release");
+            reporter
+                .error(Code::NotInEffect, at, message)
+                .help("give prefixes of the other family, or comment the block out");
             return;
         }
         self.places.entry(mark).or_insert(at);

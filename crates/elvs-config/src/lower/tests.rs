@@ -7,6 +7,10 @@ use elvs_model::{
 
 use crate::{Capabilities, Code, Feature, MapSource, Options, Outcome, Severity, read};
 
+/// A release without any feature that keywords may need.
+const LEAST: Capabilities =
+    Capabilities { any_port: false, features: &[], ..Capabilities::THIS_RELEASE };
+
 /// Capabilities of a data plane that can do everything the model can say.
 const EVERYTHING: Capabilities = Capabilities {
     schedulers: &Scheduler::ALL,
@@ -214,14 +218,6 @@ fn values_out_of_their_limits_are_errors() {
 #[test]
 fn heads_of_services_are_checked() {
     let cases: &[(&str, &str)] = &[
-        (
-            "192.0.2.1 0",
-            "1:26: error: virtual servers on every port (no port, or port 0) are not in effect in this release",
-        ),
-        (
-            "192.0.2.1",
-            "1:1: error: virtual servers on every port (no port, or port 0) are not in effect in this release",
-        ),
         ("192.0.2.1 65536", "1:26: error: port 65536 exceeds 65535"),
         ("192.0.2.1 eighty", "1:26: error: port `eighty` is not a number"),
         ("224.0.0.1 80", "1:16: error: virtual server 224.0.0.1 is a multicast address"),
@@ -358,6 +354,7 @@ fn what_would_change_who_gets_the_traffic_is_an_error() {
         ),
         ("2001:db8::1 80", "", "virtual servers on IPv6 are not in effect", None),
         ("192.0.2.1 0", "", "virtual servers on every port", None),
+        ("192.0.2.1", "", "virtual servers on every port", None),
     ];
     for (head, line, message, help) in cases {
         let word = line.split(' ').next().unwrap_or("");
@@ -368,7 +365,7 @@ fn what_would_change_who_gets_the_traffic_is_an_error() {
             .map(|l| format!("{l}\n"))
             .collect();
         let text = text.replacen("{\n", &format!("{{\n{line}\n"), 1);
-        let outcome = read_text(&text);
+        let outcome = read_with(&text, LEAST);
         let found = outcome.diagnostics.iter().find(|d| d.code == Code::NotInEffect);
         let found = found.unwrap_or_else(|| panic!("{head} {line}: {:?}", shown(&outcome)));
         assert_eq!(found.severity, Severity::Error);
@@ -396,7 +393,7 @@ fn services_by_mark_and_group_are_left_out_with_a_warning() {
         + "virtual_server fwmark 3 {\nlb_algo mh\nlb_kind TUN\nreal_server 192.0.2.3 { }\n}\n"
         + "virtual_server group G {\nlb_algo rr\nlb_kind DR\nprotocol TCP\nreal_server 192.0.2.3 80 { }\n}\n"
         + "virtual_server_group G {\n192.0.2.8-9 80\nfwmark 5\n}\n";
-    let outcome = read_text(&text);
+    let outcome = read_with(&text, LEAST);
     assert_eq!(
         shown(&outcome),
         [
@@ -474,10 +471,10 @@ virtual_server 192.0.2.1 {
     assert_eq!(every.destinations[0].key.port, 0);
 
     let text = text.split_inclusive("}\n}\n").next().unwrap().replace("mh\n", "rr\n");
-    let plain = read_text(&text).desired.unwrap();
+    let plain = read_with(&text, LEAST).desired.unwrap();
     let service = &plain.services[0].service;
     assert_eq!((service.persistence, service.one_packet), (None, false));
-    assert_eq!((service.flags, service.netmask), (SchedulerFlags(0x18), Netmask::V4(u32::MAX)));
+    assert_eq!((service.flags, service.netmask), (SchedulerFlags(0), Netmask::V4(u32::MAX)));
     assert_eq!(plain.services[0].destinations[0].upper_threshold, 0);
 }
 
@@ -605,8 +602,7 @@ mark 9 {
             "--mark 9",
         ]
     );
-    let this_release = read_text(text);
-    assert!(this_release.desired.unwrap().marks.is_empty(), "not in effect yet");
+    assert!(read_with(text, LEAST).desired.unwrap().marks.is_empty(), "not in effect there");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use elvs_fastpath::{MAX_POOL, service_record};
 use elvs_model::{Family, Protocol, ServiceKey, Statistics};
 use proptest::prelude::*;
 
-use super::{Blob, CompileError, compile};
+use super::{Blob, CompileError, Marks, compile};
 use crate::assignments::{PoolSlot, ServiceSlot};
 use crate::route::network_order;
 
@@ -19,6 +19,7 @@ fn slot(key: ServiceKey, index: u32, pool: &[(u32, u32)]) -> ServiceSlot {
         index,
         scheduler: scheduler_id::WRR,
         flags: 0,
+        persistence: None,
         tag: 7,
         initial: 0x0007_0000_0000_0001,
         pool: pool
@@ -82,7 +83,7 @@ fn a_service_is_found_with_its_list() {
     let services = [slot(key(Protocol::Tcp, vip.octets(), 80), 5, &pool)];
     let gone = Ipv4Addr::new(192, 0, 2, 99);
     let real = Ipv4Addr::new(10, 0, 0, 1);
-    let blob = compile(&services, &[gone].into(), &[real].into(), 42).unwrap();
+    let blob = compile(&services, &[gone].into(), &[real].into(), &Marks::default(), 42).unwrap();
     assert_eq!(blob.lines[0].0[2], 42);
     let record = find(&blob, vip, 80, 6, service_kind::SERVICE).unwrap();
     assert_eq!((record.index, record.scheduler, record.tag), (5, scheduler_id::WRR, 7));
@@ -102,7 +103,7 @@ fn a_service_is_found_with_its_list() {
     }
     assert!(in_filter(&blob, FILTER_REAL_SERVER_LINE, real));
     assert!(!in_filter(&blob, FILTER_VIP_LINE, real));
-    assert_eq!(compile(&services, &[gone].into(), &[real].into(), 42), Ok(blob));
+    assert_eq!(compile(&services, &[gone].into(), &[real].into(), &Marks::default(), 42), Ok(blob));
 }
 
 #[test]
@@ -114,16 +115,16 @@ fn limits_are_named_with_their_values() {
         };
         (0..n).map(service).collect()
     };
-    assert!(compile(&many(4_096, &[(1, 1)]), &none(), &none(), 0).is_ok());
-    let error = compile(&many(4_097, &[]), &none(), &none(), 0).unwrap_err();
+    assert!(compile(&many(4_096, &[(1, 1)]), &none(), &none(), &Marks::default(), 0).is_ok());
+    let error = compile(&many(4_097, &[]), &none(), &none(), &Marks::default(), 0).unwrap_err();
     assert_eq!(error, CompileError::TooManyServices { count: 4_097, limit: 4_096 });
     let full: Vec<(u32, u32)> = (0..MAX_POOL).map(|n| (n, 1)).collect();
-    assert!(compile(&many(1, &full), &none(), &none(), 0).is_ok());
+    assert!(compile(&many(1, &full), &none(), &none(), &Marks::default(), 0).is_ok());
     let too_long: Vec<(u32, u32)> = (0..=MAX_POOL).map(|n| (n, 1)).collect();
-    let error = compile(&many(1, &too_long), &none(), &none(), 0).unwrap_err();
+    let error = compile(&many(1, &too_long), &none(), &none(), &Marks::default(), 0).unwrap_err();
     assert!(matches!(error, CompileError::TooManyDestinations { count: 1_025, limit: 1_024, .. }));
     assert!(error.to_string().contains("TCP 10.0.0.0:80"), "{error}");
-    let error = compile(&many(128, &full), &none(), &none(), 0).unwrap_err();
+    let error = compile(&many(128, &full), &none(), &none(), &Marks::default(), 0).unwrap_err();
     let CompileError::TooBig { services: 128, destinations: 131_072, limit: BLOB_LINES, .. } =
         error
     else {
@@ -135,7 +136,7 @@ fn limits_are_named_with_their_values() {
 fn services_that_are_not_forwarded_are_refused_by_name() {
     let keys = [
         key(Protocol::Sctp, [10, 0, 0, 1], 80),
-        ServiceKey::Fwmark { mark: 7, family: Family::Inet },
+        ServiceKey::Fwmark { mark: 7, family: Family::Inet6 },
         ServiceKey::Address {
             protocol: Protocol::Tcp,
             address: "2001:db8::1".parse().unwrap(),
@@ -143,7 +144,8 @@ fn services_that_are_not_forwarded_are_refused_by_name() {
         },
     ];
     for service in keys {
-        let error = compile(&[slot(service, 0, &[])], &none(), &none(), 0).unwrap_err();
+        let error =
+            compile(&[slot(service, 0, &[])], &none(), &none(), &Marks::default(), 0).unwrap_err();
         assert_eq!(error, CompileError::Unsupported { service });
         assert!(error.to_string().contains(&service.to_string()), "{error}");
     }
@@ -162,7 +164,7 @@ proptest! {
                 slot(key(protocol, (0x0a00_0000 + address).to_be_bytes(), *port), index, &[(index, 1)])
             })
             .collect();
-        let blob = compile(&services, &none(), &none(), 0).unwrap();
+        let blob = compile(&services, &none(), &none(), &Marks::default(), 0).unwrap();
         prop_assert!(blob.lines.len() <= BLOB_LINES);
         for ((udp, address, port), index) in keys.iter().zip(0_u32..) {
             let protocol = if *udp { 17 } else { 6 };

@@ -3,18 +3,18 @@
 //! **Invariant:** where a service stands in its list is one word, changed by compare-and-swap; whoever fails to change it
 //! has picked nobody.
 
-use elvs_common::{SchedulerWord, ServiceRecord, scheduler_id};
+use elvs_common::{PoolEntry, SchedulerWord, ServiceFlags, ServiceRecord, scheduler_id};
 
 use super::entry;
 use crate::flow::Step;
-use crate::host::Host;
+use crate::host::{Host, is_overloaded};
 use crate::service::low;
 
 /// Where a scheduler goes next.
 pub(crate) struct Next {
     /// As [`Scan::found`].
     found: u64,
-    /// Scheduler word after the pick.
+    /// Scheduler word after the pick, or after none was found.
     pub(crate) word: SchedulerWord,
 }
 
@@ -94,6 +94,8 @@ struct Scan<'a, H> {
     pool_line: u64,
     start: u64,
     least: u64,
+    /// As [`fits`] wants it.
+    thresholds: u64,
     /// Destination in the low half, position after the entry found in the high half; 0 = none.
     found: u64,
 }
@@ -103,14 +105,25 @@ impl<H: Host> Step for Scan<'_, H> {
     fn step(&mut self, round: u32) -> bool {
         let index = low(self.start).wrapping_add(round);
         match entry(self.host, low(self.pool_line), index) {
-            Some(found) if (found.weight as u64) < self.least => true,
-            Some(found) => {
+            Some(found) if fits(self.host, self.thresholds, &found, low(self.least)) => {
                 self.found = found.destination as u64 | (index as u64 + 1) << 32;
                 false
             }
+            Some(_) => true,
             None => false,
         }
     }
+}
+
+/// Whether an entry has the weight wanted, and room for a connection (`thresholds` = 0: nobody has thresholds).
+#[inline(always)]
+fn fits<H: Host>(host: &H, thresholds: u64, entry: &PoolEntry, least: u32) -> bool {
+    entry.weight >= least && (thresholds == 0 || !is_overloaded(host, entry.destination))
+}
+
+#[inline(always)]
+const fn thresholds(service: &ServiceRecord) -> u64 {
+    (service.flags & ServiceFlags::THRESHOLDS) as u64
 }
 
 /// First entry in `start..end` whose weight is at least `least`; see [`Scan::found`].
@@ -121,7 +134,7 @@ fn scan<H: Host>(host: &H, service: &ServiceRecord, start: u32, end: u32, least:
     }
     // The first one mostly is it; a loop is a call in the kernel.
     match entry(host, service.pool_line, start) {
-        Some(found) if found.weight >= least => {
+        Some(found) if fits(host, thresholds(service), &found, least) => {
             return found.destination as u64 | (start as u64 + 1) << 32;
         }
         Some(_) => {}
@@ -133,10 +146,29 @@ fn scan<H: Host>(host: &H, service: &ServiceRecord, start: u32, end: u32, least:
         pool_line: service.pool_line as u64,
         start: start as u64,
         least: least as u64,
+        thresholds: thresholds(service),
         found: 0,
     };
     host.repeat(end.saturating_sub(start), &mut scan);
     scan.found
+}
+
+/// Search for the greatest weight among the destinations that are not overloaded.
+struct Greatest<'a, H> {
+    host: &'a H,
+    pool_line: u64,
+    weight: u64,
+}
+
+impl<H: Host> Step for Greatest<'_, H> {
+    #[inline(always)]
+    fn step(&mut self, index: u32) -> bool {
+        let Some(found) = entry(self.host, low(self.pool_line), index) else { return false };
+        if (found.weight as u64) > self.weight && !is_overloaded(self.host, found.destination) {
+            self.weight = found.weight as u64;
+        }
+        true
+    }
 }
 
 #[inline(always)]
@@ -147,12 +179,15 @@ fn round_robin<H: Host>(host: &H, service: &ServiceRecord, state: SchedulerWord)
     if found == 0 {
         found = scan(host, service, 0, start, 1);
     }
+    if found == 0 {
+        return Next { found, word: state };
+    }
     Next { found, word: SchedulerWord::new(service.tag, (found >> 32) as u32, 0) }
 }
 
 /// IPVS walks from the last pick to the end of the list for a weight of at least `cw`; at the end it lowers `cw` by the
-/// greatest common divisor (from 1 back to the greatest) and starts at the head, where the greatest weight always
-/// satisfies it.
+/// greatest common divisor (from 1 back to the greatest) and starts at the head, until it finds one. Without thresholds
+/// the greatest weight always satisfies the next `cw`.
 #[inline(always)]
 fn weighted_round_robin<H: Host>(host: &H, service: &ServiceRecord, state: SchedulerWord) -> Next {
     if service.weight_max == 0 {
@@ -163,7 +198,41 @@ fn weighted_round_robin<H: Host>(host: &H, service: &ServiceRecord, state: Sched
     let mut found = scan(host, service, state.position(), entries, weight);
     if found == 0 {
         weight = lower(service, weight);
+        if thresholds(service) != 0 {
+            let mut greatest = Greatest { host, pool_line: service.pool_line as u64, weight: 0 };
+            host.repeat(entries, &mut greatest);
+            if greatest.weight == 0 {
+                return nobody(service, state);
+            }
+            weight = lower_to(weight, low(greatest.weight), service.weight_step);
+        }
         found = scan(host, service, 0, entries, weight);
     }
     Next { found, word: SchedulerWord::new(service.tag, (found >> 32) as u32, weight) }
+}
+
+/// The greatest weight of a round, `weight` or as many steps below it as needed, that is at most `greatest`.
+#[inline(always)]
+const fn lower_to(weight: u32, greatest: u32, step: u32) -> u32 {
+    let above = weight.saturating_sub(greatest);
+    let Some(steps) = above.wrapping_add(step).wrapping_sub(1).checked_div(step) else { return 1 };
+    match weight.saturating_sub(steps.wrapping_mul(step)) {
+        0 => 1,
+        weight => weight,
+    }
+}
+
+/// Where weighted round robin stands after a search in which all destinations were overloaded: at the head with the
+/// greatest weight, or, when its last round had begun in the middle of the list, there with the least one.
+#[inline(always)]
+const fn nobody(service: &ServiceRecord, state: SchedulerWord) -> Next {
+    let last_round =
+        state.weight() <= service.weight_step || service.weight_max <= service.weight_step;
+    let word = if state.position() != 0 && last_round {
+        let least = if service.weight_max <= service.weight_step { service.weight_max } else { 1 };
+        SchedulerWord::new(service.tag, state.position(), least)
+    } else {
+        SchedulerWord::new(service.tag, 0, service.weight_max)
+    };
+    Next { found: 0, word }
 }

@@ -9,7 +9,7 @@ use elvs_common::{
 
 use super::{Choice, entry};
 use crate::flow::{FlowKey, Step};
-use crate::host::Host;
+use crate::host::{Host, is_overloaded};
 use crate::service::low;
 
 /// Entries of the tables of dh and sh (`IP_VS_DH_TAB_SIZE`, `IP_VS_SH_TAB_SIZE`).
@@ -73,7 +73,7 @@ fn place(scheduler: u8, value: u32, offset: u32, entries: u32) -> u32 {
     }
 }
 
-/// The destination in an entry of a service's table; weight 0 if it names none.
+/// The destination in an entry of a service's table; weight 0 if it cannot be used.
 #[inline(always)]
 fn lookup<H: Host>(host: &H, table_line: u32, pool_line: u32, place: u32) -> Option<PoolEntry> {
     let line = host.line(table_line.wrapping_add(place / TABLE_ENTRIES_PER_LINE))?;
@@ -82,7 +82,9 @@ fn lookup<H: Host>(host: &H, table_line: u32, pool_line: u32, place: u32) -> Opt
     if position == TABLE_NOBODY {
         return None;
     }
-    entry(host, pool_line, position as u32)
+    let found = entry(host, pool_line, position as u32)?;
+    let usable = found.weight != 0 && !is_overloaded(host, found.destination);
+    Some(if usable { found } else { PoolEntry { weight: 0, ..found } })
 }
 
 /// Search for a destination that can be used, at one offset after the other.

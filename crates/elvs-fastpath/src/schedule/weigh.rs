@@ -32,6 +32,9 @@ impl<H: Host> Step for Best<'_, H> {
         }
         let Some(load) = self.host.load(candidate.destination) else { return false };
         let load = load.load();
+        if load & DestinationLoad::OVERLOAD != 0 {
+            return true;
+        }
         let active = DestinationLoad::active(load) as u64;
         let inactive = DestinationLoad::inactive(load) as u64;
         let weight = candidate.weight as u64;

@@ -6,23 +6,17 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use elvs_common::{Counter, Method, ServiceFlags, TCP, TcpState, UDP, scheduler_id};
-use elvs_fastpath::{Pick, Verdict};
+use elvs_fastpath::Verdict;
 
 use crate::support::{ACK, FIN, Packet, SYN, Seen, ServiceId, Table, server_mac};
 
 /// What recordings that are not replayed here have in their name, and why.
-const SKIPPED: &[(&str, &str)] = &[
-    ("dest-", "firewall marks"),
-    ("wide-", "firewall marks"),
-    ("persist-", "persistence"),
-    ("threshold-", "connection thresholds"),
-    ("ipv6", "IPv6"),
-    ("lblc", "schedulers lblc and lblcr"),
-    ("twos", "random numbers"),
-];
+const SKIPPED: &[(&str, &str)] =
+    &[("ipv6", "IPv6"), ("lblc", "schedulers lblc and lblcr"), ("twos", "random numbers")];
 
 const SCHEDULERS: &[(&str, u8)] = &[
     ("rr", scheduler_id::RR),
@@ -41,7 +35,8 @@ const SCHEDULERS: &[(&str, u8)] = &[
 struct Replay {
     table: Table,
     service: Option<(ServiceId, String, u8)>,
-    one_packet: bool,
+    /// A closed connection expires before the next line.
+    expires: bool,
     open: HashMap<String, (String, String)>,
     compared: usize,
     /// Place in the recording.
@@ -53,7 +48,7 @@ impl Replay {
         Self {
             table: Table::new(256),
             service: None,
-            one_packet: false,
+            expires: false,
             open: HashMap::new(),
             compared: 0,
             at: String::new(),
@@ -64,6 +59,14 @@ impl Replay {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
             [] | ["#", ..] => {}
+            // The recording waited for the end of each closed connection.
+            ["ipvsadm", "--set", _, "1", _] => self.expires = true,
+            ["elvs", "mark", "add", "--destination", prefix, "--mark", mark] => {
+                let (address, length) = prefix.split_once('/').unwrap();
+                let mask = u32::MAX << (32 - length.parse::<u32>().unwrap());
+                let address = address.parse().unwrap();
+                self.table.add_mark(address, Ipv4Addr::from(mask), mark.parse().unwrap());
+            }
             ["ipvsadm", command, protocol, address, rest @ ..] => {
                 self.ipvsadm(command, protocol, address, rest);
             }
@@ -81,6 +84,9 @@ impl Replay {
                 // One that was refused has no end either.
                 if let Some((from, to)) = self.open.remove(*name) {
                     self.finish(&from, &to);
+                    if self.expires {
+                        assert!(self.table.director.expire(Packet::tcp(&from, &to, 0).key()));
+                    }
                 }
             }
             ["packet", "udp", from, to, "->", server] => self.datagram(from, to, server),
@@ -95,7 +101,6 @@ impl Replay {
         let weight = || value("-w").unwrap().parse().unwrap();
         if command == "-A" || command == "-E" {
             let name = value("-s").unwrap();
-            self.one_packet = rest.contains(&"-o");
             let (_, scheduler) = SCHEDULERS.iter().find(|(known, _)| *known == name).unwrap();
             let flags = value("-b").map_or(0, |names| {
                 names.split(',').fold(0, |flags, name| {
@@ -110,13 +115,20 @@ impl Replay {
             let id = match &self.service {
                 Some((id, ..)) => *id,
                 None => {
+                    let mark = (protocol == "-f").then(|| address.parse().unwrap());
                     let protocol = if protocol == "-u" { UDP } else { TCP };
-                    let id = self.table.add_service(protocol, address, *scheduler);
+                    let id = match mark {
+                        Some(mark) => self.table.add_marked_service(mark, *scheduler),
+                        None => self.table.add_service(protocol, address, *scheduler),
+                    };
                     self.service = Some((id, address.to_owned(), protocol));
                     id
                 }
             };
-            self.table.set_scheduler(id, *scheduler, flags);
+            let once = if rest.contains(&"-o") { ServiceFlags::ONE_PACKET } else { 0 };
+            self.table.set_scheduler(id, *scheduler, flags | once);
+            let mask = value("-M").map_or(Ipv4Addr::BROADCAST, |mask| mask.parse().unwrap());
+            self.table.set_persistence(id, rest.contains(&"-p").then_some(mask));
             return;
         }
         let (id, service, _) = self.service.as_ref().unwrap();
@@ -125,7 +137,9 @@ impl Replay {
         match command {
             "-a" => {
                 assert!(rest.contains(&"-g"));
-                self.table.add_destination(*id, &server, Method::Dr, weight());
+                let index = self.table.add_destination(*id, &server, Method::Dr, weight());
+                let threshold = |name| value(name).map_or(0, |value| value.parse().unwrap());
+                self.table.set_thresholds(index, threshold("-x"), threshold("-y"));
             }
             "-e" => self.table.set_weight(*id, self.table.destination(*id, &server), weight()),
             "-d" => self.table.remove_destination(*id, self.table.destination(*id, &server)),
@@ -169,30 +183,24 @@ impl Replay {
         assert_eq!(self.table.director.state(packet.key()), Some(state), "{}", self.at);
     }
 
-    /// A datagram. One-packet scheduling keeps no connection, so it is the scheduler alone that is asked.
+    /// A datagram.
     fn datagram(&mut self, from: &str, to: &str, server: &str) {
         self.compared += 1;
-        if !self.one_packet {
-            let outcome = self.table.director.run(Packet::udp(from, to).build());
-            if server == "none" {
-                assert_eq!(outcome.counted, [Counter::NoDestination], "{}", self.at);
-            } else {
-                let wanted = server_mac(self.index_of(server));
-                let sent_to = Seen::read(&outcome.frame.bytes).destination_mac;
-                assert_eq!(sent_to, wanted, "{}", self.at);
-            }
-            return;
+        let packet = Packet::udp(from, to);
+        let outcome = self.table.director.run(packet.build());
+        if server == "none" {
+            assert_eq!(outcome.counted, [Counter::NoDestination], "{}", self.at);
+        } else {
+            let wanted = server_mac(self.index_of(server));
+            let sent_to = Seen::read(&outcome.frame.bytes).destination_mac;
+            assert_eq!(sent_to, wanted, "{}", self.at);
         }
-        let (id, service, protocol) = self.service.as_ref().unwrap();
-        assert_eq!((service.as_str(), *protocol), (to, UDP), "{}", self.at);
-        let wanted =
-            if server == "none" { Pick::Nobody } else { Pick::Destination(self.index_of(server)) };
-        assert_eq!(self.table.pick_for(*id, from), wanted, "{}", self.at);
     }
 
     fn index_of(&self, server: &str) -> u32 {
         let (id, service, _) = self.service.as_ref().unwrap();
-        let port = service.split(':').next_back().unwrap();
+        // One by firewall mark has no port, nor have its real servers.
+        let port = service.split_once(':').map_or("0", |(_, port)| port);
         self.table.destination(*id, &format!("{server}:{port}"))
     }
 }

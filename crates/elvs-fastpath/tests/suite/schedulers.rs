@@ -350,7 +350,10 @@ fn shares_on_four_cpus(scheduler: u8, weights: &[u32], rounds: u32) -> Vec<u32> 
                             left -= 1;
                         }
                         Pick::Contended => {}
-                        Pick::Nobody | Pick::NoService => panic!("nobody to pick"),
+                        other @ (Pick::Once(_)
+                        | Pick::Nobody
+                        | Pick::NoTemplate
+                        | Pick::NoService) => panic!("{other:?}"),
                     }
                 }
                 let mut all = counts.lock().unwrap();

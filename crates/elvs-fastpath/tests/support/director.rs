@@ -157,6 +157,9 @@ impl Director {
         for (_, slot) in self.live() {
             if destination_of(slot.ports_destination.load(Ordering::Relaxed)) == destination {
                 let control = Control(slot.control.load(Ordering::Relaxed));
+                if control.is_template() {
+                    continue;
+                }
                 *(if control.inactive() { &mut load.1 } else { &mut load.0 }) += 1;
             }
         }
@@ -205,7 +208,12 @@ impl Director {
         let destination = destination_of(slot.ports_destination.load(Ordering::Relaxed));
         assert!(release_flow(self, bucket, slot, control));
         let unit = DestinationLoad::unit(control.inactive());
-        self.loads[destination as usize].fetch_sub(unit, Ordering::Relaxed);
+        let load = &self.loads[destination as usize];
+        load.fetch_sub(unit, Ordering::Relaxed);
+        let record = &self.destinations[destination as usize];
+        let (upper, lower) = (record.upper_threshold, record.lower_threshold);
+        let judged = DestinationLoad::judge_removed(load.load(Ordering::Relaxed), upper, lower);
+        load.store(judged, Ordering::Relaxed);
         true
     }
 

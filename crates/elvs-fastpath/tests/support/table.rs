@@ -1,12 +1,13 @@
 //! The virtual server table as the daemon keeps it, and the configuration blob made from it.
 
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::Ordering;
 
 use elvs_common::{
-    DestinationFlags, DestinationRecord, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, Line, Method,
-    NextHop, POOL_ENTRIES_PER_LINE, SERVICE_MAX_PROBES, SERVICES_LINE, SchedulerWord,
-    ServiceRecord, TABLE_ENTRIES_PER_LINE, filter_bit, scheduler_id, service_hash, service_kind,
+    DestinationFlags, DestinationLoad, DestinationRecord, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE,
+    HeaderFlags, Line, MarkLine, Method, NextHop, POOL_ENTRIES_PER_LINE, PersistenceLine,
+    SERVICE_MAX_PROBES, SERVICES_LINE, SchedulerWord, ServiceFlags, ServiceRecord,
+    TABLE_ENTRIES_PER_LINE, TCP, filter_bit, scheduler_id, service_hash, service_kind,
 };
 use elvs_fastpath::{
     FlowKey, MaglevEntry, MaglevProgress, Pick, carry_over, dh_table, mh_table, pick, sh_table,
@@ -38,10 +39,14 @@ pub struct ServiceId(usize);
 
 struct Service {
     address: SocketAddrV4,
+    /// Mark of a service by firewall mark, 0 of others.
+    mark: u32,
     protocol: u8,
     scheduler: u8,
     /// See `ServiceFlags`.
     flags: u8,
+    /// Mask of a persistent service.
+    persistence: Option<Ipv4Addr>,
     present: bool,
     /// Destinations and weights in list order: newest first.
     list: Vec<(u32, u32)>,
@@ -59,6 +64,7 @@ pub struct Table {
     /// Service and address of every destination there ever was.
     homes: Vec<(usize, SocketAddrV4)>,
     records: Vec<Line>,
+    marks: Vec<MarkLine>,
     next_tag: u16,
 }
 
@@ -71,6 +77,7 @@ impl Table {
             last_weights: Vec::new(),
             homes: Vec::new(),
             records: Vec::new(),
+            marks: Vec::new(),
             next_tag: 1,
         };
         table.write_blob();
@@ -81,9 +88,11 @@ impl Table {
     pub fn add_service(&mut self, protocol: u8, address: &str, scheduler: u8) -> ServiceId {
         self.services.push(Service {
             address: address.parse().unwrap(),
+            mark: 0,
             protocol,
             scheduler,
             flags: 0,
+            persistence: None,
             present: true,
             list: Vec::new(),
             tag: 0,
@@ -96,11 +105,51 @@ impl Table {
         id
     }
 
+    /// Adds a service by firewall mark.
+    pub fn add_marked_service(&mut self, mark: u32, scheduler: u8) -> ServiceId {
+        let id = self.add_service(TCP, "0.0.0.0:0", scheduler);
+        self.services[id.0].mark = mark;
+        self.write_blob();
+        id
+    }
+
+    /// Gives a firewall mark to packets that go to addresses; every address counts as virtual from then on.
+    pub fn add_mark(&mut self, destination: Ipv4Addr, mask: Ipv4Addr, mark: u32) {
+        let word = |address: Ipv4Addr| u64::from(ip(&address.to_string())) << 32;
+        self.marks.push(MarkLine {
+            addresses: word(destination),
+            masks: word(mask),
+            client_ports: 0xffff_0000,
+            virtual_ports: 0xffff_0000,
+            mark,
+            ..MarkLine::default()
+        });
+        self.write_blob();
+    }
+
     /// Replaces a service's scheduler and its flags; it starts afresh.
     pub fn set_scheduler(&mut self, id: ServiceId, scheduler: u8, flags: u8) {
         self.services[id.0].scheduler = scheduler;
         self.services[id.0].flags = flags;
         self.start_scheduler(id);
+    }
+
+    /// Makes a service persistent, with that netmask.
+    pub fn set_persistence(&mut self, id: ServiceId, mask: Option<Ipv4Addr>) {
+        self.services[id.0].persistence = mask;
+        self.write_blob();
+    }
+
+    /// Sets a destination's thresholds.
+    pub fn set_thresholds(&mut self, destination: u32, upper: u32, lower: u32) {
+        let record = &mut self.director.destinations[destination as usize];
+        let more_room = upper == 0 || upper > record.upper_threshold;
+        (record.upper_threshold, record.lower_threshold) = (upper, lower);
+        if more_room {
+            self.director.loads[destination as usize]
+                .fetch_and(!DestinationLoad::OVERLOAD, Ordering::Relaxed);
+        }
+        self.write_blob();
     }
 
     fn start_scheduler(&mut self, id: ServiceId) {
@@ -233,7 +282,7 @@ impl Table {
             port(service.address.port()),
             service.protocol,
         );
-        pick(&self.director, &key)
+        pick(&self.director, &key, NIC, false)
     }
 
     /// Hash table of a service, of positions in its list.
@@ -332,10 +381,26 @@ impl Table {
         for record in &self.director.destinations {
             if record.method == Method::Nat as u32 {
                 set_filter(&mut blob, FILTER_REAL_SERVER_LINE, record.address);
-                blob[0].0[3] = 1;
+                blob[0].0[3] = HeaderFlags::MASQUERADING;
             }
         }
         for (index, service) in self.services.iter().enumerate().filter(|(_, s)| s.present) {
+            let mut flags = service.flags;
+            if let Some(mask) = service.persistence {
+                flags |= ServiceFlags::PERSISTENT;
+                let line = PersistenceLine {
+                    mask: ip(&mask.to_string()),
+                    address: ip(&service.address.ip().to_string()),
+                    port: port(service.address.port()),
+                    protocol: service.protocol,
+                };
+                blob.push(line.to_line());
+            }
+            let upper = |index: u32| self.director.destinations[index as usize].upper_threshold;
+            if service.list.iter().any(|(index, _)| upper(*index) != 0) {
+                flags |= ServiceFlags::THRESHOLDS;
+            }
+            let careful = flags & !(ServiceFlags::FALLBACK | ServiceFlags::PORT) != 0;
             let pool_line = blob.len();
             for entries in service.list.chunks(POOL_ENTRIES_PER_LINE as usize) {
                 let mut line = Line::default();
@@ -354,13 +419,19 @@ impl Table {
                 blob.push(line);
             }
             let (step, greatest) = wrr_parameters(service.list.iter().map(|(_, weight)| *weight));
+            let (address, protocol, kind) = if service.mark == 0 {
+                let address = ip(&service.address.ip().to_string());
+                (address, service.protocol, service_kind::SERVICE)
+            } else {
+                (service.mark, 0, service_kind::MARK)
+            };
             let record = ServiceRecord {
-                address: ip(&service.address.ip().to_string()),
+                address,
                 port: port(service.address.port()),
-                protocol: service.protocol,
-                kind: service_kind::SERVICE,
+                protocol,
+                kind,
                 index: u32::try_from(index).unwrap(),
-                scheduler: service.scheduler,
+                scheduler: service.scheduler | if careful { scheduler_id::CAREFUL } else { 0 },
                 tag: service.tag,
                 pool_line: u32::try_from(pool_line).unwrap(),
                 pool_entries: u32::try_from(service.list.len()).unwrap(),
@@ -371,7 +442,7 @@ impl Table {
                 } else {
                     service.initial.0
                 },
-                flags: service.flags,
+                flags,
                 table_line: u32::try_from(table_line).unwrap(),
                 table_entries: u32::try_from(table.len()).unwrap(),
                 ..ServiceRecord::default()
@@ -380,6 +451,14 @@ impl Table {
             let hash = service_hash(record.address, record.port, record.protocol, HASH_SEED);
             if !place(&mut blob, slots, hash, line_of(&record)) {
                 return false;
+            }
+        }
+        if !self.marks.is_empty() {
+            blob[0].0[3] |= HeaderFlags::MARKS;
+            blob[0].0[4] = blob.len() as u64 | (self.marks.len() as u64) << 32;
+            blob.extend(self.marks.iter().map(|mark| mark.to_line()));
+            for line in &mut blob[FILTER_VIP_LINE as usize..FILTER_REAL_SERVER_LINE as usize] {
+                line.0.fill(u64::MAX);
             }
         }
         self.director.blob = blob;

@@ -4,10 +4,10 @@
 //!
 //! Called by the node.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 
-use elvs_model::{DataPlaneSettings, ServiceKey, Table};
+use elvs_model::{DataPlaneSettings, Prefix, ServiceKey, Table};
 use elvs_net::{Netlink, NetlinkError};
 
 /// An address of nobody (RFC 5737), whose route is the default route.
@@ -46,9 +46,28 @@ pub(super) async fn wanted(
             indexes.extend(route.ifindex);
         }
     }
+    let named: BTreeSet<&str> =
+        table.marks().iter().filter_map(|rule| Some(rule.interface.as_ref()?.as_str())).collect();
     let links = netlink.links().await?;
     let usable = links.into_iter().filter(|link| !link.loopback && link.mac.is_some());
-    Ok(usable.filter(|link| indexes.contains(&link.ifindex)).map(|link| link.name).collect())
+    let found =
+        usable.filter(|link| indexes.contains(&link.ifindex) || named.contains(link.name.as_str()));
+    Ok(found.map(|link| link.name).collect())
+}
+
+/// Indexes of all interfaces, by name.
+///
+/// # Errors
+/// Requests to the kernel that failed.
+pub(super) async fn indexes(netlink: &Netlink) -> Result<HashMap<String, u32>, NetlinkError> {
+    let links = netlink.links().await?;
+    Ok(links.into_iter().map(|link| (link.name, link.ifindex)).collect())
+}
+
+/// An address for each mark rule that its packets may go to.
+fn marked_addresses(table: &Table) -> impl Iterator<Item = IpAddr> {
+    let rules = table.marks().iter().filter(|rule| rule.interface.is_none());
+    rules.map(|rule| rule.destination.map_or(ELSEWHERE, Prefix::address))
 }
 
 fn virtual_addresses(table: &Table) -> BTreeSet<IpAddr> {
@@ -57,5 +76,6 @@ fn virtual_addresses(table: &Table) -> BTreeSet<IpAddr> {
         ServiceKey::Address { address, .. } => Some(address),
         ServiceKey::Fwmark { .. } => None,
     })
+    .chain(marked_addresses(table))
     .collect()
 }

@@ -191,6 +191,14 @@ impl Node {
 
     /// Attaches the program to the interfaces that a table needs.
     async fn attach(&self, table: &Table, desired: &Desired) {
+        match interfaces::indexes(&self.netlink).await {
+            Ok(indexes) => {
+                if let Err(error) = self.with_plane(|plane| plane.set_interfaces(indexes)) {
+                    warn!("firewall-mark rules keep the interfaces they had: {error}");
+                }
+            }
+            Err(error) => warn!("interfaces cannot be listed: {error}"),
+        }
         let settings = &desired.data_plane;
         let wanted = match interfaces::wanted(&self.netlink, table, settings).await {
             Ok(wanted) => wanted,

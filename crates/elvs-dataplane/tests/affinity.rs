@@ -1,0 +1,341 @@
+//! Persistence, services on all ports, one-packet scheduling and connection thresholds over plain memory: who gets a
+//! connection, and how long that is remembered.
+
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "tests fail loudly"
+)]
+
+mod support;
+
+use std::net::Ipv4Addr;
+
+use elvs_common::{Counter, TCP, UDP};
+use elvs_dataplane::{FakePlane, Plane};
+use elvs_fastpath::Verdict;
+use elvs_model::{
+    Change, ConnectionState, Destination, DestinationKey, Family, ForwardingMethod, Netmask,
+    Persistence, Protocol, Scheduler, ServiceKey, Table, VirtualService,
+};
+use support::*;
+
+const OTHER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 77);
+const STRANGER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 5);
+
+/// A persistent service on a key, of a scheduler that takes turns.
+fn persistent(key: ServiceKey, timeout: u32, mask: u32) -> Change {
+    let service = VirtualService::new(key, Scheduler::Rr);
+    let persistence = Some(Persistence { timeout });
+    Change::AddService(VirtualService { persistence, netmask: Netmask::V4(mask), ..service })
+}
+
+fn connect(plane: &FakePlane, client: (Ipv4Addr, u16), port: u16) -> Result<u8, Verdict> {
+    send(plane, frame(TCP, client, (VIP, port), SYN))
+}
+
+/// Sweeps often enough for a template to be found over, watched and ended.
+fn settle(plane: &mut FakePlane) {
+    for _ in 0..4 {
+        sweep(plane);
+    }
+}
+
+fn templates(plane: &FakePlane) -> usize {
+    plane.connections().filter(|connection| connection.template).count()
+}
+
+fn with_thresholds(last: u8, upper: u32, lower: u32) -> Destination {
+    Destination {
+        upper_threshold: upper,
+        lower_threshold: lower,
+        ..destination(last, 1, ForwardingMethod::Dr)
+    }
+}
+
+fn add_limited(last: u8, upper: u32, lower: u32) -> Change {
+    Change::AddDestination { service: WEB, destination: with_thresholds(last, upper, lower) }
+}
+
+fn edit_limited(last: u8, upper: u32, lower: u32) -> Change {
+    Change::EditDestination { service: WEB, destination: with_thresholds(last, upper, lower) }
+}
+
+#[test]
+fn clients_of_one_network_share_a_template_and_others_do_not() {
+    let changes = [persistent(WEB, 300, 0xffff_ff00), add(WEB, 1), add(WEB, 2), add(WEB, 3)];
+    let (mut plane, _) = plane(changes);
+    let first = connect(&plane, (CLIENT, 1), 80).unwrap();
+    for port in 2..9 {
+        assert_eq!(connect(&plane, (CLIENT, port), 80), Ok(first));
+        assert_eq!(connect(&plane, (OTHER, port), 80), Ok(first));
+    }
+    assert_ne!(connect(&plane, (STRANGER, 1), 80), Ok(first));
+    let shown: Vec<_> = plane.connections().filter(|connection| connection.template).collect();
+    assert_eq!(shown.len(), 2);
+    let shown = shown.iter().find(|template| template.destination.ip() == &server(first)).unwrap();
+    assert_eq!(shown.client.to_string(), "203.0.113.0:0");
+    assert_eq!(shown.service.to_string(), "192.0.2.10:80");
+    assert_eq!((shown.protocol, shown.state, shown.expires_s), (TCP, ConnectionState::None, 300));
+    let views = plane.service_views().unwrap();
+    let counted: Vec<_> = views[0].destinations.iter().map(|view| view.persistent).collect();
+    assert_eq!(counted.iter().sum::<u32>(), 2);
+    // Templates are no connections.
+    assert_eq!(plane.live_connections(), 16);
+    assert!(plane.recount().is_empty());
+    assert_eq!(sweep(&mut plane), 0);
+}
+
+#[test]
+fn a_template_outlives_its_time_only_while_it_has_connections() {
+    let (mut plane, _) = plane([persistent(WEB, 100, u32::MAX), add(WEB, 1), add(WEB, 2)]);
+    let first = connect(&plane, (CLIENT, 1), 80).unwrap();
+    assert_eq!(send(&plane, frame(TCP, (CLIENT, 1), (VIP, 80), ACK)), Ok(first));
+    for _ in 0..5 {
+        plane.backend().advance_seconds(130);
+        settle(&mut plane);
+        assert_eq!(templates(&plane), 1, "the connection is still there");
+    }
+    // A further connection renews it.
+    assert_eq!(connect(&plane, (CLIENT, 2), 80), Ok(first));
+    // A tick may have begun a little before its packet.
+    assert!(plane.connections().find(|c| c.template).unwrap().expires_s >= 99);
+    plane.backend().advance_seconds(1_000);
+    settle(&mut plane);
+    assert_eq!((plane.live_connections(), templates(&plane)), (0, 0));
+    assert_ne!(connect(&plane, (CLIENT, 1), 80), Ok(first), "the scheduler's next turn");
+}
+
+#[test]
+fn a_template_without_connections_ends_in_time() {
+    let (mut plane, _) = plane([persistent(WEB, 400, u32::MAX), add(WEB, 1)]);
+    connect(&plane, (CLIENT, 1), 80).unwrap();
+    plane.backend().advance_seconds(399);
+    settle(&mut plane);
+    assert_eq!((plane.live_connections(), templates(&plane)), (0, 1));
+    plane.backend().advance_seconds(2);
+    settle(&mut plane);
+    assert_eq!(templates(&plane), 0);
+}
+
+#[test]
+fn a_quiesced_server_keeps_its_clients_and_a_removed_one_loses_them() {
+    let (mut plane, mut table) = plane([persistent(WEB, 300, u32::MAX), add(WEB, 1), add(WEB, 2)]);
+    let first = connect(&plane, (CLIENT, 1), 80).unwrap();
+    let quiesced = destination(first, 0, ForwardingMethod::Dr);
+    let quiesce = Change::EditDestination { service: WEB, destination: quiesced };
+    change(&mut plane, &mut table, [quiesce]);
+    assert_eq!(connect(&plane, (CLIENT, 2), 80), Ok(first));
+    change(&mut plane, &mut table, [remove(WEB, first)]);
+    let second = connect(&plane, (CLIENT, 3), 80).unwrap();
+    assert_ne!(second, first);
+    assert_eq!(count(&plane, Counter::TemplateReplaced), 1);
+    assert_eq!(connect(&plane, (CLIENT, 4), 80), Ok(second));
+    assert_eq!(templates(&plane), 1);
+}
+
+#[test]
+fn an_index_is_not_given_up_while_a_template_names_it() {
+    let (mut plane, mut table) =
+        plane([persistent(WEB, 2_000, u32::MAX), add(WEB, 1), add(WEB, 2)]);
+    let first = connect(&plane, (CLIENT, 1), 80).unwrap();
+    change(&mut plane, &mut table, [remove(WEB, first)]);
+    for _ in 0..5 {
+        plane.backend().advance_seconds(200);
+        settle(&mut plane);
+        assert_eq!(plane.collect().unwrap(), 0);
+    }
+    assert_eq!(templates(&plane), 1);
+    plane.backend().advance_seconds(1_100);
+    settle(&mut plane);
+    assert_eq!((templates(&plane), plane.collect().unwrap()), (0, 0));
+    plane.backend().advance_seconds(200);
+    assert_eq!(plane.collect().unwrap(), 1);
+}
+
+#[test]
+fn a_service_on_all_ports_takes_those_that_no_other_service_has() {
+    let every = service(Protocol::Tcp, 0);
+    let nat = Change::AddDestination {
+        service: every,
+        destination: Destination {
+            key: DestinationKey { address: server(3).into(), port: 0 },
+            ..destination(3, 1, ForwardingMethod::Nat)
+        },
+    };
+    let (plane, _) = plane([
+        persistent(every, 300, u32::MAX),
+        nat,
+        add_service(WEB, Scheduler::Rr),
+        add(WEB, 1),
+    ]);
+    assert_eq!(connect(&plane, (CLIENT, 1), 80), Ok(1));
+    for port in [21, 22, 8_080, 65_535] {
+        let mut sent = frame(TCP, (CLIENT, 2), (VIP, port), SYN);
+        assert_eq!(plane.process(&mut sent), Verdict::Transmit, "{port}");
+        assert_eq!(sent.bytes[30..34], server(3).octets());
+        assert_eq!(sent.bytes[36..38], port.to_be_bytes(), "masquerading keeps the port");
+        // And its reply finds the way back.
+        let mut reply = frame(TCP, (server(3), port), (CLIENT, 2), SYN | ACK);
+        assert_eq!(plane.process(&mut reply), Verdict::Transmit, "{port}");
+        assert_eq!(reply.bytes[26..30], VIP.octets());
+        assert_eq!(reply.bytes[34..36], port.to_be_bytes());
+        let shown = plane.connections().find(|c| c.service.port() == port).unwrap();
+        assert_eq!(shown.destination.port(), port);
+    }
+    assert_eq!(templates(&plane), 1, "all ports share it");
+    assert_eq!(send(&plane, frame(UDP, (CLIENT, 2), (VIP, 53), 0)), Err(Verdict::Pass));
+}
+
+#[test]
+fn one_packet_services_remember_nothing_and_schedule_every_packet() {
+    let service = VirtualService::new(DNS, Scheduler::Rr);
+    let once = Change::AddService(VirtualService { one_packet: true, ..service });
+    let (mut plane, mut table) = plane([once, add(DNS, 1), add(DNS, 2)]);
+    let picks: Vec<_> = (0..4).map(|_| udp(&plane, 5).unwrap()).collect();
+    assert_eq!(picks, [2, 1, 2, 1]);
+    assert_eq!(plane.connections().count(), 0);
+    let statistics = plane.service_statistics(&DNS).unwrap();
+    assert_eq!((statistics.connections, statistics.in_packets), (4, 4));
+    let edited = VirtualService::new(DNS, Scheduler::Rr);
+    change(&mut plane, &mut table, [Change::EditService(edited)]);
+    assert_eq!(udp(&plane, 5), Ok(2), "the scheduler stands where it stood");
+    assert_eq!(udp(&plane, 5), Ok(2));
+    assert_eq!(plane.connections().count(), 1);
+}
+
+#[test]
+fn thresholds_close_and_open_a_server_as_ipvs_does() {
+    // (lower threshold, connections at which it opens again)
+    for (lower, opens_at) in [(0, 2), (2, 1), (3, 2)] {
+        let (mut plane, _) = plane([add_service(WEB, Scheduler::Rr), add_limited(1, 4, lower)]);
+        for port in 0..4 {
+            assert_eq!(connect(&plane, (CLIENT, port), 80), Ok(1));
+            plane.backend().advance_seconds(5);
+        }
+        assert_eq!(connect(&plane, (CLIENT, 10), 80), Err(Verdict::Drop));
+        assert_eq!(count(&plane, Counter::NoDestination), 1);
+        // Half-open connections expire one by one.
+        plane.backend().advance_seconds(43);
+        for left in (0..4).rev() {
+            assert_eq!(sweep(&mut plane), 1, "lower {lower}, {left} left");
+            assert_eq!(load(&plane, WEB, 1), (left, 0));
+            let open = left <= opens_at;
+            let expected = if open { Ok(1) } else { Err(Verdict::Drop) };
+            // A datagram's worth of asking: the connection goes away again at once.
+            assert_eq!(connect(&plane, (STRANGER, left as u16), 80), expected, "{lower} {left}");
+            if open {
+                break;
+            }
+            plane.backend().advance_seconds(5);
+        }
+        assert!(plane.recount().is_empty());
+    }
+}
+
+#[test]
+fn a_higher_threshold_opens_a_server_at_once_and_a_lower_one_waits() {
+    let (mut plane, mut table) =
+        plane([add_service(WEB, Scheduler::Wlc), add_limited(1, 2, 0), add_limited(2, 0, 0)]);
+    change(&mut plane, &mut table, [remove(WEB, 2)]);
+    for port in 0..2 {
+        assert_eq!(connect(&plane, (CLIENT, port), 80), Ok(1));
+    }
+    assert_eq!(connect(&plane, (CLIENT, 2), 80), Err(Verdict::Drop));
+    change(&mut plane, &mut table, [edit_limited(1, 2, 1)]);
+    assert_eq!(connect(&plane, (CLIENT, 2), 80), Err(Verdict::Drop), "not more room than before");
+    change(&mut plane, &mut table, [edit_limited(1, 3, 0)]);
+    assert_eq!(connect(&plane, (CLIENT, 2), 80), Ok(1));
+    assert_eq!(connect(&plane, (CLIENT, 3), 80), Err(Verdict::Drop));
+    change(&mut plane, &mut table, [edit_limited(1, 0, 0)]);
+    assert_eq!(connect(&plane, (CLIENT, 3), 80), Ok(1));
+    assert_eq!(load(&plane, WEB, 1), (4, 0));
+}
+
+#[test]
+fn a_table_in_force_forgets_no_template_when_it_changes() {
+    let (mut plane, mut table) = plane([persistent(WEB, 300, u32::MAX), add(WEB, 1), add(WEB, 2)]);
+    let mut homes = Vec::new();
+    for client in 1..40 {
+        let address = Ipv4Addr::new(198, 51, 100, client);
+        homes.push((address, connect(&plane, (address, 1), 80).unwrap()));
+    }
+    for last in 3..9 {
+        change(&mut plane, &mut table, [add(WEB, last)]);
+        for (address, home) in &homes {
+            assert_eq!(connect(&plane, (*address, u16::from(last)), 80), Ok(*home));
+        }
+    }
+    assert_eq!(table, *(plane.table() as &Table));
+}
+
+const MARKED: ServiceKey = ServiceKey::Fwmark { mark: 7, family: Family::Inet };
+
+fn mark(rule: &str) -> Change {
+    Change::AddMark(rule.parse().unwrap())
+}
+
+fn add_portless(service: ServiceKey, last: u8, method: ForwardingMethod) -> Change {
+    let key = DestinationKey { address: server(last).into(), port: 0 };
+    let destination = Destination { key, ..destination(last, 1, method) };
+    Change::AddDestination { service, destination }
+}
+
+#[test]
+fn a_mark_gathers_addresses_ports_and_protocols_in_one_service() {
+    let (mut plane, mut table) = plane([
+        mark("--destination 192.0.2.10 --protocol tcp --destination-port 80:443 --mark 7"),
+        mark("--destination 192.0.2.10 --protocol udp --mark 7"),
+        mark("--source 198.51.100.0/24 --interface eth9 --mark 7"),
+        add_service(MARKED, Scheduler::Rr),
+        add_portless(MARKED, 1, ForwardingMethod::Dr),
+        add_portless(MARKED, 2, ForwardingMethod::Nat),
+        // The mark comes before the address and port.
+        add_service(WEB, Scheduler::Rr),
+        add(WEB, 3),
+    ]);
+    let turns: Vec<_> = [80, 443, 81].map(|port| connect(&plane, (CLIENT, port), port)).into();
+    assert_eq!(turns, [Ok(2), Ok(1), Ok(2)]);
+    assert_eq!(udp(&plane, 5), Ok(1));
+    assert_eq!(connect(&plane, (CLIENT, 1), 444), Err(Verdict::Pass), "outside the range");
+    let mut reply = frame(TCP, (server(2), 81), (CLIENT, 81), SYN | ACK);
+    assert_eq!(plane.process(&mut reply), Verdict::Transmit);
+    assert_eq!(reply.bytes[26..30], VIP.octets());
+    // A rule of an interface that does not exist fits nothing, until there is one of that name.
+    assert_eq!(connect(&plane, (STRANGER, 1), 444), Err(Verdict::Pass));
+    plane.set_interfaces([("eth9".to_owned(), NIC)].into()).unwrap();
+    assert!(connect(&plane, (STRANGER, 1), 444).is_ok());
+    assert_eq!(connect(&plane, (CLIENT, 1), 444), Err(Verdict::Pass));
+    // Without the rules, known connections go on and new ones are the other service's.
+    let rules: Vec<_> = table.marks().iter().cloned().map(Change::DeleteMark).collect();
+    change(&mut plane, &mut table, rules);
+    assert_eq!(send(&plane, frame(TCP, (CLIENT, 443), (VIP, 443), ACK)), Ok(1));
+    assert!(send(&plane, frame(TCP, (STRANGER, 1), (VIP, 444), ACK)).is_ok());
+    assert_eq!(connect(&plane, (CLIENT, 2), 80), Ok(3));
+}
+
+#[test]
+fn persistence_by_mark_is_one_template_for_all_its_addresses_and_ports() {
+    let (mut plane, _) = plane([
+        mark("--destination 192.0.2.0/24 --mark 7"),
+        persistent(MARKED, 60, u32::MAX),
+        add_portless(MARKED, 1, ForwardingMethod::Dr),
+        add_portless(MARKED, 2, ForwardingMethod::Dr),
+    ]);
+    let first = connect(&plane, (CLIENT, 1), 80).unwrap();
+    for (to, port) in [(VIP, 443), (Ipv4Addr::new(192, 0, 2, 99), 21)] {
+        assert_eq!(send(&plane, frame(TCP, (CLIENT, 2), (to, port), SYN)), Ok(first));
+    }
+    assert_eq!(udp(&plane, 5), Ok(first));
+    let shown: Vec<_> = plane.connections().filter(|connection| connection.template).collect();
+    assert_eq!(shown.len(), 1);
+    assert_eq!((shown[0].protocol, shown[0].service.to_string().as_str()), (0, "0.0.0.7:0"));
+    // It lives as long as the longest of its connections, UDP's five minutes.
+    plane.backend().advance_seconds(200);
+    settle(&mut plane);
+    assert_eq!(templates(&plane), 1);
+    plane.backend().advance_seconds(200);
+    settle(&mut plane);
+    assert_eq!(templates(&plane), 0);
+}

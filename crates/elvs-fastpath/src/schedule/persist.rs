@@ -1,0 +1,71 @@
+//! Persistence: a client's connections to a service go to one destination for as long as its template lives
+//! (`ip_vs_sched_persist`).
+//!
+//! **Invariant:** a template is an entry of the flow table under a protocol number of its own, so it is inserted, found
+//! and freed by the protocol of all entries; no destination's load counts it.
+
+use elvs_common::{
+    Control, Counter, DestinationFlags, PersistenceLine, ServiceFlags, ServiceRecord,
+    template_protocol,
+};
+
+use super::Choice;
+use crate::atomic::Atomic64;
+use crate::flow::{
+    FlowKey, destination_of, flow_hash, home_bucket, ports_of, release_flow, search,
+};
+use crate::host::Host;
+use crate::service::{find_service, service_record};
+
+/// Key of the template of a client's connections, if there is such a service and it is persistent.
+#[inline(always)]
+pub(crate) fn template<H: Host>(host: &H, opening: &FlowKey, ingress: u32) -> Option<FlowKey> {
+    let service = find_service(host, opening, ingress)?;
+    let service = service_record(service);
+    if service.flags & ServiceFlags::PERSISTENT == 0 {
+        return None;
+    }
+    template_key(host, &service, opening)
+}
+
+/// Key of the template of a client's connections to a persistent service.
+#[inline(always)]
+pub(super) fn template_key<H: Host>(
+    host: &H,
+    service: &ServiceRecord,
+    opening: &FlowKey,
+) -> Option<FlowKey> {
+    let line = PersistenceLine::of_line(host.line(service.pool_line.wrapping_sub(1))?);
+    let client = opening.client() & line.mask;
+    Some(FlowKey::new(client, line.address, 0, line.port, template_protocol(line.protocol)))
+}
+
+/// Destination of a template, which lives on from now. One whose destination was removed is ended.
+#[inline(always)]
+pub(super) fn find<H: Host>(host: &H, key: &FlowKey) -> Choice {
+    let (wanted, ports) = (key.addresses, key.ports as u64);
+    let same = move |_: Control, addresses: u64, ports_destination: u64| {
+        addresses == wanted && ports_of(ports_destination) as u64 == ports
+    };
+    let hash = flow_hash(key.client(), key.client_port(), key.protocol, host.seed());
+    let home = home_bucket(hash, host.buckets());
+    let Some(bucket) = host.bucket(home) else { return Choice::NOBODY };
+    let found = search::<false, _>(host, bucket, home, key.protocol, &same);
+    if !found.hit {
+        return Choice::NOBODY;
+    }
+    let index = destination_of(found.ports_destination);
+    let flags = host.destination(index).map_or(0, |destination| destination.flags);
+    if flags & DestinationFlags::AVAILABLE == 0 {
+        if release_flow(host, found.bucket, found.slot, found.control) {
+            host.count(Counter::TemplateReplaced);
+        }
+        return Choice::NOBODY;
+    }
+    // Whoever changes it meanwhile renews it too, or ends it as this packet came.
+    let _ = found
+        .slot
+        .control
+        .compare_exchange(found.control.0, found.control.with_tick(host.tick()).0);
+    Choice::of(index)
+}
