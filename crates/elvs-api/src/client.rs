@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use axum::body::Bytes;
-use elvs_model::{Change, ConnectionView, NodeInfo, ServiceKey, ServiceView, Timeouts};
+use elvs_model::{Change, ConnectionView, MarkRules, NodeInfo, ServiceKey, ServiceView, Timeouts};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -139,6 +139,14 @@ impl Client {
     /// See [`ClientError`].
     pub fn timeouts(&mut self) -> Result<Timeouts, ClientError> {
         self.call(Method::GET, "/v1/timeouts", Bytes::new())
+    }
+
+    /// `GET /v1/marks`: in the order in which they are tried.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn marks(&mut self) -> Result<MarkRules, ClientError> {
+        self.call(Method::GET, "/v1/marks", Bytes::new())
     }
 
     /// `POST /v1/changes`: one outcome per change.

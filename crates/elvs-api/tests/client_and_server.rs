@@ -12,8 +12,8 @@ use elvs_api::{
     Status, bind, serve,
 };
 use elvs_model::{
-    Change, ChangeError, ConnectionState, ConnectionView, NodeInfo, Protocol, Rates, Scheduler,
-    ServiceKey, ServiceView, Statistics, Table, Timeouts, VirtualService,
+    Change, ChangeError, ConnectionState, ConnectionView, MarkRule, MarkRules, NodeInfo, Protocol,
+    Rates, Scheduler, ServiceKey, ServiceView, Statistics, Table, Timeouts, VirtualService,
 };
 use tokio::sync::oneshot;
 
@@ -45,6 +45,10 @@ impl Backend for Memory {
 
     async fn timeouts(&self) -> Result<Timeouts, ApiError> {
         Ok(self.table.lock().unwrap().timeouts())
+    }
+
+    async fn marks(&self) -> Result<MarkRules, ApiError> {
+        Ok(self.table.lock().unwrap().marks().clone())
     }
 
     async fn connections(&self) -> Result<Chunks, ApiError> {
@@ -126,6 +130,10 @@ fn every_call_carries_its_answer() {
         assert_eq!(outcomes, [Outcome::Ok, refused.into()]);
         assert_eq!(client.services().unwrap().len(), 1);
         assert_eq!(client.timeouts().unwrap().tcp, 900);
+        let rule: MarkRule = "--destination 10.0.0.100 --protocol tcp --mark 7".parse().unwrap();
+        let marked = client.apply(&[Change::AddMark(rule.clone())], true).unwrap();
+        assert_eq!(marked, [Outcome::Ok]);
+        assert_eq!(client.marks().unwrap().as_slice(), [rule]);
         assert_eq!(client.zero(None).unwrap(), Outcome::Ok);
         assert_eq!(client.zero(Some(service(80).key)).unwrap(), Outcome::Ok);
         let unknown = client.zero(Some(service(81).key)).unwrap();

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::{check, demo, realserver, run, status};
+use crate::{check, demo, mark, realserver, run, status};
 
 /// Where the daemon listens unless `--socket` or `ELVS_SOCKET` says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/elvs/elvs.sock";
@@ -38,6 +38,8 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<OsString>,
     },
+    /// Firewall marks: which packets get which mark, for `ipvsadm -f` and `virtual_server fwmark`
+    Mark(mark::Options),
     /// Read a configuration and report every mistake
     Check(check::Options),
     /// Show the whole node on one screen

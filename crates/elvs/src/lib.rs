@@ -9,6 +9,7 @@ pub mod check;
 pub mod cli;
 pub mod demo;
 mod files;
+pub mod mark;
 pub mod realserver;
 pub mod run;
 pub mod status;

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
 use elvs::cli::{Cli, Command, DEFAULT_SOCKET};
-use elvs::{adm, check, demo, realserver, run, status};
+use elvs::{adm, check, demo, mark, realserver, run, status};
 use elvs_api::ClientError;
 
 fn main() -> ExitCode {
@@ -42,6 +42,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
             let args = std::iter::once(OsString::from("ipvsadm")).chain(args.iter().cloned());
             Ok(ExitCode::from(adm::main(args.collect(), &cli.socket)))
         }
+        Command::Mark(options) => mark::run(options, &cli.socket),
         Command::Check(options) => check::run(options),
         Command::Status(options) => status::run(options, &cli.socket),
         Command::Demo(options) => demo::run(options),

@@ -123,7 +123,8 @@ fn port(
     let Some(word) = item.arguments.get(1) else { return Some(defaults.port) };
     let port = value::port(word, reporter)?;
     match method {
-        _ if !defaults.understood => Some(port),
+        // Without a port of its own a firewall-mark service keeps what is written, as IPVS does.
+        _ if !defaults.understood || defaults.vip.is_none() => Some(port),
         _ if port == 0 || port == defaults.port => Some(defaults.port),
         ForwardingMethod::Nat => Some(port),
         ForwardingMethod::Dr | ForwardingMethod::Tun(_) => {

@@ -112,6 +112,12 @@ impl Heading {
         };
         Self { vip, port, family: Some(key.family()), understood: true }
     }
+
+    /// Whether services of this sort are in effect.
+    fn served(&self, capabilities: &Capabilities) -> bool {
+        let by_mark = self.understood && capabilities.features.contains(&Feature::Fwmark);
+        self.vip.is_some() || by_mark
+    }
 }
 
 /// What the line names; of one that is not understood the address, if that was.
@@ -266,6 +272,15 @@ fn service(
             service.persistence = settings::persistence(DEFAULT_PERSISTENCE);
         }
     }
+    if let ServiceKey::Fwmark { family, .. } = key
+        && has(Feature::Fwmark)
+        && !capabilities.families.contains(&family)
+    {
+        let message = "firewall-mark services of IPv6 are not in effect in this release";
+        reporter
+            .error(Code::NotInEffect, item.head(), message)
+            .help("write `ip_family inet` and give IPv4 real servers, or comment the block out");
+    }
     if has(Feature::Persistence) {
         service.persistence = settings.persistence.get().copied().or(service.persistence);
         settings.apply_netmask(&mut service, reporter);
@@ -318,7 +333,7 @@ fn destinations(
         port: heading.port,
         understood: heading.understood,
         family: heading.family,
-        family_served: heading.family.is_some_and(served) && heading.vip.is_some(),
+        family_served: heading.family.is_some_and(served) && heading.served(capabilities),
         method: default_method(item, settings, reporter),
         weight: settings.weight.get().copied().unwrap_or(1),
     };

@@ -683,3 +683,46 @@ fn warns_of_mark_rules_that_do_nothing() {
     ];
     assert_eq!(shown(&outcome), expected);
 }
+
+#[test]
+fn ipvsadm_ports_of_a_firewall_mark_service_are_kept_as_written() {
+    let text = "\
+mark 7 {
+  destination 192.0.2.1
+}
+virtual_server fwmark 7 {
+  lvs_sched rr
+  lvs_method DR
+  real_server 192.0.2.9 80 { }
+  real_server 192.0.2.10 { }
+}
+";
+    let outcome = read_with(text, EVERYTHING);
+    assert_eq!(shown(&outcome), Vec::<String>::new());
+    let services = outcome.desired.unwrap().services;
+    let ports: Vec<u16> = services[0].destinations.iter().map(|d| d.key.port).collect();
+    assert_eq!(ports, [80, 0]);
+}
+
+#[test]
+fn firewall_mark_services_keep_to_the_families_in_effect() {
+    let v4_alone = Capabilities { families: &[Family::Inet], ..EVERYTHING };
+    let block = |lines: &str, server: &str| {
+        format!(
+            "mark 7 {{\n}}\nvirtual_server fwmark 7 {{\nlvs_sched rr\n{lines}\nreal_server {server} {{ }}\n}}\n"
+        )
+    };
+    let cases = [
+        (block("lvs_method DR", "2001:db8::1"), "firewall-mark services of IPv6 are not in effect"),
+        (
+            block("ip_family inet\nlvs_method TUN", "2001:db8::1"),
+            "IPv6 real servers are not in effect",
+        ),
+    ];
+    for (text, expected) in cases {
+        let outcome = read_with(&text, v4_alone.clone());
+        assert!(outcome.desired.is_none(), "{text}");
+        assert!(shown(&outcome).iter().any(|d| d.contains(expected)), "{:?}", shown(&outcome));
+        assert!(read_with(&text, EVERYTHING).desired.is_some(), "{text}");
+    }
+}

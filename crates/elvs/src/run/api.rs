@@ -14,7 +14,7 @@ use elvs_api::{
 use elvs_common::{Counter, CounterKind};
 use elvs_dataplane::AttachedMode;
 use elvs_model::{
-    Change, ChangeError, ConnectionView, NodeInfo, ServiceKey, ServiceView, Timeouts,
+    Change, ChangeError, ConnectionView, MarkRules, NodeInfo, ServiceKey, ServiceView, Timeouts,
 };
 
 use super::node::Node;
@@ -126,6 +126,10 @@ impl elvs_api::Backend for Api {
             }
             (!portion.is_empty()).then_some(portion)
         })))
+    }
+
+    async fn marks(&self) -> Result<MarkRules, ApiError> {
+        Ok(self.0.table().marks().clone())
     }
 
     async fn apply(&self, changes: Vec<Change>, atomic: bool) -> Result<Vec<Outcome>, ApiError> {
