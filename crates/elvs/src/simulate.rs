@@ -3,7 +3,7 @@
 //! **Invariant:** the same script, seed and release give the same output on every machine. Nothing is touched but the
 //! file named.
 //!
-//! Called by the command line. The way through: [`script`] reads, [`run`](mod@run) carries out on [`host`], [`report`]
+//! Called by the command line. The way through: `script` reads, `run` carries out on `host`, `report`
 //! prints.
 
 mod clients;
@@ -53,6 +53,7 @@ pub struct Options {
 const FORM: &str = "\
 A script has one of these on each line:
   ipvsadm ...                           a command of ipvsadm changes or lists the table
+  elvs mark add ...                     a rule that gives packets a firewall mark
   open NAME PROTO SRC:PORT DST:PORT     a connection that stays; PROTO is tcp or udp
   close NAME                            it ends
   short PROTO SRC:PORT DST:PORT         a connection that is opened and closed again
@@ -141,6 +142,3 @@ fn print(
         report::text(report, out)
     }
 }
-
-#[cfg(test)]
-mod tests;

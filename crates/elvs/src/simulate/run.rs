@@ -213,6 +213,7 @@ impl<'a> Runner<'a> {
         }
         if let Some((key, Some(before))) = before
             && let Some(after) = self.clients.picks(&self.host, &key)
+            && !after.is_empty()
         {
             let moved = before.iter().zip(&after).filter(|(before, after)| before != after).count();
             self.steps.push(Step::Moved {

@@ -218,6 +218,11 @@ impl Reader<'_> {
     fn mark(&mut self, text: &str) -> Result<MarkRule, String> {
         let rule: MarkRule =
             text.parse().map_err(|error| format!("`elvs mark add {text}`: {error}"))?;
+        if rule.interface.is_some() {
+            return Err(format!(
+                "`elvs mark add {rule}`: a script has no interfaces: leave --interface out"
+            ));
+        }
         self.change(&Change::AddMark(rule.clone()))
             .map_err(|error| format!("`elvs mark add {rule}`: {error}"))?;
         Ok(rule)

@@ -193,7 +193,7 @@ mod tests {
         // 0.999 quantiles of the chi-square distribution.
         for (freedom, quantile) in [(2.0, 13.82), (3.0, 16.27), (10.0, 29.59), (100.0, 149.45)] {
             let bound = chi_square_bound(freedom);
-            assert!((bound / quantile - 1.0_f64).abs() < 0.02, "{freedom}: {bound}");
+            assert!((bound / quantile - 1.0_f64).abs() < 0.03, "{freedom}: {bound}");
         }
     }
 
