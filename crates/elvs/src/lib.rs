@@ -12,4 +12,5 @@ mod files;
 pub mod mark;
 pub mod realserver;
 pub mod run;
+pub mod simulate;
 pub mod status;
