@@ -248,3 +248,6 @@ fn sum(bytes: &[u8]) -> u64 {
 const TCP: u8 = 6;
 /// Padding of one byte.
 const NO_OPERATION: u8 = 1;
+
+#[cfg(test)]
+mod tests;

@@ -148,6 +148,70 @@ fn accept_and_getpeername_name_the_client() {
 }
 
 #[test]
+fn syn_cookies_change_nothing() {
+    let group = Cgroup::enter("toa-cookies");
+    let wire = Wire::new("toa");
+    let toa = Toa::start(&group, TRUSTED);
+    // 2: always (ip-sysctl.rst).
+    wire.server.run(|| elvs_net::sysctl::set("net/ipv4/tcp_syncookies", "2")).unwrap().unwrap();
+    for (listen, to, option, peer) in [
+        (ANY4, wire::SERVER.0.into(), option4(CLIENT4), SocketAddr::from(CLIENT4)),
+        (ANY6, wire::SERVER.1.into(), option6(CLIENT6), SocketAddr::from(CLIENT6)),
+    ] {
+        let listener = listener(&wire, listen);
+        wire.mark(all(option));
+        let connection = Connection::open(&wire, &listener, to);
+        assert_eq!(connection.accepted, peer);
+        assert_eq!(connection.peer(), peer);
+    }
+    let sent = wire.server.run(|| std::fs::read_to_string("/proc/thread-self/net/netstat"));
+    assert!(cookies_sent(&sent.unwrap().unwrap()) >= 2, "cookies were in use");
+    assert_eq!(toa.stop(), counters(&[("learned", 2), ("answered", 4)]));
+}
+
+/// `TcpExt: SyncookiesSent` of a `netstat`, whose lines come in pairs of names and values.
+fn cookies_sent(netstat: &str) -> u64 {
+    let mut lines = netstat.lines().filter(|line| line.starts_with("TcpExt:"));
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let mut pairs = names.split(' ').zip(values.split(' '));
+    pairs.find(|(name, _)| *name == "SyncookiesSent").unwrap().1.parse().unwrap()
+}
+
+#[test]
+fn a_listener_that_defers_accepts_knows_the_client_from_the_first_data() {
+    let group = Cgroup::enter("toa-deferred");
+    let wire = Wire::new("toa");
+    let toa = Toa::start(&group, TRUSTED);
+    let listener = listener(&wire, ANY4);
+    defer_accept(&listener);
+    wire.mark(Some(Mark { segments: Segments::Data, option: option4(CLIENT4) }));
+    let to = SocketAddr::from((wire::SERVER.0, PORT));
+    let connected = wire.client.run(|| TcpStream::connect_timeout(&to, PATIENCE));
+    let mut client = connected.unwrap().unwrap();
+    client.write_all(b"first").unwrap();
+    let connection = Connection::accepted(&listener, client);
+    assert_eq!(connection.accepted, SocketAddr::from(CLIENT4));
+    assert_eq!(toa.stop(), counters(&[("learned", 1), ("answered", 1)]));
+}
+
+/// TCP_DEFER_ACCEPT of tcp(7): accept() returns once there is data.
+fn defer_accept(listener: &TcpListener) {
+    let seconds: libc::c_int = 10;
+    let length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap();
+    // SAFETY: the value lives as long as the call and is as long as told.
+    let result = unsafe {
+        libc::setsockopt(
+            listener.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_DEFER_ACCEPT,
+            (&raw const seconds).cast(),
+            length,
+        )
+    };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}
+
+#[test]
 fn connections_without_the_option_are_as_ever() {
     let group = Cgroup::enter("toa-plain");
     let wire = Wire::new("toa");
