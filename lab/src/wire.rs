@@ -201,7 +201,7 @@ pub fn marked(packet: &[u8], mark: &Mark) -> Option<Vec<u8>> {
     new.extend(&mark.option);
     new.resize(ip + 20 + room, NO_OPERATION);
     new.extend(packet.get(ip + 20..)?);
-    *new.get_mut(ip + 12)? = u8::try_from((header + room) / 4 << 4).ok()?;
+    *new.get_mut(ip + 12)? = u8::try_from(((header + room) / 4) << 4).ok()?;
     let whole = u16::try_from(new.len()).ok()?.to_be_bytes();
     if ip == 40 {
         let payload = u16::try_from(new.len() - 40).ok()?.to_be_bytes();

@@ -10,11 +10,11 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use aya::maps::lpm_trie::Key;
 use aya::maps::{LpmTrie, Map, MapData, PerCpuArray};
 use aya::programs::links::FdLink;
-use aya::programs::{CgroupAttachMode, CgroupSockAddr, Program, ProgramError, SockOps};
+use aya::programs::{CgroupAttachMode, CgroupSockAddr, Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
 use elvs_common::{TOA_MAX_TRUSTED, ToaCounter, toa_maps, toa_programs};
 use elvs_dataplane::PIN_ROOT;
@@ -97,24 +97,16 @@ fn attach(program: &mut Program, group: &Cgroup) -> Result<FdLink> {
     // Not `AllowMultiple`: links always do that, and the kernel refuses the flag (kernel/bpf/cgroup.c,
     // cgroup_bpf_link_attach).
     const MODE: CgroupAttachMode = CgroupAttachMode::Single;
-    match program {
-        Program::SockOps(program) => {
-            program.load().map_err(not_loaded)?;
-            let id = program
-                .attach(&group.directory, MODE)
-                .map_err(|error| refused("attaching", error))?;
-            Ok(SockOps::take_link(program, id)?.try_into()?)
-        }
-        Program::CgroupSockAddr(program) => {
-            program.load().map_err(not_loaded)?;
-            let id = program
-                .attach(&group.directory, MODE)
-                .map_err(|error| refused("attaching", error))?;
-            Ok(CgroupSockAddr::take_link(program, id)?.try_into()?)
-        }
-        #[expect(clippy::wildcard_enum_match_arm, reason = "the object has two kinds of programs")]
-        _ => bail!("the object has a program of another kind: rebuild it with `cargo xtask bpf`"),
+    if let Program::SockOps(program) = program {
+        program.load().map_err(not_loaded)?;
+        let id =
+            program.attach(&group.directory, MODE).map_err(|error| refused("attaching", error))?;
+        return Ok(program.take_link(id)?.try_into()?);
     }
+    let program: &mut CgroupSockAddr = program.try_into()?;
+    program.load().map_err(not_loaded)?;
+    let id = program.attach(&group.directory, MODE).map_err(|error| refused("attaching", error))?;
+    Ok(program.take_link(id)?.try_into()?)
 }
 
 /// As [`refused`], without most of the verifier's log.
