@@ -28,14 +28,15 @@ impl Cgroup {
     /// Without root, or if the kernel has no cgroup2.
     pub fn enter(name: &str) -> Self {
         require_root();
-        let groups = fs::read_to_string("/proc/self/cgroup").expect("the groups of this process");
-        let before = groups.lines().find_map(|line| line.strip_prefix("0::/"));
-        let before = before.expect("a place in the cgroup2 hierarchy");
         let mount_point = tempfile::Builder::new().prefix("elvs-lab-cgroup-").tempdir();
         let mount_point = mount_point.expect("a directory");
         let at = mount_point.path();
         let none: Option<&str> = None;
         mount(Some("none"), at, Some("cgroup2"), MsFlags::empty(), none).expect("cgroup2");
+        // After the mount: where nobody mounted the hierarchy before, the kernel does not show places in it.
+        let groups = fs::read_to_string("/proc/self/cgroup").expect("the groups of this process");
+        let before = groups.lines().find_map(|line| line.strip_prefix("0::/"));
+        let before = before.expect("a place in the cgroup2 hierarchy");
         let group = Self {
             path: at.join(format!("elvs-lab-{name}")),
             before: at.join(before),

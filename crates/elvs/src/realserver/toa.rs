@@ -82,15 +82,16 @@ fn attach(options: &Options, pins: &Pins) -> Result<()> {
         let counters = attached.pin(pins)?;
         return report(options, "pinned", place, &counters);
     }
-    // As text, counters come when they are asked for.
-    let start = if options.json { attached.counters.read()? } else { Vec::new() };
-    print(options, "attached", place.clone(), &start)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        // Before anyone is told that it is time to send signals.
         let listen = |kind| signal(kind).context("cannot listen for signals");
         let mut terminate = listen(SignalKind::terminate())?;
         let mut interrupt = listen(SignalKind::interrupt())?;
         let mut look = listen(SignalKind::user_defined1())?;
+        // As text, counters come when they are asked for.
+        let start = if options.json { attached.counters.read()? } else { Vec::new() };
+        print(options, "attached", place.clone(), &start)?;
         loop {
             tokio::select! {
                 _ = terminate.recv() => return anyhow::Ok(()),
