@@ -93,5 +93,5 @@ pub fn counters_of(report: &str) -> BTreeMap<String, u64> {
 
 /// Pins of the command, which belong to the whole machine.
 pub fn pins() -> &'static Path {
-    Path::new("/sys/fs/bpf/elvs/realserver-toa")
+    Path::new("/sys/fs/bpf/elvs/realserver/toa")
 }

@@ -302,6 +302,20 @@ fn an_option_that_comes_with_the_first_data_is_learned_late() {
 }
 
 #[test]
+fn an_option_on_the_syn_alone_is_not_seen_but_missed() {
+    let group = Cgroup::enter("toa-syn");
+    let wire = Wire::new("toa");
+    let toa = Toa::start(&group, TRUSTED);
+    let listener = listener(&wire, ANY4);
+    wire.mark(Some(Mark { segments: Segments::Syn, option: option4(CLIENT4) }));
+    let mut connection = Connection::open(&wire, &listener, wire::SERVER.0.into());
+    connection.send(b"as ever");
+    assert_eq!(connection.accepted, connection.source());
+    assert_eq!(connection.peer(), connection.source());
+    assert_eq!(toa.stop(), counters(&[("absent", 1)]));
+}
+
+#[test]
 fn an_option_after_the_first_data_is_the_clients_own_and_ignored() {
     let group = Cgroup::enter("toa-forged");
     let wire = Wire::new("toa");

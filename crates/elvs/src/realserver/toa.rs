@@ -23,8 +23,8 @@ use programs::{Attached, Counters, Pins};
 /// Options of `elvs realserver toa`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
-The director's FULLNAT puts the client's address into TCP option 254 (TOA) of a connection's first segments. While this
-command runs, accept() and getpeername() of programs in the control group answer with that address, for connections
+The director's FULLNAT puts the client's address into TCP option 254 (TOA) of a connection's first segments. While this \
+command runs, accept() and getpeername() of programs in the control group answer with that address, for connections \
 established from then on. SIGUSR1 prints the counters.")]
 pub struct Options {
     /// Believe options from these source addresses: the director's local addresses (repeatable)

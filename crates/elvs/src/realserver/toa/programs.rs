@@ -132,7 +132,7 @@ fn refused(what: &str, error: impl Into<anyhow::Error>) -> anyhow::Error {
              holds the control group for itself"
         }
         Some(libc::EINVAL | libc::EOPNOTSUPP) => {
-            "; this needs Linux 5.10 or later with CONFIG_CGROUP_BPF"
+            "; this needs CONFIG_CGROUP_BPF, and is known to work from Linux 6.1 on"
         }
         Some(_) | None => "",
     };
@@ -179,7 +179,7 @@ pub(super) struct Pins {
 impl Pins {
     /// The place below the root of all pins.
     pub fn standard() -> Self {
-        Self { directory: Path::new(PIN_ROOT).join("realserver-toa") }
+        Self { directory: Path::new(PIN_ROOT).join("realserver/toa") }
     }
 
     /// Refuses if something is pinned.
