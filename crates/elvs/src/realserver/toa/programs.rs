@@ -233,7 +233,12 @@ impl Pins {
                 Ok(()) | Err(_) => {}
             }
         }
-        fs::remove_dir(&self.directory).map_err(|error| gone(&self.directory, error))
+        fs::remove_dir(&self.directory).map_err(|error| gone(&self.directory, error))?;
+        if let Some(parent) = self.directory.parent() {
+            // It stays if there are pins of other programs of a real server.
+            let _ = fs::remove_dir(parent);
+        }
+        Ok(())
     }
 }
 
