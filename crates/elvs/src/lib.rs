@@ -12,4 +12,7 @@ mod files;
 pub mod mark;
 pub mod realserver;
 pub mod run;
+pub mod settings;
 pub mod status;
+#[cfg(test)]
+mod test_daemon;

@@ -86,9 +86,8 @@ impl Reader {
     fn end_table(&mut self) -> Result<(), ReadError> {
         let Some(table) = self.table.take() else { return Ok(()) };
         let family = match (table.family, self.given) {
-            (Some(said), Some(given)) if said != given => {
-                return Err(ReadError::OtherFamily { line: table.line });
-            }
+            // Asked for the other family alone.
+            (Some(said), Some(given)) if said != given => return Ok(()),
             (Some(said), _) => said,
             (None, Some(given)) => given,
             (None, None) => match guess(&table) {
