@@ -155,10 +155,16 @@ impl Control {
         (self.0 ^ later.0) & (PHASE | GENERATION) == 0
     }
 
-    /// Whether it is a persistence template, which no destination's load counts.
+    /// Whether it is no connection but a persistence template or a scheduler's memory: no destination's load counts it.
     #[inline(always)]
     pub const fn is_template(self) -> bool {
         crate::is_template(self.protocol())
+    }
+
+    /// Whether it is what a scheduler that goes by locality remembers.
+    #[inline(always)]
+    pub const fn is_locality(self) -> bool {
+        self.protocol() == crate::template_protocol(crate::LOCALITY)
     }
 
     /// Protocol state, 0..=15.

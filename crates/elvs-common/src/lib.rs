@@ -41,8 +41,11 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 /// Protocol number in the templates of services by firewall mark, which are for all protocols.
 pub const MARKED: u8 = 0;
+/// Protocol number in the entries of the schedulers that go by locality: reserved (RFC 3692), and never a connection's.
+pub const LOCALITY: u8 = 255;
 
-/// Protocol number under which a persistence template for connections of `protocol` lies in the flow table.
+/// Protocol number under which a persistence template for connections of `protocol`, or another entry that is no
+/// connection, lies in the flow table.
 ///
 /// These are numbers of protocols that are not balanced, so no packet's connection is taken for a template.
 #[inline(always)]
@@ -50,11 +53,12 @@ pub const fn template_protocol(protocol: u8) -> u8 {
     protocol ^ 0x80
 }
 
-/// Whether a protocol number in the flow table is that of a persistence template.
+/// Whether a protocol number in the flow table is that of an entry that is no connection: a persistence template, or
+/// what a scheduler that goes by locality remembers.
 #[inline(always)]
 pub const fn is_template(protocol: u8) -> bool {
     let of = template_protocol(protocol);
-    of == TCP || of == UDP || of == MARKED
+    of == TCP || of == UDP || of == MARKED || of == LOCALITY
 }
 
 /// Slots in one bucket of the flow table: four of 32 bytes, so that a slot never crosses a cache line and a

@@ -583,7 +583,8 @@ const fn scheduler_number(scheduler: Scheduler) -> Option<u8> {
         Scheduler::Sh => Some(scheduler_id::SH),
         Scheduler::Mh => Some(scheduler_id::MH),
         Scheduler::Twos => Some(scheduler_id::TWOS),
-        Scheduler::Lblc | Scheduler::Lblcr => None,
+        Scheduler::Lblc => Some(scheduler_id::LBLC),
+        Scheduler::Lblcr => None,
     }
 }
 

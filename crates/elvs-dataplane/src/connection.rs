@@ -161,7 +161,7 @@ impl<B: Backend> Iterator for Connections<'_, B> {
             let bucket = self.backend.bucket(self.bucket)?;
             while let Some(slot) = bucket.slots.get(self.way) {
                 self.way += 1;
-                if let Some(live) = read(slot) {
+                if let Some(live) = read(slot).filter(|live| !live.control.is_locality()) {
                     return Some(self.show(&live));
                 }
             }

@@ -404,6 +404,7 @@ impl<B: Backend> Director<B> {
             if Control(Atomic64::load(&slot.control)).is_template()
                 && let Some(live) = read(slot)
                 && live.control.is_template()
+                && !live.control.is_locality()
             {
                 *templates.entry(destination_of(live.ports_destination)).or_default() += 1;
             }

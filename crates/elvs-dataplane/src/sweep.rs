@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicU64;
 
 use elvs_common::{
     Control, DestinationFlags, DestinationLoad, MARKED, REFRESH_TICKS, Settings, template_protocol,
+    ticks_from_seconds,
 };
 use elvs_fastpath::{
     Atomic64, FlowKey, Slot, client_of, destination_of, ports_of, release_flow, virtual_of,
@@ -121,6 +122,9 @@ type TemplateKey = (u64, u32, u8);
 /// Seconds that a template lives on at a time while it has connections (`ip_vs_conn_expire`).
 const CONTROLLED_S: u64 = 60;
 
+/// Seconds after its last use that an address forgets its destination (`lblc_expiration`).
+const LOCALITY_S: u32 = 24 * 60 * 60;
+
 /// Persistence templates whose time is over, and whether connections keep them: a template lives at least as long as
 /// the connections it led to (`n_control` in IPVS).
 ///
@@ -172,6 +176,12 @@ impl Templates {
         live: &Live,
     ) -> bool {
         let destination = destination_of(live.ports_destination);
+        if live.control.is_locality() {
+            let record = backend.record(destination).unwrap_or_default();
+            let (hz, shift) = (settings.jiffies_per_second, settings.tick_shift);
+            return record.flags & DestinationFlags::AVAILABLE == 0
+                || now.idle(live.control.tick()) > ticks_from_seconds(LOCALITY_S, hz, shift);
+        }
         let ticks = backend.record(destination).map_or(0, |record| record.persistence_ticks);
         if now.idle(live.control.tick()) <= ticks {
             return false;

@@ -259,7 +259,7 @@ fn a_table_that_does_not_fit_changes_nothing() {
     let six = ServiceKey::Address { protocol: Protocol::Tcp, address: six, port: 80 };
     let rows: [(Vec<Change>, &str); 4] = [
         (std::iter::once(add_service(DNS, Scheduler::Rr)).chain(too_many).collect(), "1025"),
-        (vec![add_service(DNS, Scheduler::Lblc)], "scheduler lblc"),
+        (vec![add_service(DNS, Scheduler::Lblcr)], "scheduler lblcr"),
         (vec![add_service(six, Scheduler::Rr)], "2001:db8::1"),
         (
             vec![add_service(

@@ -13,7 +13,7 @@ use crate::flow::{
 use crate::forward::{Rewrite, daemon_hop, is_ready, masquerade, send, send_to};
 use crate::frame::{Action, Frame, Verdict};
 use crate::host::{ClientHop, Host, drop};
-use crate::open::{flow_key, open, open_at_once, open_template};
+use crate::open::{flow_key, open, open_at_once, open_remembered};
 use crate::packet::{
     Ipv4, Kind, Transport, is_balanced, kind, parse_ipv4, parse_plain, parse_transport,
     plain_addresses, plain_protocol,
@@ -151,12 +151,12 @@ pub fn forward_new<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     }
 }
 
-/// The stage between [`forward_new`] and itself for a client that a persistent service has no template for: makes one.
-/// [`Action::SCHEDULE`] goes on there, [`Action::PERSIST`] means to try this again.
+/// The stage after [`forward_new`] for a client that a persistent service, or one that goes by locality, remembers nothing
+/// of. [`Action::SCHEDULE`] goes back there: the service has changed meanwhile; [`Action::PERSIST`] means to try this again.
 #[inline(always)]
 pub fn persist<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     match parse_new(host, frame) {
-        Some((ip, transport)) => open_template(host, &ip, &transport, frame.ingress()),
+        Some((ip, transport)) => open_remembered(host, frame, &ip, &transport),
         None => Action::PASS,
     }
 }

@@ -17,7 +17,7 @@ use crate::forward::{daemon_hop, is_ready, send, send_to};
 use crate::frame::{Action, Frame};
 use crate::host::{Host, add_load, drop, give_load, take_load};
 use crate::packet::{Ipv4, Transport};
-use crate::schedule::{Pick, pick_at_once, template};
+use crate::schedule::{Pick, memory_key, pick_at_once};
 use crate::service::{find_service, find_service_at_once, service_record};
 use crate::tcp::{Direction, TcpFlags, next_state};
 
@@ -142,13 +142,56 @@ pub(crate) fn open<H: Host, F: Frame>(
         Pick::NoService => return Action::PASS,
         Pick::NoTemplate => return Action::PERSIST,
     };
+    connect(host, frame, ip, transport, &key, index, once)
+}
+
+/// As [`open`], for a client that a persistent service, or one that goes by locality, remembers nothing of: the scheduler
+/// chooses, and that is remembered. [`Action::PERSIST`] says that another CPU was in the way: try again.
+#[inline(always)]
+pub(crate) fn open_remembered<H: Host, F: Frame>(
+    host: &H,
+    frame: &mut F,
+    ip: &Ipv4,
+    transport: &Transport,
+) -> Action {
+    let key = flow_key(ip, transport);
+    let ingress = frame.ingress();
+    let (index, once) = match host.pick(&key, ingress, true) {
+        Pick::Destination(index) => (index, false),
+        Pick::Once(index) => (index, true),
+        Pick::Nobody => return drop(host, Counter::NoDestination),
+        Pick::Contended => return Action::PERSIST,
+        Pick::NoService | Pick::NoTemplate => return Action::SCHEDULE,
+    };
+    let Some(memory) = memory_key(host, &key, ingress) else { return Action::SCHEDULE };
+    let control = Control::live(memory.protocol, 0, Method::Nat, false, host.tick());
+    let index = match host.remember(&memory, control, index) {
+        Remembered::New => index,
+        Remembered::Known { destination, method: _ } => destination,
+        Remembered::Full => return drop(host, Counter::TableFull),
+        Remembered::Contended => return drop(host, Counter::InsertContended),
+    };
+    connect(host, frame, ip, transport, &key, index, once)
+}
+
+/// Makes a connection to a destination, unless it is for `once`, and forwards its first packet.
+#[inline(always)]
+fn connect<H: Host, F: Frame>(
+    host: &H,
+    frame: &mut F,
+    ip: &Ipv4,
+    transport: &Transport,
+    key: &FlowKey,
+    index: u32,
+    once: bool,
+) -> Action {
     let Some(destination) = host.destination(index) else { return drop(host, Counter::Bug) };
     let mut index = index;
     let mut method = destination.method;
     let mut connections = 1;
     if !once {
         let control = opened(ip.protocol, transport.flags, method, host.tick());
-        match host.remember(&key, control, index) {
+        match host.remember(key, control, index) {
             Remembered::New => give_load(host, index, control.inactive()),
             Remembered::Known { destination, method: known } => {
                 host.count(Counter::InsertRace);
@@ -166,31 +209,6 @@ pub(crate) fn open<H: Host, F: Frame>(
         learn_client(host, frame, ip.source);
     }
     send(host, frame, ip, method, destination)
-}
-
-/// Makes the persistence template of a packet's client. [`Action::SCHEDULE`] says that it is there, [`Action::PERSIST`] that
-/// another CPU was in the way: try again.
-#[inline(always)]
-pub(crate) fn open_template<H: Host>(
-    host: &H,
-    ip: &Ipv4,
-    transport: &Transport,
-    ingress: u32,
-) -> Action {
-    let key = flow_key(ip, transport);
-    let index = match host.pick(&key, ingress, true) {
-        Pick::Destination(index) | Pick::Once(index) => index,
-        Pick::Nobody => return drop(host, Counter::NoDestination),
-        Pick::Contended => return Action::PERSIST,
-        Pick::NoService | Pick::NoTemplate => return Action::SCHEDULE,
-    };
-    let Some(template) = template(host, &key, ingress) else { return Action::SCHEDULE };
-    let control = Control::live(template.protocol, 0, Method::Nat, false, host.tick());
-    match host.remember(&template, control, index) {
-        Remembered::New | Remembered::Known { .. } => Action::SCHEDULE,
-        Remembered::Full => drop(host, Counter::TableFull),
-        Remembered::Contended => drop(host, Counter::InsertContended),
-    }
 }
 
 /// What came of putting an entry into the flow table.

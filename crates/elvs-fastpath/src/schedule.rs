@@ -5,6 +5,7 @@
 
 mod cursor;
 mod hash;
+mod locality;
 mod persist;
 mod twos;
 mod weigh;
@@ -20,7 +21,6 @@ use crate::service::{find_service, service_record};
 
 pub(crate) use cursor::pick_at_once;
 pub use hash::{MAGLEV_PRIMES, MaglevEntry, MaglevProgress, dh_table, mh_table, sh_table};
-pub(crate) use persist::template;
 
 /// Most destinations of one service.
 pub const MAX_POOL: u32 = 1_024;
@@ -38,7 +38,7 @@ pub enum Pick {
     Contended,
     /// There is no such virtual service.
     NoService,
-    /// The service is persistent and the client has no template.
+    /// The service is persistent, or goes by locality, and nothing is remembered for the connection.
     NoTemplate,
 }
 
@@ -74,22 +74,21 @@ impl From<u64> for Pick {
     }
 }
 
-/// Chooses the destination of a new connection: the one of the client's persistence template, or the scheduler's choice.
-/// `ingress` is the interface that the packet came by; `scheduled` asks for the latter at a persistent service too.
+/// Chooses the destination of a new connection: what is remembered for it (a persistent client's template, an address's
+/// destination), or the scheduler's choice. `ingress` is the interface that the packet came by; `scheduled` asks for the
+/// scheduler's choice even where something may be remembered.
 #[inline(always)]
 pub fn pick<H: Host>(host: &H, opening: &FlowKey, ingress: u32, scheduled: bool) -> Pick {
-    let Some(service) = find_service(host, opening, ingress) else {
-        return Pick::NoService;
-    };
-    let record = service_record(service);
-    let record = ServiceRecord { scheduler: record.scheduler & !scheduler_id::CAREFUL, ..record };
-    let picked = if scheduled || record.flags & ServiceFlags::PERSISTENT == 0 {
+    let Some(record) = record(host, opening, ingress) else { return Pick::NoService };
+    let persistent = record.flags & ServiceFlags::PERSISTENT != 0;
+    let picked = if scheduled || !persistent && record.scheduler != scheduler_id::LBLC {
         choose(host, &record, opening)
     } else {
-        let Some(template) = persist::template_key(host, &record, opening) else {
-            return Pick::NoService;
+        let found = if persistent {
+            persist::find(host, &record, opening)
+        } else {
+            locality::find(host, &record, opening)
         };
-        let found = persist::find(host, &template);
         if !found.is_some() {
             return Pick::NoTemplate;
         }
@@ -106,6 +105,27 @@ pub fn pick<H: Host>(host: &H, opening: &FlowKey, ingress: u32, scheduled: bool)
         | Pick::NoTemplate
         | Pick::NoService => picked,
     }
+}
+
+/// Key of the entry that remembers a scheduler's choice; `None` if the service, which may have changed meanwhile, wants
+/// none. A persistent service remembers clients only, whatever its scheduler.
+#[inline(always)]
+pub(crate) fn memory_key<H: Host>(host: &H, opening: &FlowKey, ingress: u32) -> Option<FlowKey> {
+    let record = record(host, opening, ingress)?;
+    if record.flags & ServiceFlags::PERSISTENT != 0 {
+        persist::key(host, &record, opening)
+    } else if record.scheduler == scheduler_id::LBLC {
+        Some(locality::key(&record, opening))
+    } else {
+        None
+    }
+}
+
+/// The service of a packet, its scheduler without the mark of careful services.
+#[inline(always)]
+fn record<H: Host>(host: &H, opening: &FlowKey, ingress: u32) -> Option<ServiceRecord> {
+    let record = service_record(find_service(host, opening, ingress)?);
+    Some(ServiceRecord { scheduler: record.scheduler & !scheduler_id::CAREFUL, ..record })
 }
 
 /// The scheduler's choice.

@@ -15,6 +15,7 @@ pub const SCHEDULERS: &[Scheduler] = &[
     Scheduler::Wrr,
     Scheduler::Lc,
     Scheduler::Wlc,
+    Scheduler::Lblc,
     Scheduler::Dh,
     Scheduler::Sh,
     Scheduler::Sed,

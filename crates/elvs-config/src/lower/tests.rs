@@ -345,7 +345,7 @@ fn the_last_of_two_settings_counts_and_is_warned_of() {
 #[test]
 fn what_would_change_who_gets_the_traffic_is_an_error() {
     let cases: &[(&str, &str, &str, Option<&str>)] = &[
-        ("192.0.2.1 80", "lvs_sched lblc", "scheduler `lblc` is not in effect", None),
+        ("192.0.2.1 80", "lvs_sched lblcr", "scheduler `lblcr` is not in effect", None),
         (
             "192.0.2.1 80",
             "protocol SCTP",

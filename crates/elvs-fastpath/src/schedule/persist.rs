@@ -5,8 +5,7 @@
 //! and freed by the protocol of all entries; no destination's load counts it.
 
 use elvs_common::{
-    Control, Counter, DestinationFlags, PersistenceLine, ServiceFlags, ServiceRecord,
-    template_protocol,
+    Control, Counter, DestinationFlags, PersistenceLine, ServiceRecord, template_protocol,
 };
 
 use super::Choice;
@@ -15,22 +14,10 @@ use crate::flow::{
     FlowKey, destination_of, flow_hash, home_bucket, ports_of, release_flow, search,
 };
 use crate::host::Host;
-use crate::service::{find_service, service_record};
-
-/// Key of the template of a client's connections, if there is such a service and it is persistent.
-#[inline(always)]
-pub(crate) fn template<H: Host>(host: &H, opening: &FlowKey, ingress: u32) -> Option<FlowKey> {
-    let service = find_service(host, opening, ingress)?;
-    let service = service_record(service);
-    if service.flags & ServiceFlags::PERSISTENT == 0 {
-        return None;
-    }
-    template_key(host, &service, opening)
-}
 
 /// Key of the template of a client's connections to a persistent service.
 #[inline(always)]
-pub(super) fn template_key<H: Host>(
+pub(super) fn key<H: Host>(
     host: &H,
     service: &ServiceRecord,
     opening: &FlowKey,
@@ -40,9 +27,10 @@ pub(super) fn template_key<H: Host>(
     Some(FlowKey::new(client, line.address, 0, line.port, template_protocol(line.protocol)))
 }
 
-/// Destination of a template, which lives on from now. One whose destination was removed is ended.
+/// Destination of a client's template, which lives on from now. One whose destination was removed is ended.
 #[inline(always)]
-pub(super) fn find<H: Host>(host: &H, key: &FlowKey) -> Choice {
+pub(super) fn find<H: Host>(host: &H, service: &ServiceRecord, opening: &FlowKey) -> Choice {
+    let Some(key) = key(host, service, opening) else { return Choice::NOBODY };
     let (wanted, ports) = (key.addresses, key.ports as u64);
     let same = move |_: Control, addresses: u64, ports_destination: u64| {
         addresses == wanted && ports_of(ports_destination) as u64 == ports

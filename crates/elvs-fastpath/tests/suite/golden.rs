@@ -16,13 +16,14 @@ use crate::support::{ACK, FIN, Packet, SYN, Seen, ServiceId, Table, server_mac};
 
 /// What recordings that are not replayed here have in their name, and why.
 const SKIPPED: &[(&str, &str)] =
-    &[("ipv6", "IPv6"), ("lblc", "schedulers lblc and lblcr"), ("twos", "random numbers")];
+    &[("ipv6", "IPv6"), ("lblcr", "scheduler lblcr"), ("twos", "random numbers")];
 
 const SCHEDULERS: &[(&str, u8)] = &[
     ("rr", scheduler_id::RR),
     ("wrr", scheduler_id::WRR),
     ("lc", scheduler_id::LC),
     ("wlc", scheduler_id::WLC),
+    ("lblc", scheduler_id::LBLC),
     ("dh", scheduler_id::DH),
     ("sh", scheduler_id::SH),
     ("mh", scheduler_id::MH),

@@ -45,7 +45,7 @@ fn refuses_by_name_what_it_does_not_forward() {
         ("IPv6", VirtualService::new(mark, Scheduler::Wlc)),
         ("IPv6", service(Protocol::Tcp, "fd00::100", 80)),
         ("SCTP", service(Protocol::Sctp, "10.0.0.100", 80)),
-        ("scheduler lblc", VirtualService { scheduler: Scheduler::Lblc, ..plain() }),
+        ("scheduler lblcr", VirtualService { scheduler: Scheduler::Lblcr, ..plain() }),
         ("engine sip", VirtualService { engine: Some("sip".to_owned()), ..plain() }),
     ];
     for (named, service) in cases {
