@@ -54,6 +54,19 @@ fn rules_and_settings_outlive_the_daemon_and_a_reload_makes_the_difference() {
     assert_eq!(elvs(&daemon, "get sync_retries"), "2\n");
     assert_eq!(topology.curl(3).len(), 3, "after the restart");
 
+    let client = topology.bed().client.address;
+    daemon.write_config(&format!("mark none {{\n source {client}\n}}\n{text}"));
+    // The rule of the file is behind the new one now.
+    assert_eq!(daemon.reload().expect("a reload"), 3, "changes");
+    let mut curl = topology.client("curl");
+    curl.args(["-sS", "--max-time", "2"]).arg(format!("http://{VIP}/"));
+    let answer = curl.output().expect("curl");
+    assert!(!answer.status.success(), "a client without a mark reaches no real server");
+
+    daemon.write_config(&text);
+    assert_eq!(daemon.reload().expect("a reload"), 1, "changes");
+    assert_eq!(topology.curl(3).len(), 3, "with the mark again");
+
     daemon.write_config(&config(&topology, 81, ""));
     // A rule that goes, one that comes, and a setting that has its default again.
     assert_eq!(daemon.reload().expect("a reload"), 3, "changes");

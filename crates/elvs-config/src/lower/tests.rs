@@ -588,6 +588,9 @@ mark 0x8 {
   destination 2001:db8::/32 192.0.2.0/24
   source ::/0
 }
+mark none {
+  interface eth1
+}
 mark 9 {
 }
 ";
@@ -599,6 +602,7 @@ mark 9 {
             "--source 10.0.0.0/8 --destination 192.0.2.101/32 --protocol tcp --destination-port 80 --interface eth0 --mark 7",
             "--source 10.0.0.0/8 --destination 192.0.2.101/32 --protocol tcp --destination-port 5000:5010 --interface eth0 --mark 7",
             "--source ::/0 --destination 2001:db8::/32 --mark 8",
+            "--interface eth1 --mark none",
             "--mark 9",
         ]
     );

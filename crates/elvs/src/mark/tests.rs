@@ -124,7 +124,7 @@ fn an_import_adds_what_is_not_there_and_names_what_cannot_be() {
 #[test]
 fn a_command_line_is_refused_with_value_and_cure() {
     let cases = [
-        ("add --destination 192.0.2.0/24", "--mark <N>"),
+        ("add --destination 192.0.2.0/24", "--mark <N|none>"),
         ("add --mark 0", "`0` is no mark"),
         ("add --mark 7 --source 10.0.0.1/8", "write `10.0.0.0/8`"),
         ("add --mark 7 --destination-port 80", "ports need protocol tcp, udp or sctp"),
