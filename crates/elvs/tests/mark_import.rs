@@ -117,7 +117,7 @@ fn every_protocol_and_every_interface_but_one() {
     assert_eq!(
         rules(&format!("-A PREROUTING -i lo -j ACCEPT\n-A PREROUTING -d 192.0.2.1/32 {mark}")),
         [
-            "--destination 192.0.2.1/32 --interface lo --mark none",
+            "--destination 0.0.0.0/0 --interface lo --mark none",
             "--destination 192.0.2.1/32 --mark 1"
         ]
     );

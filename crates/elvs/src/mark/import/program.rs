@@ -277,10 +277,16 @@ impl<'a> Walk<'a> {
 
     /// Changes what became of the packets that are here; if mark rules cannot say it, the rule is skipped.
     fn change(&mut self, index: usize, packets: &Packets, mut change: impl FnMut(&State) -> State) {
+        // Packets that are elsewhere stay before the others, so no rule need say again that it is not about them.
+        let away = self.states.iter().take_while(|(_, state)| state.place != Place::Here).count();
+        let (away, present) = self.states.split_at(away);
         let mut newer: Vec<(Cell, State)> = Vec::new();
         for (cell, match_) in &packets.0 {
+            if away.iter().any(|(gone, _)| covers(gone, cell)) {
+                continue;
+            }
             let begin = newer.len();
-            for (known, state) in &self.states {
+            for (known, state) in present {
                 let Some(common) = cell.intersect(known) else { continue };
                 let here = *match_ && state.place == Place::Here;
                 let state = if here { change(state) } else { state.clone() };
@@ -297,9 +303,12 @@ impl<'a> Walk<'a> {
         if newer.len() + self.states.len() > 2 * MAX_RULES {
             return self.skip(index, TOO_MANY);
         }
-        self.states.retain(|(known, _)| !newer.iter().any(|(cell, _)| covers(cell, known)));
-        newer.append(&mut self.states);
-        self.states = newer;
+        let mut states = away.to_vec();
+        let kept = present.iter().filter(|(known, _)| !newer.iter().any(|(n, _)| covers(n, known)));
+        let kept: Vec<_> = kept.cloned().collect();
+        states.extend(newer);
+        states.extend(kept);
+        self.states = states;
     }
 
     fn finish(self) -> Converted {
