@@ -9,7 +9,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use axum::body::Bytes;
-use elvs_model::{Change, ConnectionView, MarkRules, NodeInfo, ServiceKey, ServiceView, Timeouts};
+use elvs_model::{
+    Change, ConnectionView, MarkRules, NodeInfo, ServiceKey, ServiceView, SettingView, Timeouts,
+};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -147,6 +149,14 @@ impl Client {
     /// See [`ClientError`].
     pub fn marks(&mut self) -> Result<MarkRules, ClientError> {
         self.call(Method::GET, "/v1/marks", Bytes::new())
+    }
+
+    /// `GET /v1/settings`: every one, by name.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn settings(&mut self) -> Result<Vec<SettingView>, ClientError> {
+        self.call(Method::GET, "/v1/settings", Bytes::new())
     }
 
     /// `POST /v1/changes`: one outcome per change.

@@ -12,6 +12,7 @@
 //! | `GET /v1/services` | | array of [`ServiceView`](elvs_model::ServiceView), kernel order |
 //! | `GET /v1/timeouts` | | [`Timeouts`](elvs_model::Timeouts) |
 //! | `GET /v1/marks` | | array of [`MarkRule`](elvs_model::MarkRule), first to be tried first |
+//! | `GET /v1/settings` | | array of [`SettingView`](elvs_model::SettingView), by name |
 //! | `GET /v1/connections` | | one [`ConnectionView`](elvs_model::ConnectionView) a line (NDJSON) |
 //! | `POST /v1/changes[?atomic=true]` | array of [`Change`](elvs_model::Change) | array of [`Outcome`] |
 //! | `POST /v1/zero` | `null` or a [`ServiceKey`](elvs_model::ServiceKey) | [`Outcome`] |

@@ -18,7 +18,8 @@ use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use elvs_model::{
-    Change, ChangeError, ConnectionView, MarkRules, NodeInfo, ServiceKey, ServiceView, Timeouts,
+    Change, ChangeError, ConnectionView, MarkRules, NodeInfo, ServiceKey, ServiceView, SettingView,
+    Timeouts,
 };
 use futures::stream;
 use serde::Deserialize;
@@ -49,6 +50,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// `GET /v1/marks`: in the order in which they are tried.
     fn marks(&self) -> impl Future<Output = Result<MarkRules, ApiError>> + Send;
+
+    /// `GET /v1/settings`: every one, by name.
+    fn settings(&self) -> impl Future<Output = Result<Vec<SettingView>, ApiError>> + Send;
 
     /// `GET /v1/connections`.
     fn connections(&self) -> impl Future<Output = Result<Chunks, ApiError>> + Send;
@@ -81,6 +85,7 @@ pub fn router<B: Backend>(backend: Arc<B>) -> Router {
         .route("/v1/services", get(async |State(b): State<Arc<B>>| b.services().await.map(Json)))
         .route("/v1/timeouts", get(async |State(b): State<Arc<B>>| b.timeouts().await.map(Json)))
         .route("/v1/marks", get(async |State(b): State<Arc<B>>| b.marks().await.map(Json)))
+        .route("/v1/settings", get(async |State(b): State<Arc<B>>| b.settings().await.map(Json)))
         .route("/v1/connections", get(connections::<B>))
         .route("/v1/changes", post(changes::<B>))
         .route("/v1/zero", post(zero::<B>))

@@ -13,7 +13,8 @@ use elvs_api::{
 };
 use elvs_model::{
     Change, ChangeError, ConnectionState, ConnectionView, MarkRule, MarkRules, NodeInfo, Protocol,
-    Rates, Scheduler, ServiceKey, ServiceView, Statistics, Table, Timeouts, VirtualService,
+    Rates, Scheduler, ServiceKey, ServiceView, Setting, SettingValue, SettingView, Statistics,
+    Table, Timeouts, VirtualService,
 };
 use tokio::sync::oneshot;
 
@@ -49,6 +50,10 @@ impl Backend for Memory {
 
     async fn marks(&self) -> Result<MarkRules, ApiError> {
         Ok(self.table.lock().unwrap().marks().clone())
+    }
+
+    async fn settings(&self) -> Result<Vec<SettingView>, ApiError> {
+        Ok(self.table.lock().unwrap().settings().views())
     }
 
     async fn connections(&self) -> Result<Chunks, ApiError> {
@@ -134,6 +139,18 @@ fn every_call_carries_its_answer() {
         let marked = client.apply(&[Change::AddMark(rule.clone())], true).unwrap();
         assert_eq!(marked, [Outcome::Ok]);
         assert_eq!(client.marks().unwrap().as_slice(), [rule]);
+        let set = |number| {
+            let (setting, value) = (Setting::DropEntry, SettingValue::Number(number));
+            Change::Set { setting, value }
+        };
+        assert_eq!(client.apply(&[set(3)], true).unwrap(), [Outcome::Ok]);
+        let refused = client.apply(&[set(4)], true).unwrap();
+        let Outcome::Refused { message, .. } = &refused[0] else { panic!("{refused:?}") };
+        assert_eq!(message, "`4` is no value of drop_entry: write a number from 0 to 3");
+        let settings = client.settings().unwrap();
+        assert_eq!(settings.len(), 32);
+        let view = settings.iter().find(|view| view.setting == Setting::DropEntry).unwrap();
+        assert_eq!(view.value, SettingValue::Number(3));
         assert_eq!(client.zero(None).unwrap(), Outcome::Ok);
         assert_eq!(client.zero(Some(service(80).key)).unwrap(), Outcome::Ok);
         let unknown = client.zero(Some(service(81).key)).unwrap();

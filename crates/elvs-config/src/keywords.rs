@@ -7,6 +7,7 @@
 
 mod checkers;
 mod global;
+mod ipvs;
 mod lvs;
 mod mark;
 mod vrrp;
@@ -24,6 +25,8 @@ pub enum Context {
     GlobalDefs,
     /// `data_plane`, which keepalived does not have.
     DataPlane,
+    /// `ipvs`, which keepalived does not have.
+    Ipvs,
     /// `mark`, which keepalived does not have.
     Mark,
     /// `virtual_server`.
@@ -83,6 +86,7 @@ impl Context {
             Self::Root => "(top level)",
             Self::GlobalDefs => "global_defs",
             Self::DataPlane => "data_plane",
+            Self::Ipvs => "ipvs",
             Self::Mark => "mark",
             Self::VirtualServer => "virtual_server",
             Self::RealServer => "real_server",
@@ -192,8 +196,10 @@ pub struct Keyword {
 }
 
 /// Every keyword: ours and keepalived's.
-pub static KEYWORDS: LazyLock<Vec<Keyword>> =
-    LazyLock::new(|| [global::ROWS, lvs::ROWS, mark::ROWS, checkers::ROWS, vrrp::ROWS].concat());
+pub static KEYWORDS: LazyLock<Vec<Keyword>> = LazyLock::new(|| {
+    let rows = [global::ROWS, lvs::ROWS, mark::ROWS, checkers::ROWS, vrrp::ROWS, &ipvs::rows()];
+    rows.concat()
+});
 
 /// Rows by word.
 static BY_NAME: LazyLock<HashMap<&'static str, Vec<&'static Keyword>>> = LazyLock::new(|| {

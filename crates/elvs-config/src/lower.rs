@@ -6,6 +6,7 @@
 //! Called after the checker, which has reported unknown keywords and missing or extra arguments: those are passed over here.
 
 mod global;
+mod ipvs;
 mod mark;
 mod method;
 mod real_server;
@@ -30,6 +31,7 @@ pub(crate) fn lower(
     let mut timeouts = global::TimeoutSettings::default();
     let mut data_plane = global::DataPlane::default();
     let mut marks = mark::Marks::default();
+    let mut settings = ipvs::IpvsSettings::default();
     for item in items {
         if reporter.is_full() {
             // Nothing further could be said, and nothing is applied without being said.
@@ -38,6 +40,7 @@ pub(crate) fn lower(
         match item.keyword.text.as_str() {
             "global_defs" => timeouts.read(item, reporter),
             "data_plane" => data_plane.read(item, reporter),
+            "ipvs" => settings.read(item, reporter),
             "mark" => marks.read(item, capabilities, reporter),
             "virtual_server" => services.read(item, capabilities, reporter),
             _ => {}
@@ -48,6 +51,7 @@ pub(crate) fn lower(
     desired.data_plane = data_plane.finish();
     marks.compare(&desired.services, items, reporter);
     desired.marks = marks.finish();
+    desired.settings = settings.finish();
     desired
 }
 

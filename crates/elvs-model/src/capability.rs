@@ -25,7 +25,8 @@ pub fn in_effect(
 impl Change {
     /// Whether this release forwards what the change asks for; `table` is the one it would be applied to.
     ///
-    /// Deletions, flushes and timeouts are always in effect.
+    /// Deletions, flushes and timeouts are always in effect. Settings are kept whether they are or not:
+    /// [`Setting::warning`](crate::Setting::warning) says which.
     ///
     /// # Errors
     /// As [`in_effect`].
@@ -48,7 +49,8 @@ impl Change {
             | Self::DeleteDestination { .. }
             | Self::Flush
             | Self::SetTimeouts(_)
-            | Self::DeleteMark(_) => Ok(()),
+            | Self::DeleteMark(_)
+            | Self::Set { .. } => Ok(()),
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Destination, DestinationKey, MarkRule, ServiceKey, Timeouts, VirtualService};
+use crate::{
+    Destination, DestinationKey, MarkRule, ServiceKey, Setting, SettingValue, Timeouts,
+    VirtualService,
+};
 
 /// One change of the table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +46,13 @@ pub enum Change {
     AddMark(MarkRule),
     /// `elvs mark del`.
     DeleteMark(MarkRule),
+    /// `elvs set`.
+    Set {
+        /// Which setting.
+        setting: Setting,
+        /// Its value.
+        value: SettingValue,
+    },
 }
 
 /// Why a change was refused. Each variant is one `errno` of the kernel's IPVS, a rule of mark rules, or a

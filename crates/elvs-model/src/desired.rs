@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Destination, MarkRules, VirtualService};
+use crate::{Destination, MarkRules, Settings, VirtualService};
 
 /// Everything a configuration asks of a director, with defaults left open.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,9 @@ pub struct Desired {
     /// `mark` blocks, in the order of the file; no two are the same.
     #[serde(default)]
     pub marks: MarkRules,
+    /// `ipvs { ... }`.
+    #[serde(default)]
+    pub settings: Settings,
 }
 
 /// One virtual service with its destinations.

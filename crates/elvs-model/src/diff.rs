@@ -10,13 +10,13 @@ use std::collections::{HashMap, HashSet};
 use crate::table::INITIAL_TIMEOUTS;
 use crate::{
     Change, Desired, DesiredService, Destination, DestinationKey, MarkRule, MarkRules, ServiceKey,
-    Timeouts,
+    Setting, Timeouts,
 };
 
 /// Changes that turn the table made from `old` into the one made from `new`: deletions first, then edits, then
 /// additions in the order of the new file; empty when nothing differs.
 ///
-/// A timeout that `new` leaves out, or sets to 0, goes back to IPVS's initial value, as it would on a fresh start.
+/// A timeout or setting that `new` leaves out, or a timeout that it sets to 0, goes back to IPVS's initial value, as it would on a fresh start.
 pub fn diff(old: &Desired, new: &Desired) -> Vec<Change> {
     let before = by_key(old);
     let after = by_key(new);
@@ -57,6 +57,10 @@ pub fn diff(old: &Desired, new: &Desired) -> Vec<Change> {
     changes.append(&mut edits);
     changes.append(&mut additions);
     changes.append(&mut mark_changes(&old.marks, &new.marks));
+    changes.extend(Setting::all().filter_map(|setting| {
+        let value = new.settings.value(setting);
+        (value != old.settings.value(setting)).then_some(Change::Set { setting, value })
+    }));
     let timeouts = effective(new);
     if timeouts != effective(old) {
         changes.push(Change::SetTimeouts(timeouts));

@@ -12,6 +12,7 @@ mod desired;
 mod diff;
 mod mark;
 mod service;
+mod setting;
 mod table;
 mod view;
 
@@ -27,6 +28,7 @@ pub use service::{
     Destination, DestinationKey, Family, ForwardingMethod, Netmask, Persistence, Protocol,
     Scheduler, SchedulerFlags, ServiceKey, TunnelChecksum, TunnelKind, UnknownName, VirtualService,
 };
+pub use setting::{Setting, SettingError, SettingSupport, SettingValue, SettingView, Settings};
 pub use table::{INITIAL_TIMEOUTS, Table, TableService};
 pub use view::{
     ConnectionState, ConnectionView, DestinationView, NodeInfo, Rates, ServiceView, Statistics,

@@ -44,7 +44,7 @@ pub struct MarkRule {
     /// Interface that the packet arrives on, below any VLAN or bridge: the one that carries the program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<InterfaceName>,
-    /// The mark it gets.
+    /// The mark it gets; in JSON 0 is none.
     pub mark: Mark,
 }
 
@@ -217,7 +217,7 @@ impl FromStr for MarkRule {
             }
         }
         let mut mark = None;
-        let mut rule = Self::new(Mark(core::num::NonZeroU32::MIN));
+        let mut rule = Self::new(Mark::NONE);
         let mut words = text.split_whitespace();
         while let Some(option) = words.next() {
             let mut value =
@@ -276,9 +276,9 @@ impl MarkRules {
         Some(self.0.remove(place))
     }
 
-    /// The mark of a packet: that of the first rule that matches.
-    pub fn mark_of(&self, packet: &MarkedPacket<'_>) -> Option<Mark> {
-        self.iter().find(|rule| rule.matches(packet)).map(|rule| rule.mark)
+    /// The mark of a packet: that of the first rule that matches; [`Mark::NONE`] if none does.
+    pub fn mark_of(&self, packet: &MarkedPacket<'_>) -> Mark {
+        self.iter().find(|rule| rule.matches(packet)).map_or(Mark::NONE, |rule| rule.mark)
     }
 }
 

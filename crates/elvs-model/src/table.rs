@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Change, ChangeError, Desired, Destination, DestinationKey, Family, ForwardingMethod, MarkRule,
-    MarkRules, Netmask, ServiceKey, Timeouts, TunnelKind, VirtualService,
+    MarkRules, Netmask, ServiceKey, Settings, Timeouts, TunnelKind, VirtualService,
 };
 
-/// Virtual services in order of creation, each with its destinations; the timeouts in force; and the mark rules.
+/// Virtual services in order of creation, each with its destinations; the timeouts and settings in force; and the mark rules.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
     #[serde(with = "indexmap::map::serde_seq")]
@@ -23,6 +23,8 @@ pub struct Table {
     timeouts: Timeouts,
     #[serde(default)]
     marks: MarkRules,
+    #[serde(default)]
+    settings: Settings,
 }
 
 /// A virtual service in the table.
@@ -56,7 +58,12 @@ impl TableService {
 impl Table {
     /// An empty table with IPVS's initial timeouts.
     pub fn new() -> Self {
-        Self { services: IndexMap::new(), timeouts: INITIAL_TIMEOUTS, marks: MarkRules::default() }
+        Self {
+            services: IndexMap::new(),
+            timeouts: INITIAL_TIMEOUTS,
+            marks: MarkRules::default(),
+            settings: Settings::default(),
+        }
     }
 
     /// The table that a configuration makes out of an empty one.
@@ -89,6 +96,11 @@ impl Table {
     /// Mark rules in the order in which they are tried.
     pub const fn marks(&self) -> &MarkRules {
         &self.marks
+    }
+
+    /// Settings in force.
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Makes one change.
@@ -125,6 +137,10 @@ impl Table {
                 Ok(())
             }
             Change::SetTimeouts(timeouts) => self.set_timeouts(*timeouts),
+            Change::Set { setting, value } => self
+                .settings
+                .set(*setting, value.clone())
+                .map_err(|error| ChangeError::Unsupported(error.to_string())),
             Change::AddMark(rule) => self.add_mark(rule),
             Change::DeleteMark(rule) => {
                 self.marks.remove(rule).map(drop).ok_or(ChangeError::NoSuchMarkRule)

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::{check, demo, mark, realserver, run, simulate, status};
+use crate::{check, demo, mark, realserver, run, settings, simulate, status};
 
 /// Where the daemon listens unless `--socket` or `ELVS_SOCKET` says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/elvs/elvs.sock";
@@ -40,6 +40,10 @@ pub enum Command {
     },
     /// Firewall marks: which packets get which mark, for `ipvsadm -f` and `virtual_server fwmark`
     Mark(mark::Options),
+    /// Set one of the settings that IPVS has under `net.ipv4.vs`
+    Set(settings::SetOptions),
+    /// Print the settings that IPVS has under `net.ipv4.vs`, or the value of one
+    Get(settings::GetOptions),
     /// Read a configuration and report every mistake
     Check(check::Options),
     /// Run a script of connections through the schedulers, without a network

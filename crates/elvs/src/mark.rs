@@ -62,8 +62,8 @@ struct Rule {
     /// Interface that packets arrive on: the one that carries the program, below any VLAN or bridge
     #[arg(long, value_name = "NAME")]
     interface: Option<InterfaceName>,
-    /// The mark, decimal or 0x hexadecimal
-    #[arg(long, value_name = "N")]
+    /// The mark, decimal or 0x hexadecimal; with none packets stay unmarked, whatever later rules say
+    #[arg(long, value_name = "N|none")]
     mark: Mark,
 }
 

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use elvs::mark::{ReadError, Skipped, convert};
+use elvs::mark::{Skipped, convert};
 use elvs_model::Family;
 
 fn golden(name: &str) -> PathBuf {
@@ -89,19 +89,58 @@ fn masks_change_the_bits_they_name() {
     let cleared = rules(
         "-A PREROUTING -d 192.0.2.0/31 -j MARK --set-mark 1\n-A PREROUTING -d 192.0.2.1/32 -j MARK --and-mark 0xfe",
     );
-    assert_eq!(cleared, ["--destination 192.0.2.0/32 --mark 1"]);
+    assert_eq!(
+        cleared,
+        ["--destination 192.0.2.1/32 --mark none", "--destination 192.0.2.0/31 --mark 1"]
+    );
 }
 
 #[test]
 fn a_policy_that_drops_leaves_no_marks_but_those_of_accepted_packets() {
     let text = "*mangle\n:PREROUTING DROP [0:0]\n-A PREROUTING -d 192.0.2.1/32 -j MARK --set-mark 1\n-A PREROUTING -p tcp -d 192.0.2.0/30 -j ACCEPT\nCOMMIT\n";
-    let converted = convert(text, None).unwrap();
-    assert_eq!(converted.skipped.len(), 1, "{:?}", converted.skipped);
-    assert!(converted.skipped[0].reason.contains("every protocol but one"));
-    let text = text.replace("-p tcp ", "");
-    let converted = convert(&text, None).unwrap();
-    assert_eq!(converted.rules.len(), 1, "{converted:?}");
-    assert_eq!(converted.skipped, []);
+    let expected = "--destination 192.0.2.1/32 --protocol tcp --mark 1\n";
+    assert_eq!(shown(text), expected);
+}
+
+/// What no mark rule can match, one that leaves packets unmarked can.
+#[test]
+fn every_protocol_and_every_interface_but_one() {
+    let mark = "-j MARK --set-mark 1";
+    assert_eq!(
+        rules(&format!("-A PREROUTING -d 192.0.2.1/32 ! -p icmp ! -i lo {mark}")),
+        [
+            "--destination 192.0.2.1/32 --protocol 1 --mark none",
+            "--destination 192.0.2.1/32 --interface lo --mark none",
+            "--destination 192.0.2.1/32 --mark 1",
+        ]
+    );
+    assert_eq!(
+        rules(&format!("-A PREROUTING -i lo -j ACCEPT\n-A PREROUTING -d 192.0.2.1/32 {mark}")),
+        [
+            "--destination 0.0.0.0/0 --interface lo --mark none",
+            "--destination 192.0.2.1/32 --mark 1"
+        ]
+    );
+}
+
+/// A rule that cannot be taken over is named only if it has to do with marks.
+#[test]
+fn a_rule_in_doubt_is_named_where_it_matters() {
+    let text = |lines: &str| format!("*mangle\n:A - [0:0]\n{lines}\nCOMMIT\n");
+    let skipped = |lines: &str| {
+        let converted = convert(&text(lines), Some(Family::Inet)).unwrap();
+        converted.skipped.into_iter().map(|skipped| skipped.place).collect::<Vec<_>>()
+    };
+    let mark = "-A PREROUTING -d 192.0.2.1/32 -j MARK --set-mark 1";
+    let doubt = "-A PREROUTING -m state --state NEW";
+    assert_eq!(skipped(&format!("{doubt} -j ACCEPT\n{mark}")), ["line 3"]);
+    assert_eq!(skipped(&format!("{mark}\n{doubt} -j ACCEPT")), [""; 0]);
+    assert_eq!(skipped(&format!("{mark}\n{doubt} -j DROP")), ["line 4"]);
+    assert_eq!(skipped(&format!("{doubt} -d 192.0.2.2/32 -j ACCEPT\n{mark}")), [""; 0]);
+    // It leaves chain A alone, and what follows in PREROUTING meets its packets too.
+    let inside =
+        "-A PREROUTING -j A\n-A A -m state --state NEW -j RETURN\n-A A -s 10.0.0.0/8 -j LOG";
+    assert_eq!(skipped(&format!("{inside}\n{mark}")), [""; 0]);
 }
 
 /// nft leaves out matches that another one implies.
@@ -116,15 +155,31 @@ fn a_negated_match_of_nft_needs_the_header_it_looks_at() {
         )
     };
     let port = shown(&rule(r#"{"protocol":"tcp","field":"dport"}"#, "80"));
-    assert_eq!(
-        port,
-        "--protocol tcp --destination-port 0:79 --mark 7\n--protocol tcp --destination-port 81:65535 --mark 7\n"
-    );
+    assert_eq!(port, "--protocol tcp --destination-port 80 --mark none\n--protocol tcp --mark 7\n");
     let address = shown(&rule(
         r#"{"protocol":"ip","field":"daddr"}"#,
         r#"{"prefix":{"addr":"128.0.0.0","len":1}}"#,
     ));
-    assert_eq!(address, "--destination 0.0.0.0/1 --mark 7\n");
+    assert_eq!(
+        address,
+        "--destination 128.0.0.0/1 --mark none\n--destination 0.0.0.0/0 --mark 7\n"
+    );
+}
+
+#[test]
+fn one_family_can_be_asked_for() {
+    let both = fs::read_to_string(golden("lvs.save")).unwrap()
+        + &fs::read_to_string(golden("plain6.save")).unwrap();
+    let nft = fs::read_to_string(golden("ruleset.json")).unwrap();
+    for text in [both, nft] {
+        let all = convert(&text, None).unwrap().rules;
+        assert!(all.iter().any(|rule| rule.family() == Some(Family::Inet6)));
+        for family in [Family::Inet, Family::Inet6] {
+            let rules = convert(&text, Some(family)).unwrap().rules;
+            assert!(!rules.is_empty());
+            assert!(rules.iter().all(|rule| rule.family() == Some(family)), "{rules:?}");
+        }
+    }
 }
 
 #[test]
@@ -147,9 +202,6 @@ fn refuses_what_is_none_of_the_three() {
         let message = convert(text, None).map(|_| ()).expect_err(text).to_string();
         assert!(message.contains(expected), "{text}: {message}");
     }
-    let v6 = "# Generated by ip6tables-save v1.8.9\n*mangle\nCOMMIT\n";
-    let error = convert(v6, Some(Family::Inet)).unwrap_err();
-    assert!(matches!(error, ReadError::OtherFamily { line: 2 }), "{error}");
 }
 
 #[test]

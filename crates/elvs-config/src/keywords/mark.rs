@@ -11,7 +11,7 @@ const MARK: &[Context] = &[Context::Mark];
 
 /// The rows.
 pub(super) const ROWS: &[Keyword] = &[
-    Keyword::new("mark", ROOT).takes(1, 1, "N").block(Context::Mark).needs(Feature::Fwmark).note("keepalived does not have it: packets that get firewall mark N, for `virtual_server fwmark N`; the first block that matches counts"),
+    Keyword::new("mark", ROOT).takes(1, 1, "N|none").block(Context::Mark).needs(Feature::Fwmark).note("keepalived does not have it: packets that get firewall mark N, for `virtual_server fwmark N`, or none; the first block that matches counts"),
     Keyword::new("source", MARK).from(1, "PREFIX...").needs(Feature::Fwmark).note("any of these; every source if not given"),
     Keyword::new("destination", MARK).from(1, "PREFIX...").needs(Feature::Fwmark).note("any of these; every destination if not given"),
     Keyword::new("protocol", MARK).from(1, "tcp|udp|sctp|N...").needs(Feature::Fwmark).note("any of these; every protocol if not given"),

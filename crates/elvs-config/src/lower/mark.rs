@@ -82,7 +82,9 @@ impl Marks {
                 .help("give prefixes of the other family, or comment the block out");
             return;
         }
-        self.places.entry(mark).or_insert(at);
+        if mark != Mark::NONE {
+            self.places.entry(mark).or_insert(at);
+        }
         for rule in rules {
             self.add(rule, at, reporter);
         }

@@ -2,7 +2,7 @@ use std::net::Ipv4Addr;
 
 use elvs_model::{
     Destination, DestinationKey, Family, ForwardingMethod, Netmask, Persistence, Protocol,
-    Scheduler, SchedulerFlags, ServiceKey, Timeouts, TunnelChecksum, TunnelKind, XdpMode,
+    Scheduler, SchedulerFlags, ServiceKey, Setting, Timeouts, TunnelChecksum, TunnelKind, XdpMode,
 };
 
 use crate::{Capabilities, Code, Feature, MapSource, Options, Outcome, Severity, read};
@@ -597,6 +597,9 @@ mark 0x8 {
   destination 2001:db8::/32 192.0.2.0/24
   source ::/0
 }
+mark none {
+  interface eth1
+}
 mark 9 {
 }
 ";
@@ -608,6 +611,7 @@ mark 9 {
             "--source 10.0.0.0/8 --destination 192.0.2.101/32 --protocol tcp --destination-port 80 --interface eth0 --mark 7",
             "--source 10.0.0.0/8 --destination 192.0.2.101/32 --protocol tcp --destination-port 5000:5010 --interface eth0 --mark 7",
             "--source ::/0 --destination 2001:db8::/32 --mark 8",
+            "--interface eth1 --mark none",
             "--mark 9",
         ]
     );
@@ -734,4 +738,37 @@ fn firewall_mark_services_keep_to_the_families_in_effect() {
         assert!(shown(&outcome).iter().any(|d| d.contains(expected)), "{:?}", shown(&outcome));
         assert!(read_with(&text, EVERYTHING).desired.is_some(), "{text}");
     }
+}
+
+#[test]
+fn ipvs_settings_are_read_and_checked() {
+    let text = "ipvs {\n  sloppy_tcp 1\n  sync_threshold 5 60\n  pmtu_disc 1\n}\n";
+    let outcome = read_text(text);
+    let settings = outcome.desired.unwrap().settings;
+    let changed: Vec<String> = settings.changed().map(|(s, v)| format!("{s}={v}")).collect();
+    assert_eq!(changed, ["sloppy_tcp=1", "sync_threshold=5 60"]);
+    // What is not in effect is said, each by name.
+    let noted = |name: &str| outcome.diagnostics.iter().any(|d| d.message.contains(name));
+    for setting in [Setting::SloppyTcp, Setting::SyncThreshold, Setting::PmtuDisc] {
+        assert_eq!(noted(setting.name()), setting.warning().is_some(), "{setting}");
+    }
+    let cases = [
+        ("drop_entry 4", Code::OutOfRange, "`4` is no value of `drop_entry`"),
+        ("drop_entry x", Code::OutOfRange, "`x` is no value of `drop_entry`"),
+        ("drop_entry", Code::MissingArgument, "`drop_entry` has no argument"),
+        ("sync_threshold 5", Code::MissingArgument, "`sync_threshold` has only 1 argument"),
+        ("sync_threshold 60 5", Code::OutOfRange, "`60 5` is no value of `sync_threshold`"),
+        ("net.ipv4.vs.drop_entry 1", Code::UnknownKeyword, "unknown keyword"),
+        ("nonsense 1", Code::UnknownKeyword, "unknown keyword `nonsense` in a `ipvs` block"),
+    ];
+    for (line, code, message) in cases {
+        let outcome = read_text(&format!("ipvs {{\n{line}\n}}\n"));
+        assert!(outcome.desired.is_none(), "{line}");
+        let first = &outcome.diagnostics[0];
+        assert_eq!((first.code, first.span.line), (code, 2), "{line}: {first}");
+        assert!(first.message.starts_with(message), "{line}: {first}");
+    }
+    let twice = read_text("ipvs {\ndrop_entry 1\n}\nipvs {\ndrop_entry 2\n}\n");
+    assert!(shown(&twice)[0].contains("`drop_entry` is given again; this one counts"));
+    assert_eq!(twice.desired.unwrap().settings.number(Setting::DropEntry), 2);
 }

@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    ForwardingMethod, Persistence, Protocol, Scheduler, Table, TunnelKind, VirtualService,
+    ForwardingMethod, Persistence, Protocol, Scheduler, SettingValue, Settings, Table, TunnelKind,
+    VirtualService,
 };
 
 fn service(port: u16, scheduler: Scheduler) -> VirtualService {
@@ -131,12 +132,18 @@ prop_compose! {
     fn any_desired()(
         services in proptest::collection::vec(any_service(), 0..5),
         timeouts in proptest::option::of((0u32..3, 0u32..3, 0u32..3)),
+        set in proptest::option::of((0usize..Setting::all().len(), 0i64..4)),
         marks in proptest::sample::subsequence(vec![1u32, 2, 3, 4, 5], 0..5).prop_shuffle(),
     ) -> Desired {
         let mut seen = HashSet::new();
         let services = services.into_iter().filter(|(s, _)| seen.insert(s.key)).collect();
         let timeouts = timeouts.map(|(tcp, tcp_fin, udp)| Timeouts { tcp, tcp_fin, udp });
-        Desired { timeouts, marks: mark_rules(&marks), ..desired(services) }
+        let mut settings = Settings::default();
+        if let Some((index, number)) = set {
+            // A value that the setting does not take leaves the defaults.
+            let _ = settings.set(Setting::all().nth(index).unwrap(), SettingValue::Number(number));
+        }
+        Desired { timeouts, marks: mark_rules(&marks), settings, ..desired(services) }
     }
 }
 
@@ -165,9 +172,11 @@ proptest! {
         prop_assert_eq!(content(&table), content(&fresh));
         prop_assert_eq!(table.timeouts(), fresh.timeouts());
         prop_assert_eq!(table.marks(), fresh.marks());
+        prop_assert_eq!(table.settings(), fresh.settings());
         let before = Table::from_desired(&old).unwrap();
         prop_assert_eq!(changes.is_empty(), content(&before) == content(&fresh)
             && before.timeouts() == fresh.timeouts()
-            && before.marks() == fresh.marks());
+            && before.marks() == fresh.marks()
+            && before.settings() == fresh.settings());
     }
 }

@@ -1,12 +1,12 @@
 //! What a mark rule compares: prefixes, protocols, ports, interfaces; and the mark itself.
 //!
 //! **Invariant:** every value has one text, which reads back as the same value; a prefix has no bits beyond its length, a
-//! range of ports never ends before it starts, and neither a protocol nor a mark is 0.
+//! range of ports never ends before it starts, and a protocol is never 0.
 //!
 //! Called by [`MarkRule`](super::MarkRule) and by whoever reads rules from text.
 
 use core::fmt;
-use core::num::{NonZeroU8, NonZeroU32};
+use core::num::NonZeroU8;
 use core::str::FromStr;
 use std::net::IpAddr;
 
@@ -51,7 +51,9 @@ pub enum MarkSyntaxError {
     #[error("`{0}` is no interface name: write 1 to 15 bytes, as `ip link` shows it")]
     Interface(String),
     /// No mark.
-    #[error("`{0}` is no mark: write a number from 1 to 4294967295, decimal or 0x hexadecimal")]
+    #[error(
+        "`{0}` is no mark: write a number from 1 to 4294967295, decimal or 0x hexadecimal, or none for packets that shall stay unmarked"
+    )]
     Mark(String),
 }
 
@@ -104,18 +106,6 @@ impl Prefix {
     /// Whether every address of `other` is in it.
     pub fn covers(self, other: Self) -> bool {
         self.0.contains(&other.0)
-    }
-
-    /// The family's addresses that are not in it, as prefixes that do not overlap: one for each bit of its length.
-    pub fn complement(self) -> Vec<Self> {
-        let mut rest = Vec::with_capacity(self.length().into());
-        let mut inside = self.0;
-        while let Some(outer) = inside.supernet() {
-            let halves = outer.subnets(inside.prefix_len()).into_iter().flatten();
-            rest.extend(halves.filter(|half| *half != inside).map(Self));
-            inside = outer;
-        }
-        rest
     }
 }
 
@@ -291,29 +281,38 @@ impl FromStr for InterfaceName {
     }
 }
 
-/// A firewall mark, never 0: 0 is what unmarked packets have.
+/// A firewall mark, or none: packets of such a rule stay unmarked, whatever later rules say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Mark(pub NonZeroU32);
+pub struct Mark(pub u32);
 
 impl Mark {
-    /// The number.
+    /// No mark.
+    pub const NONE: Self = Self(0);
+
+    /// The number; 0 = none, which is what unmarked packets have.
     pub const fn get(self) -> u32 {
-        self.0.get()
+        self.0
     }
 }
 
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        match *self {
+            Self::NONE => f.write_str("none"),
+            Self(number) => number.fmt(f),
+        }
     }
 }
 
 impl FromStr for Mark {
     type Err = MarkSyntaxError;
 
-    /// Decimal, or hexadecimal after `0x`.
+    /// `none`, decimal, or hexadecimal after `0x`.
     fn from_str(text: &str) -> Result<Self, MarkSyntaxError> {
+        if text == "none" {
+            return Ok(Self::NONE);
+        }
         let hexadecimal = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
         let number = match hexadecimal {
             Some(hex) if hex.bytes().all(|b| b.is_ascii_hexdigit()) => {
@@ -322,7 +321,7 @@ impl FromStr for Mark {
             Some(_) => None,
             None => digits(text).and_then(|digits| digits.parse().ok()),
         };
-        let mark = number.and_then(NonZeroU32::new).map(Self);
+        let mark = number.filter(|number| *number != 0).map(Self);
         mark.ok_or_else(|| MarkSyntaxError::Mark(text.to_owned()))
     }
 }

@@ -19,6 +19,7 @@ use anyhow::{Context, Result, bail};
 use elvs_api::Client;
 use elvs_model::{Family, MarkRule};
 
+use cell::Cell;
 pub use program::{Converted, Skipped};
 
 /// Options of `elvs mark import`.
@@ -27,7 +28,7 @@ pub struct Options {
     /// Print the rules and add none
     #[arg(long)]
     dry_run: bool,
-    /// Family of iptables rules whose file does not say
+    /// Take rules for packets of this family alone; it has to be given for iptables rules that do not say theirs
     #[arg(long, value_enum, value_name = "inet|inet6")]
     family: Option<FamilyName>,
     /// Output of `iptables-save`, `ip6tables-save` or `nft -j list ruleset`; - is standard input
@@ -170,30 +171,29 @@ pub enum ReadError {
         /// Line at which the table starts.
         line: usize,
     },
-    /// The file says the other family.
-    #[error(
-        "the table at line {line} is of the other family by the file's own comment: leave --family out"
-    )]
-    OtherFamily {
-        /// Line at which the table starts.
-        line: usize,
-    },
 }
 
-/// Turns the output of `iptables-save`, `ip6tables-save` or `nft -j list ruleset` into mark rules; `family` is that of
-/// iptables rules whose text does not say.
+/// Turns the output of `iptables-save`, `ip6tables-save` or `nft -j list ruleset` into mark rules, for packets of `family`
+/// alone if it is given; it is also that of iptables rules which do not say theirs.
 ///
 /// # Errors
 /// A text that is none of the three.
 pub fn convert(text: &str, family: Option<Family>) -> Result<Converted, ReadError> {
     let start = text.trim_start();
-    let program = if start.starts_with('{') {
+    let mut program = if start.starts_with('{') {
         nft::read(text)?
     } else if start.starts_with("table ") {
         return Err(ReadError::NativeNft);
     } else {
         iptables::read(text, family)?
     };
+    if let Some(family) = family {
+        let family = Cell::family(family);
+        program.hooks = core::mem::take(&mut program.hooks)
+            .into_iter()
+            .filter_map(|(chain, entering)| Some((chain, entering.intersect(&family)?)))
+            .collect();
+    }
     Ok(program::run(&program))
 }
 

@@ -2,88 +2,11 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
-use std::thread;
 
 use clap::Parser;
-use elvs_api::{ApiError, Backend, Chunks, ErrorCode, Reloaded, Status};
-use elvs_model::{ChangeError, MarkRules, NodeInfo, ServiceKey, ServiceView, Table, Timeouts};
 
 use super::*;
-
-struct Memory(Mutex<Table>);
-
-fn unused<T>() -> Result<T, ApiError> {
-    Err(ApiError::new(ErrorCode::Unavailable, "not asked by `elvs mark`"))
-}
-
-impl Backend for Memory {
-    async fn info(&self) -> Result<NodeInfo, ApiError> {
-        unused()
-    }
-
-    async fn status(&self) -> Result<Status, ApiError> {
-        unused()
-    }
-
-    async fn services(&self) -> Result<Vec<ServiceView>, ApiError> {
-        unused()
-    }
-
-    async fn timeouts(&self) -> Result<Timeouts, ApiError> {
-        unused()
-    }
-
-    async fn connections(&self) -> Result<Chunks, ApiError> {
-        unused()
-    }
-
-    async fn zero(&self, _: Option<ServiceKey>) -> Result<Result<(), ChangeError>, ApiError> {
-        unused()
-    }
-
-    async fn reload(&self) -> Result<Reloaded, ApiError> {
-        unused()
-    }
-
-    async fn marks(&self) -> Result<MarkRules, ApiError> {
-        Ok(self.0.lock().unwrap().marks().clone())
-    }
-
-    async fn apply(&self, changes: Vec<Change>, atomic: bool) -> Result<Vec<Outcome>, ApiError> {
-        assert!(atomic, "all or none");
-        let mut table = self.0.lock().unwrap();
-        let mut next = table.clone();
-        let fates: Vec<Outcome> = changes.iter().map(|change| next.apply(change).into()).collect();
-        if fates.iter().all(|fate| *fate == Outcome::Ok) {
-            *table = next;
-        }
-        Ok(fates)
-    }
-}
-
-/// Runs `work` against a daemon that lives as long as it does.
-fn with_daemon(work: impl FnOnce(&Path)) {
-    let directory = tempfile::tempdir().unwrap();
-    let socket = directory.path().join("elvs.sock");
-    let (started, wait) = std::sync::mpsc::channel();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let path = socket.clone();
-    let server = thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async move {
-            let listener = elvs_api::bind(&path).unwrap();
-            started.send(()).unwrap();
-            let shutdown = async move { stopped.await.unwrap_or_default() };
-            let backend = Arc::new(Memory(Mutex::new(Table::new())));
-            elvs_api::serve(listener, backend, shutdown).await.unwrap();
-        });
-    });
-    wait.recv().unwrap();
-    work(&socket);
-    stop.send(()).unwrap();
-    server.join().unwrap();
-}
+use crate::test_daemon::with_daemon;
 
 #[derive(clap::Parser)]
 struct Line {
@@ -201,7 +124,7 @@ fn an_import_adds_what_is_not_there_and_names_what_cannot_be() {
 #[test]
 fn a_command_line_is_refused_with_value_and_cure() {
     let cases = [
-        ("add --destination 192.0.2.0/24", "--mark <N>"),
+        ("add --destination 192.0.2.0/24", "--mark <N|none>"),
         ("add --mark 0", "`0` is no mark"),
         ("add --mark 7 --source 10.0.0.1/8", "write `10.0.0.0/8`"),
         ("add --mark 7 --destination-port 80", "ports need protocol tcp, udp or sctp"),

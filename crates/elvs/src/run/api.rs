@@ -14,7 +14,8 @@ use elvs_api::{
 use elvs_common::{Counter, CounterKind};
 use elvs_dataplane::AttachedMode;
 use elvs_model::{
-    Change, ChangeError, ConnectionView, MarkRules, NodeInfo, ServiceKey, ServiceView, Timeouts,
+    Change, ChangeError, ConnectionView, MarkRules, NodeInfo, ServiceKey, ServiceView, SettingView,
+    Timeouts,
 };
 
 use super::node::Node;
@@ -126,6 +127,10 @@ impl elvs_api::Backend for Api {
             }
             (!portion.is_empty()).then_some(portion)
         })))
+    }
+
+    async fn settings(&self) -> Result<Vec<SettingView>, ApiError> {
+        Ok(self.0.table().settings().views())
     }
 
     async fn marks(&self) -> Result<MarkRules, ApiError> {

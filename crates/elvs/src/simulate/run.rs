@@ -165,6 +165,10 @@ impl<'a> Runner<'a> {
                 let change = Change::AddMark(rule.clone());
                 self.host.apply(&change).map_err(|error| error.to_string())
             }
+            Action::Set(setting, value) => {
+                let change = Change::Set { setting: *setting, value: value.clone() };
+                self.host.apply(&change).map_err(|error| error.to_string())
+            }
             Action::Open(name, flow) => {
                 if let Ok(placed) = self.event(line, flow) {
                     self.open.insert(name, (*flow, placed));
@@ -307,7 +311,8 @@ const fn changed_pool(command: &Command) -> Option<ServiceKey> {
         | Change::Flush
         | Change::SetTimeouts(_)
         | Change::AddMark(_)
-        | Change::DeleteMark(_) => None,
+        | Change::DeleteMark(_)
+        | Change::Set { .. } => None,
     }
 }
 

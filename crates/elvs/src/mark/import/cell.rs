@@ -1,10 +1,10 @@
-//! Sets of packets: cells, and what is left of one when another is taken away.
+//! Sets of packets: cells, and lists of cells of which the first one that a packet is in counts.
 //!
-//! **Invariant:** the operations are exact; what a mark rule cannot say (every protocol but one, every interface but one)
-//! is an error, never an approximation.
+//! **Invariant:** the operations are exact, and every cell is what one mark rule can match.
 //!
 //! Called by the readers of iptables and nftables, and by the walk through their chains.
 
+use super::program::MAX_RULES;
 use elvs_model::{Family, InterfaceName, IpProtocol, Mark, MarkRule, PortRange, Prefix};
 
 /// Packets that fit everything it names.
@@ -67,56 +67,6 @@ impl Cell {
         })
     }
 
-    /// Packets that are in this one and not in `other`, as cells that do not overlap.
-    ///
-    /// # Errors
-    /// What a mark rule would have to say and cannot.
-    pub fn subtract(&self, other: &Self) -> Result<Vec<Self>, &'static str> {
-        let Some(common) = self.intersect(other) else { return Ok(vec![self.clone()]) };
-        let mut parts = Vec::new();
-        // What is left to be split; each step takes away what differs from `common` in one respect.
-        let mut rest = self.clone();
-        if rest.family != common.family {
-            let others = [Family::Inet, Family::Inet6].into_iter();
-            let others = others.filter(|family| Some(*family) != common.family);
-            parts.extend(others.map(|family| Self { family: Some(family), ..rest.clone() }));
-            rest.family = common.family;
-        }
-        if let Some(inner) = common.source.filter(|_| rest.source != common.source) {
-            let outside = outside(rest.source, inner);
-            parts.extend(outside.map(|source| Self { source: Some(source), ..rest.clone() }));
-            rest.source = common.source;
-        }
-        if let Some(inner) = common.destination.filter(|_| rest.destination != common.destination) {
-            let outside = outside(rest.destination, inner);
-            let part = |destination| Self { destination: Some(destination), ..rest.clone() };
-            parts.extend(outside.map(part));
-            rest.destination = common.destination;
-        }
-        if rest.protocol != common.protocol {
-            return Err("a mark rule cannot say \"every protocol but one\"");
-        }
-        if let Some(inner) =
-            common.source_ports.filter(|_| rest.source_ports != common.source_ports)
-        {
-            let sides = beside(rest.source_ports, inner);
-            parts.extend(sides.map(|ports| Self { source_ports: Some(ports), ..rest.clone() }));
-            rest.source_ports = common.source_ports;
-        }
-        if let Some(inner) =
-            common.destination_ports.filter(|_| rest.destination_ports != common.destination_ports)
-        {
-            let sides = beside(rest.destination_ports, inner);
-            let part = |ports| Self { destination_ports: Some(ports), ..rest.clone() };
-            parts.extend(sides.map(part));
-            rest.destination_ports = common.destination_ports;
-        }
-        if rest.interface != common.interface {
-            return Err("a mark rule cannot say \"every interface but one\"");
-        }
-        Ok(parts)
-    }
-
     /// The rule that gives its packets a mark.
     pub fn rule(&self, mark: Mark) -> MarkRule {
         // A rule has no word for a family: all its addresses say the same.
@@ -134,19 +84,56 @@ impl Cell {
     }
 }
 
+/// Packets that match something: the first cell that a packet is in says whether it does; what is in none does not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Packets(pub Vec<(Cell, bool)>);
+
+impl Packets {
+    /// Packets in one of `cells`.
+    pub fn of(cells: Vec<Cell>) -> Self {
+        Self(cells.into_iter().map(|cell| (cell, true)).collect())
+    }
+
+    /// Those of `cells` that are in none of `without`.
+    pub fn but(cells: &[Cell], without: &[Cell]) -> Self {
+        let away = intersect(cells, without).into_iter().map(|cell| (cell, false));
+        Self(away.chain(cells.iter().map(|cell| (cell.clone(), true))).collect())
+    }
+
+    /// Packets that match both; `None` if that takes more than [`MAX_RULES`] cells.
+    pub fn and(&self, other: &Self) -> Option<Self> {
+        let mut both: Vec<(Cell, bool)> = Vec::new();
+        for (cell, matches) in &self.0 {
+            if !matches {
+                both.push((cell.clone(), false));
+                continue;
+            }
+            let common = other.0.iter().filter_map(|(theirs, matches)| {
+                cell.intersect(theirs).map(|common| (common, *matches))
+            });
+            both.extend(common);
+            // What is in this cell and in none of the other's must not be taken for a later cell's.
+            both.push((cell.clone(), false));
+            if both.len() > MAX_RULES {
+                return None;
+            }
+        }
+        while both.last().is_some_and(|(_, matches)| !matches) {
+            both.pop();
+        }
+        Some(Self(both))
+    }
+}
+
 /// Packets in one of `cells` and in one of `others`.
 pub(super) fn intersect(cells: &[Cell], others: &[Cell]) -> Vec<Cell> {
     let pairs = cells.iter().flat_map(|cell| others.iter().map(move |other| (cell, other)));
     pairs.filter_map(|(cell, other)| cell.intersect(other)).collect()
 }
 
-/// Packets in one of `cells` and not in `other`.
-pub(super) fn subtract(cells: &[Cell], other: &Cell) -> Result<Vec<Cell>, &'static str> {
-    let mut parts = Vec::with_capacity(cells.len());
-    for cell in cells {
-        parts.extend(cell.subtract(other)?);
-    }
-    Ok(parts)
+/// Whether every packet of `inner` is in `outer`.
+pub(super) fn covers(outer: &Cell, inner: &Cell) -> bool {
+    outer.intersect(inner).as_ref() == Some(inner)
 }
 
 /// What two criteria have in common: `Some(None)` if neither is given, `None` if nothing.
@@ -164,20 +151,6 @@ fn both<T: Clone>(
 
 fn same<T: PartialEq>(a: T, b: T) -> Option<T> {
     (a == b).then_some(a)
-}
-
-/// The addresses of `outer`, or of the family, that are not in `inner`.
-fn outside(outer: Option<Prefix>, inner: Prefix) -> impl Iterator<Item = Prefix> {
-    let within = move |part: &Prefix| outer.is_none_or(|outer| outer.covers(*part));
-    inner.complement().into_iter().filter(within)
-}
-
-/// The ports of `outer`, or of all, below and above `inner`.
-fn beside(outer: Option<PortRange>, inner: PortRange) -> impl Iterator<Item = PortRange> {
-    let outer = outer.unwrap_or(PortRange::ALL);
-    let below = inner.first().checked_sub(1).and_then(|last| PortRange::new(outer.first(), last));
-    let above = inner.last().checked_add(1).and_then(|first| PortRange::new(first, outer.last()));
-    below.into_iter().chain(above)
 }
 
 #[cfg(test)]

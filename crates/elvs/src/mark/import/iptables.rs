@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use elvs_model::{Family, PortRange, Prefix};
 
 use super::ReadError;
-use super::cell::{self, Cell};
+use super::cell::{self, Cell, Packets};
 use super::program::{Action, ChainId, MAX_RULES, Program, Rule, TOO_MANY};
 use super::values::{self, words};
 
@@ -86,9 +86,8 @@ impl Reader {
     fn end_table(&mut self) -> Result<(), ReadError> {
         let Some(table) = self.table.take() else { return Ok(()) };
         let family = match (table.family, self.given) {
-            (Some(said), Some(given)) if said != given => {
-                return Err(ReadError::OtherFamily { line: table.line });
-            }
+            // Asked for the other family alone.
+            (Some(said), Some(given)) if said != given => return Ok(()),
             (Some(said), _) => said,
             (None, Some(given)) => given,
             (None, None) => match guess(&table) {
@@ -107,7 +106,7 @@ impl Reader {
         }
         for (number, line) in &table.rules {
             let parsed = parse(line, family, &table, &id);
-            let (chain, cells, inexact, actions) = parsed.map_err(|reason| ReadError::Rule {
+            let (chain, packets, inexact, actions) = parsed.map_err(|reason| ReadError::Rule {
                 number: *number,
                 text: line.clone(),
                 reason,
@@ -115,7 +114,7 @@ impl Reader {
             let rules = &mut self.program.rules;
             let text = without_counters(line).to_owned();
             self.program.chains.entry(id(&chain)).or_default().push(rules.len());
-            rules.push(Rule { place: format!("line {number}"), text, cells, inexact, actions });
+            rules.push(Rule { place: format!("line {number}"), text, packets, inexact, actions });
         }
         if table.name == MANGLE {
             self.policy(&table, &id("PREROUTING"), family);
@@ -135,7 +134,7 @@ impl Reader {
         rules.push(Rule {
             place: format!("line {number}"),
             text: format!(":{} {policy}", chain.name),
-            cells: vec![Cell::family(family)],
+            packets: Packets::of(vec![Cell::family(family)]),
             inexact: None,
             actions: vec![Action::Drop],
         });
@@ -158,7 +157,7 @@ fn without_counters(line: &str) -> &str {
     }
 }
 
-type Parsed = (String, Vec<Cell>, Option<String>, Vec<Action>);
+type Parsed = (String, Packets, Option<String>, Vec<Action>);
 
 /// One `-A` line.
 ///
@@ -212,15 +211,15 @@ fn parse(
         }
     }
     let actions = target.actions(table, id);
-    let (cells, inexact) = matching.finish();
-    Ok((chain.to_owned(), cells, inexact, actions))
+    let (packets, inexact) = matching.finish();
+    Ok((chain.to_owned(), packets, inexact, actions))
 }
 
 /// What a rule matches, as far as it was read.
 struct Matching {
     cells: Vec<Cell>,
-    /// Taken away at the end, when everything that is named is known.
-    without: Vec<(Cell, String)>,
+    /// Packets that do not match.
+    without: Vec<Cell>,
     inexact: Option<String>,
 }
 
@@ -283,9 +282,7 @@ impl Matching {
         let value = value.ok_or_else(|| format!("`{option}` has no value"))?;
         let shown = if not { format!("! {option} {value}") } else { format!("{option} {value}") };
         match cells(option, value) {
-            Ok(cells) if not => {
-                self.without.extend(cells.into_iter().map(|cell| (cell, shown.clone())));
-            }
+            Ok(cells) if not => self.without.extend(cells),
             Ok(cells) => self.cells = cell::intersect(&self.cells, &cells),
             Err(reason) => self.inexact(format!("`{shown}`: {reason}")),
         }
@@ -296,20 +293,13 @@ impl Matching {
         Ok(())
     }
 
-    fn finish(mut self) -> (Vec<Cell>, Option<String>) {
-        for (away, shown) in core::mem::take(&mut self.without) {
-            match cell::subtract(&self.cells, &away) {
-                Ok(rest) if rest.len() <= MAX_RULES => self.cells = rest,
-                Ok(_) => self.inexact(TOO_MANY),
-                Err(reason) => self.inexact(format!("`{shown}`: {reason}")),
-            }
-        }
+    fn finish(mut self) -> (Packets, Option<String>) {
         let ported = |cell: &Cell| cell.source_ports.is_some() || cell.destination_ports.is_some();
         let portless = |cell: &Cell| cell.protocol.is_none_or(|p| p.transport().is_none());
         if self.cells.iter().any(|cell| ported(cell) && portless(cell)) {
             self.inexact("a mark rule has ports of tcp, udp and sctp alone");
         }
-        (self.cells, self.inexact)
+        (Packets::but(&self.cells, &self.without), self.inexact)
     }
 }
 

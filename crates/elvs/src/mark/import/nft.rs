@@ -10,7 +10,7 @@ use elvs_model::{Family, PortRange, Prefix};
 use serde_json::Value;
 
 use super::ReadError;
-use super::cell::{self, Cell};
+use super::cell::{self, Cell, Packets};
 use super::program::{Action, ChainId, MAX_RULES, Program, Rule, TOO_MANY};
 use super::values;
 
@@ -90,7 +90,7 @@ fn add_policy(chain: &Value, program: &mut Program) {
     program.rules.push(Rule {
         place: format!("table {} chain {name}", id.table),
         text: "policy drop".to_owned(),
-        cells: vec![entering],
+        packets: Packets::of(vec![entering]),
         inexact: None,
         actions: vec![Action::Drop],
     });
@@ -219,19 +219,13 @@ impl Reading<'_> {
     }
 
     fn finish(mut self, place: String, text: String) -> Rule {
-        for away in core::mem::take(&mut self.without) {
-            match cell::subtract(&self.cells, &away) {
-                Ok(rest) if rest.len() <= MAX_RULES => self.cells = rest,
-                Ok(_) => self.inexact(TOO_MANY),
-                Err(reason) => self.inexact(reason),
-            }
-        }
         let ported = |cell: &Cell| cell.source_ports.is_some() || cell.destination_ports.is_some();
         let portless = |cell: &Cell| cell.protocol.is_none_or(|p| p.transport().is_none());
         if self.cells.iter().any(|cell| ported(cell) && portless(cell)) {
             self.inexact("a mark rule has ports of tcp, udp and sctp alone, and names which");
         }
-        Rule { place, text, cells: self.cells, inexact: self.inexact, actions: self.actions }
+        let packets = Packets::but(&self.cells, &self.without);
+        Rule { place, text, packets, inexact: self.inexact, actions: self.actions }
     }
 }
 

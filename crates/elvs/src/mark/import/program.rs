@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use elvs_model::{Mark, MarkRule};
 
-use super::cell::{self, Cell};
+use super::cell::{Cell, Packets, covers};
 
 /// Most rules that one conversion makes, and most that one rule may become on the way.
 pub(super) const MAX_RULES: usize = 4096;
@@ -48,7 +48,7 @@ pub(super) struct Rule {
     /// As it was written.
     pub text: String,
     /// Packets that match; too many if it is not exact.
-    pub cells: Vec<Cell>,
+    pub packets: Packets,
     /// A part of the match that cells cannot say.
     pub inexact: Option<String>,
     /// What happens to them, in order.
@@ -100,43 +100,51 @@ pub struct Converted {
 pub(super) fn run(program: &Program) -> Converted {
     let mut walk = Walk::new(program);
     for (chain, entering) in &program.hooks {
-        walk.accepted.clear();
-        walk.chain(chain, std::slice::from_ref(entering), 0);
+        // What left the last hook is at the start of this one.
+        walk.resume(0);
+        walk.chain(chain, &Packets::of(vec![entering.clone()]), BASE);
     }
     walk.finish()
 }
 
-/// Packets that are past the rules that follow.
-#[derive(Clone, Debug)]
-struct Gone {
-    /// Too many, if there is a doubt.
-    cells: Vec<Cell>,
-    rule: usize,
-    doubt: Option<Doubt>,
+/// What became of some packets so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct State {
+    /// Their mark; 0 = none.
+    mark: u32,
+    place: Place,
+    /// A rule that sends some of them elsewhere, nobody can say which; and where they would go on.
+    doubt: Option<(usize, usize)>,
 }
 
-/// A rule of which cells cannot say which packets it sends elsewhere.
-#[derive(Clone, Debug)]
-struct Doubt {
-    rule: usize,
-    reason: String,
+/// Where packets are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// At the rule that is walked.
+    Here,
+    /// On their way back to the chain at this depth; 0 = out of the hook.
+    Leaving(usize),
+    /// Nowhere.
+    Dropped,
 }
 
-/// Why a rule that multiplies is not taken over.
-pub(super) const TOO_MANY: &str = "it would take more than 4096 mark rules";
+/// A chain that is walked.
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    depth: usize,
+    /// Depth of the chain that RETURN leads to.
+    back: usize,
+}
+
+/// A chain of a hook.
+const BASE: Frame = Frame { depth: 1, back: 0 };
 
 struct Walk<'a> {
     program: &'a Program,
     /// Chains in which, or below which, something happens to marks or to packets.
     relevant: BTreeSet<&'a ChainId>,
-    /// What packets have so far: the first cell that one is in gives its mark, which may be 0.
-    marks: Vec<(Cell, u32)>,
-    /// Packets that went back from the chain that is walked.
-    returned: Vec<Gone>,
-    /// Packets that left the hook.
-    accepted: Vec<Gone>,
-    /// Packets that are no more.
-    dropped: Vec<Gone>,
+    /// What became of every packet: the first cell that it is in says it.
+    states: Vec<(Cell, State)>,
     skipped: BTreeMap<usize, String>,
     met: BTreeSet<usize>,
     steps: usize,
@@ -144,90 +152,90 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn new(program: &'a Program) -> Self {
+        let start = State { mark: 0, place: Place::Here, doubt: None };
         Self {
             program,
             relevant: relevant(program),
-            marks: Vec::new(),
-            returned: Vec::new(),
-            accepted: Vec::new(),
-            dropped: Vec::new(),
+            states: vec![(Cell::default(), start)],
             skipped: BTreeMap::new(),
             met: BTreeSet::new(),
             steps: 0,
         }
     }
 
-    fn chain(&mut self, id: &ChainId, entering: &[Cell], depth: usize) {
-        let before = self.returned.len();
+    fn chain(&mut self, id: &ChainId, entering: &Packets, frame: Frame) {
         for &index in self.program.chains.get(id).map_or(&[][..], Vec::as_slice) {
             let Some(rule) = self.program.rules.get(index) else { continue };
             self.met.insert(index);
             self.steps += 1;
-            if self.steps > MAX_STEPS || depth > MAX_DEPTH {
+            if self.steps > MAX_STEPS || frame.depth > MAX_DEPTH {
                 self.skip(index, "chains lead to each other too often");
-                break;
+                return;
             }
-            let cells = cell::intersect(entering, &rule.cells);
-            if cells.is_empty() {
-                continue;
-            }
-            if cells.len() > MAX_RULES {
+            let Some(packets) = entering.and(&rule.packets) else {
                 self.skip(index, TOO_MANY);
                 continue;
-            }
+            };
             for action in &rule.actions {
-                self.action(index, rule, action, &cells, depth);
+                self.action(index, rule, action, &packets, frame);
             }
         }
-        self.returned.truncate(before);
     }
 
-    fn action(&mut self, index: usize, rule: &Rule, action: &Action, cells: &[Cell], depth: usize) {
+    fn action(
+        &mut self,
+        index: usize,
+        rule: &Rule,
+        action: &Action,
+        packets: &Packets,
+        frame: Frame,
+    ) {
         match action {
-            Action::Return => {
-                let gone = self.leaving(index, rule, cells);
-                self.returned.push(gone);
-            }
-            Action::Accept => {
-                let gone = self.leaving(index, rule, cells);
-                self.accepted.push(gone);
-            }
-            Action::Drop => {
-                let gone = self.leaving(index, rule, cells);
-                self.unmark(&gone);
-                self.dropped.push(gone);
-            }
+            Action::Return => self.send(index, rule, packets, Place::Leaving(frame.back)),
+            Action::Accept => self.send(index, rule, packets, Place::Leaving(0)),
+            Action::Drop => self.send(index, rule, packets, Place::Dropped),
             Action::Unknown(reason) => self.skip(index, reason),
-            Action::Mark { .. } | Action::Jump(_) | Action::Goto(_) => {
-                if let (Action::Jump(to) | Action::Goto(to), false) =
-                    (action, self.leads_to_something(action))
-                {
-                    if !self.program.chains.contains_key(to) {
-                        self.skip(index, format!("there is no chain {}", to.name));
-                    }
-                } else if let Some(reason) = &rule.inexact {
-                    self.skip(index, reason);
-                } else if let Action::Mark { value, mask } = *action {
-                    self.mark(index, cells, value, mask);
-                } else if let Action::Jump(to) | Action::Goto(to) = action {
-                    self.chain(to, cells, depth + 1);
-                }
-                if let Action::Goto(_) = action {
-                    let gone = self.leaving(index, rule, cells);
-                    self.returned.push(gone);
-                }
+            Action::Mark { value, mask } => match &rule.inexact {
+                Some(reason) => self.skip(index, reason),
+                None => self.mark(index, packets, *value, *mask),
+            },
+            Action::Jump(to) => self.enter(index, rule, to, packets, frame, frame.depth),
+            Action::Goto(to) => {
+                self.enter(index, rule, to, packets, frame, frame.back);
+                self.send(index, rule, packets, Place::Leaving(frame.back));
             }
         }
     }
 
-    fn leads_to_something(&self, action: &Action) -> bool {
-        match action {
-            Action::Jump(to) | Action::Goto(to) => self.relevant.contains(to),
-            Action::Mark { .. }
-            | Action::Return
-            | Action::Accept
-            | Action::Drop
-            | Action::Unknown(_) => true,
+    /// Walks through another chain, from which RETURN leads to the depth `back`.
+    fn enter(
+        &mut self,
+        index: usize,
+        rule: &Rule,
+        to: &ChainId,
+        packets: &Packets,
+        frame: Frame,
+        back: usize,
+    ) {
+        if !self.relevant.contains(to) {
+            if !self.program.chains.contains_key(to) {
+                self.skip(index, format!("there is no chain {}", to.name));
+            }
+        } else if let Some(reason) = &rule.inexact {
+            self.skip(index, reason);
+        } else {
+            self.chain(to, packets, Frame { depth: frame.depth + 1, back });
+            self.resume(frame.depth);
+        }
+    }
+
+    /// Packets that were on their way to this depth are there.
+    fn resume(&mut self, depth: usize) {
+        for (_, state) in &mut self.states {
+            if state.place == Place::Leaving(depth) {
+                state.place = Place::Here;
+            }
+            state.doubt = state.doubt.filter(|(_, to)| *to < depth);
         }
     }
 
@@ -235,74 +243,72 @@ impl<'a> Walk<'a> {
         self.skipped.entry(rule).or_insert_with(|| reason.into());
     }
 
-    /// Those of `cells` that have not gone elsewhere, and what cannot be told of that.
-    fn present(&self, cells: &[Cell]) -> (Vec<Cell>, Vec<Doubt>) {
-        let mut present = cells.to_vec();
-        let mut doubts = Vec::new();
-        for gone in [&self.returned, &self.accepted, &self.dropped].into_iter().flatten() {
-            for away in &gone.cells {
-                if !present.iter().any(|cell| cell.intersect(away).is_some()) {
-                    continue;
+    fn mark(&mut self, index: usize, packets: &Packets, value: u32, mask: u32) {
+        let mut doubts = BTreeSet::new();
+        self.change(index, packets, |state| {
+            doubts.extend(state.doubt.map(|(rule, _)| rule));
+            State { mark: (state.mark & !mask) ^ value, ..state.clone() }
+        });
+        for doubtful in doubts {
+            let reason = self.program.rules.get(doubtful).and_then(|rule| rule.inexact.as_ref());
+            let reason = reason.map_or("", String::as_str);
+            self.skip(doubtful, format!("{reason}; its packets get the marks that follow it"));
+        }
+    }
+
+    /// Packets go elsewhere.
+    fn send(&mut self, index: usize, rule: &Rule, packets: &Packets, place: Place) {
+        if rule.inexact.is_none() {
+            return self.change(index, packets, |state| State { place, ..state.clone() });
+        }
+        let to = match place {
+            Place::Leaving(depth) => depth,
+            Place::Here | Place::Dropped => 0,
+        };
+        let mut marked = false;
+        self.change(index, packets, |state| {
+            marked |= state.mark != 0;
+            State { doubt: state.doubt.or(Some((index, to))), ..state.clone() }
+        });
+        if let (Place::Dropped, true, Some(reason)) = (place, marked, &rule.inexact) {
+            self.skip(index, format!("{reason}; its packets keep the marks before it"));
+        }
+    }
+
+    /// Changes what became of the packets that are here; if mark rules cannot say it, the rule is skipped.
+    fn change(&mut self, index: usize, packets: &Packets, mut change: impl FnMut(&State) -> State) {
+        // Packets that are elsewhere stay before the others, so no rule need say again that it is not about them.
+        let away = self.states.iter().take_while(|(_, state)| state.place != Place::Here).count();
+        let (away, present) = self.states.split_at(away);
+        let mut newer: Vec<(Cell, State)> = Vec::new();
+        for (cell, match_) in &packets.0 {
+            if away.iter().any(|(gone, _)| covers(gone, cell)) {
+                continue;
+            }
+            let begin = newer.len();
+            for (known, state) in present {
+                let Some(common) = cell.intersect(known) else { continue };
+                let here = *match_ && state.place == Place::Here;
+                let state = if here { change(state) } else { state.clone() };
+                let whole = common == *cell;
+                if !newer.iter().any(|(first, _)| covers(first, &common)) {
+                    newer.push((common, state));
                 }
-                if let Some(doubt) = &gone.doubt {
-                    doubts.push(doubt.clone());
+                if whole {
                     break;
                 }
-                match cell::subtract(&present, away) {
-                    Ok(rest) if rest.len() <= MAX_RULES => present = rest,
-                    Ok(_) => doubts.push(Doubt { rule: gone.rule, reason: TOO_MANY.to_owned() }),
-                    Err(reason) => {
-                        doubts.push(Doubt { rule: gone.rule, reason: reason.to_owned() });
-                    }
-                }
             }
+            shorten(&mut newer, begin, cell);
         }
-        (present, doubts)
-    }
-
-    /// Packets of `cells` that a rule sends elsewhere for good: not those that were gone before.
-    fn leaving(&self, index: usize, rule: &Rule, cells: &[Cell]) -> Gone {
-        let (cells, doubts) = self.present(cells);
-        let inexact = rule.inexact.clone().map(|reason| Doubt { rule: index, reason });
-        Gone { cells, rule: index, doubt: inexact.or_else(|| doubts.into_iter().next()) }
-    }
-
-    fn mark(&mut self, rule: usize, cells: &[Cell], value: u32, mask: u32) {
-        let change = |old: u32| (old & !mask) ^ value;
-        let (present, doubts) = self.present(cells);
-        for Doubt { rule, reason } in doubts {
-            self.skip(rule, format!("{reason}; its packets get the marks that follow it"));
+        if newer.len() + self.states.len() > 2 * MAX_RULES {
+            return self.skip(index, TOO_MANY);
         }
-        let mut marks: Vec<(Cell, u32)> = Vec::new();
-        if mask != u32::MAX {
-            for (known, old) in &self.marks {
-                let common = present.iter().filter_map(|cell| cell.intersect(known));
-                marks.extend(common.map(|cell| (cell, change(*old))));
-            }
-        }
-        marks.extend(present.into_iter().map(|cell| (cell, change(0))));
-        self.replace(rule, &marks);
-    }
-
-    /// Packets that are dropped have no mark, whatever was set before.
-    fn unmark(&mut self, gone: &Gone) {
-        let touched = |cell: &Cell| gone.cells.iter().any(|away| away.intersect(cell).is_some());
-        if !self.marks.iter().any(|(cell, _)| touched(cell)) {
-            return;
-        }
-        if let Some(Doubt { rule, reason }) = &gone.doubt {
-            return self.skip(*rule, format!("{reason}; its packets keep the marks before it"));
-        }
-        let marks: Vec<_> = gone.cells.iter().map(|cell| (cell.clone(), 0)).collect();
-        self.replace(gone.rule, &marks);
-    }
-
-    /// Puts marks in force if mark rules can say them; else the rule that makes them so is skipped.
-    fn replace(&mut self, rule: usize, newer: &[(Cell, u32)]) {
-        match settled(newer, &self.marks) {
-            Ok(marks) => self.marks = marks,
-            Err(reason) => self.skip(rule, reason),
-        }
+        let mut states = away.to_vec();
+        let kept = present.iter().filter(|(known, _)| !newer.iter().any(|(n, _)| covers(n, known)));
+        let kept: Vec<_> = kept.cloned().collect();
+        states.extend(newer);
+        states.extend(kept);
+        self.states = states;
     }
 
     fn finish(self) -> Converted {
@@ -310,10 +316,6 @@ impl<'a> Walk<'a> {
             let rule = self.program.rules.get(*index)?;
             Some(Skipped { place: rule.place.clone(), text: rule.text.clone(), reason })
         };
-        let marks = self.marks.iter().filter_map(|(cell, mark)| {
-            let mark = core::num::NonZeroU32::new(*mark)?;
-            Some(cell.rule(Mark(mark)))
-        });
         let chains = self.program.chains.iter();
         let chain_of: BTreeMap<usize, &ChainId> =
             chains.flat_map(|(id, rules)| rules.iter().map(move |index| (*index, id))).collect();
@@ -327,7 +329,7 @@ impl<'a> Walk<'a> {
             place(&index, format!("{entry} does not lead to chain {name} of table {table}"))
         });
         Converted {
-            rules: marks.collect(),
+            rules: rules(&self.states),
             elsewhere: elsewhere.collect(),
             skipped: self
                 .skipped
@@ -338,38 +340,43 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// `newer` before `older`, without marks of 0 and without those that are never reached; `older` has none of either.
-///
-/// # Errors
-/// Why packets that lost their mark cannot be told from those that keep it, or that there are too many.
-fn settled(newer: &[(Cell, u32)], older: &[(Cell, u32)]) -> Result<Vec<(Cell, u32)>, String> {
-    let mut settled: Vec<(Cell, u32)> = Vec::with_capacity(newer.len() + older.len());
-    let mut cleared: Vec<&Cell> = Vec::new();
-    let mut of_newer = 0;
-    for (index, (cell, mark)) in newer.iter().chain(older).enumerate() {
-        if index <= newer.len() {
-            of_newer = settled.len();
-        }
-        if *mark == 0 {
-            cleared.push(cell);
-            continue;
-        }
-        let mut parts = vec![cell.clone()];
-        for cleared in &cleared {
-            parts = cell::subtract(&parts, cleared)?;
-        }
-        parts.retain(|part| !settled.iter().take(of_newer).any(|(known, _)| covers(known, part)));
-        settled.extend(parts.into_iter().map(|part| (part, *mark)));
-        if settled.len() > MAX_RULES {
-            return Err(TOO_MANY.to_owned());
-        }
+/// Makes one cell of the last parts of `cell` that share a state.
+fn shorten(states: &mut Vec<(Cell, State)>, begin: usize, cell: &Cell) {
+    let Some((_, last)) = states.get(begin..).and_then(<[_]>::last).cloned() else { return };
+    while states.len() > begin && states.last().is_some_and(|(_, state)| *state == last) {
+        states.pop();
     }
-    Ok(settled)
+    states.push((cell.clone(), last));
 }
 
-fn covers(outer: &Cell, inner: &Cell) -> bool {
-    outer.intersect(inner).as_ref() == Some(inner)
+/// The rules that say what became of packets, without those that later ones say too.
+fn rules(states: &[(Cell, State)]) -> Vec<MarkRule> {
+    // From the last to the first.
+    let mut kept: Vec<(&Cell, u32)> = Vec::new();
+    for (cell, state) in states.iter().rev() {
+        let mark = if state.place == Place::Dropped { 0 } else { state.mark };
+        if differs(cell, mark, &kept) {
+            kept.push((cell, mark));
+        }
+    }
+    kept.into_iter().rev().map(|(cell, mark)| cell.rule(Mark(mark))).collect()
 }
+
+/// Whether packets of a cell get another mark by the rules behind it, which stand from the last to the first.
+fn differs(cell: &Cell, mark: u32, behind: &[(&Cell, u32)]) -> bool {
+    for (known, theirs) in behind.iter().rev() {
+        if *theirs != mark && known.intersect(cell).is_some() {
+            return true;
+        }
+        if covers(known, cell) {
+            return false;
+        }
+    }
+    mark != 0
+}
+
+/// Why a rule that multiplies is not taken over.
+pub(super) const TOO_MANY: &str = "it would take more than 4096 mark rules";
 
 /// Chains in which, or below which, something happens that a walk must see.
 fn relevant(program: &Program) -> BTreeSet<&ChainId> {

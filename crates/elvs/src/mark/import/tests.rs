@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
-use elvs_model::{Mark, MarkRules, MarkedPacket};
+use elvs_model::{MarkRules, MarkedPacket};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -221,7 +221,7 @@ fn check(chains: &[Vec<ModelRule>], text: &str) -> Result<(), TestCaseError> {
         });
         let expected = model_mark(chains, source, destination, port);
         prop_assert_eq!(
-            found.map_or(0, Mark::get),
+            found.get(),
             expected,
             "10.0.0.{} to 10.0.0.{}:{}\n{}",
             source,
