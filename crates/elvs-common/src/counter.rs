@@ -75,7 +75,9 @@ counters! {
     EvictedExpired = Event "evicted_expired",
     /// Half-open connection was replaced by a new one because its bucket was full.
     EvictedHalfOpen = Event "evicted_half_open",
-    /// SYN came for a connection in TIME_WAIT or CLOSE, so it was scheduled anew (conn_reuse_mode 1).
+    /// Connection ended because its destination was removed (expire_nodest_conn 1); its packet was looked at anew.
+    ExpiredNodest = Event "expired_nodest",
+    /// SYN came for a connection that is over, so it was scheduled anew (conn_reuse_mode).
     Reused = Event "reused",
     /// Two CPUs met the same new connection; the second used the first one's entry.
     InsertRace = Event "insert_race",

@@ -51,6 +51,8 @@ impl DestinationFlags {
     pub const LOCAL: u32 = 2;
     /// The persistence templates of its service are for all ports.
     pub const SHARED_TEMPLATE: u32 = 4;
+    /// Its weight is 0.
+    pub const QUIESCED: u32 = 8;
 }
 
 /// One destination. 128 bytes: what IPv4 needs lies in the first cache line.

@@ -33,7 +33,7 @@ pub use maps::{
     GENERAL_PROGRAM, LAYOUT_VERSION, MAX_DESTINATIONS, MAX_SERVICES, PERSIST_PROGRAM,
     SCHEDULE_PROGRAM, map_names, program_names,
 };
-pub use settings::{Settings, ticks_from_seconds};
+pub use settings::{SettingFlags, Settings, ticks_from_seconds};
 pub use state::{TCP_STATES, TcpState};
 pub use toa::{
     MAX_OPTIONS, OPTIONS_BUFFER, OptionBytes, TOA_COUNTERS, TOA_IPV4_LENGTH, TOA_IPV6_LENGTH,
@@ -49,6 +49,8 @@ pub const UDP: u8 = 17;
 pub const MARKED: u8 = 0;
 /// Protocol number in the entries of the schedulers that go by locality: reserved (RFC 3692), and never a connection's.
 pub const LOCALITY: u8 = 255;
+/// Ports in the key of the only entry of an address with lblc; with lblcr it is the index of each destination.
+pub const LBLC_PORTS: u32 = u32::MAX;
 
 /// Protocol number under which a persistence template for connections of `protocol`, or another entry that is no
 /// connection, lies in the flow table.

@@ -1,7 +1,7 @@
 //! Names and sizes of maps and programs.
 
 /// Version of every layout in this crate; part of the pin path.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// Destinations there is room for, those that only old connections refer to included.
 pub const MAX_DESTINATIONS: u32 = 16_384;

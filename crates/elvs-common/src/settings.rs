@@ -18,10 +18,27 @@ pub struct Settings {
     pub tick_shift: u32,
     /// Connections that the table was configured for.
     pub connections: u32,
-    /// Zero.
-    pub pad: u32,
+    /// See [`SettingFlags`].
+    pub flags: u32,
     /// Secret of the flow hash.
     pub seed: [u64; 2],
+}
+
+/// Bits of [`Settings::flags`]: settings of `net.ipv4.vs` that packets depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct SettingFlags;
+
+impl SettingFlags {
+    /// `sloppy_tcp`: any TCP packet but a reset may open a connection.
+    pub const SLOPPY_TCP: u32 = 1;
+    /// `expire_nodest_conn`: connections end whose destination is gone, and a SYN leaves one of weight 0.
+    pub const EXPIRE_NODEST_CONN: u32 = 2;
+    /// `expire_quiescent_template`: templates end whose destination has weight 0.
+    pub const EXPIRE_QUIESCENT_TEMPLATE: u32 = 4;
+    /// `conn_reuse_mode` 0: a SYN of a known connection never is a new one.
+    pub const NO_REUSE: u32 = 8;
+    /// `conn_reuse_mode` 2 and 3: one in FIN_WAIT is over as well, if its replies do not pass the director.
+    pub const REUSE_FIN_WAIT: u32 = 16;
 }
 
 impl Settings {

@@ -11,12 +11,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::Ordering;
 
 use elvs_common::{
-    Control, DestinationFlags, DestinationLoad, DestinationRecord, LAYOUT_VERSION, Line, Settings,
-    TcpState, ticks_from_seconds,
+    Control, DestinationFlags, DestinationLoad, DestinationRecord, LAYOUT_VERSION, Line,
+    SettingFlags, Settings, TcpState, ticks_from_seconds,
 };
 use elvs_fastpath::{Atomic64, destination_of};
 use elvs_model::{
-    DestinationKey, DestinationView, Rates, ServiceKey, ServiceView, Statistics, Table, Timeouts,
+    DestinationKey, DestinationView, Rates, ServiceKey, ServiceView, Setting, Statistics, Table,
 };
 
 use crate::assignments::{AssignError, Assignments, DestinationSlot, ServiceSlot};
@@ -29,7 +29,7 @@ use crate::plane::{Load, LoadDifference};
 use crate::route::{Route, network_order};
 use crate::state::{State, StateError, Store};
 use crate::statistics::since;
-use crate::sweep::{SweepReport, Sweeper};
+use crate::sweep::{Lifetimes, SweepReport, Sweeper};
 
 /// Word of the blob's header that counts generations.
 const GENERATION_WORD: usize = 2;
@@ -126,7 +126,7 @@ impl<B: Backend> Director<B> {
     pub(crate) fn put_in_force(&mut self, table: &Table) -> Result<Installed, InstallError> {
         let assignments = self.assignments.for_table(table, &self.backend)?;
         let swapped = self.change(table.clone(), assignments)?;
-        self.write_timeouts(table.timeouts());
+        self.write_settings(table);
         Ok(Installed { swapped, generation: self.generation })
     }
 
@@ -185,7 +185,7 @@ impl<B: Backend> Director<B> {
 
     /// Writes the records of destinations in the table; `before` are the assignments that the records are of.
     fn write_present(&mut self, before: &Assignments) {
-        let Self { assignments, backend, routes, .. } = self;
+        let Self { assignments, backend, routes, table, .. } = self;
         let settings = backend.settings();
         for (service, key, slot) in assignments.destinations().filter(|(_, _, slot)| slot.present) {
             let known = before.destination(service, key).is_some_and(|old| old.index == slot.index);
@@ -193,6 +193,11 @@ impl<B: Backend> Director<B> {
             let home = assignments.service(service);
             let before = old.unwrap_or_default();
             let mut record = destination_record(before, key, slot, routes);
+            let entry = table.service(service).and_then(|entry| entry.destination(key));
+            record.flags &= !DestinationFlags::QUIESCED;
+            if entry.is_some_and(|destination| destination.weight == 0) {
+                record.flags |= DestinationFlags::QUIESCED;
+            }
             if let Some(home) = home {
                 follow_service(&mut record, home, &settings);
             }
@@ -241,10 +246,12 @@ impl<B: Backend> Director<B> {
         }
     }
 
-    fn write_timeouts(&mut self, timeouts: Timeouts) {
+    fn write_settings(&mut self, table: &Table) {
+        let timeouts = table.timeouts();
         let old = self.backend.settings();
         let ticks = |s| ticks_from_seconds(s, old.jiffies_per_second, old.tick_shift);
-        let mut settings = Settings { udp_timeout: ticks(timeouts.udp), ..old };
+        let flags = setting_flags(table.settings());
+        let mut settings = Settings { udp_timeout: ticks(timeouts.udp), flags, ..old };
         let states = TcpState::ALL.iter().zip(Settings::TCP_SECONDS);
         for (timeout, (state, initial)) in settings.tcp_timeouts.iter_mut().zip(states) {
             *timeout = ticks(if *state == TcpState::Established {
@@ -292,7 +299,13 @@ impl<B: Backend> Director<B> {
 
     /// A slice of a pass, as it would be so many ticks from now.
     pub(crate) fn sweep_slice(&mut self, buckets: u32, ahead: u32) -> SweepReport {
-        self.sweeper.slice(&self.backend, buckets, ahead)
+        let settings = self.table.settings();
+        let seconds = |setting| u32::try_from(settings.number(setting)).unwrap_or(u32::MAX);
+        let lifetimes = Lifetimes {
+            lblc: seconds(Setting::LblcExpiration),
+            lblcr: seconds(Setting::LblcrExpiration),
+        };
+        self.sweeper.slice(&self.backend, buckets, ahead, lifetimes)
     }
 
     pub(crate) fn collect_removed(&mut self) -> Result<usize, InstallError> {
@@ -334,6 +347,11 @@ impl<B: Backend> Director<B> {
     }
 
     pub(crate) fn move_rates(&mut self) -> Result<(), BackendError> {
+        if !self.table.settings().is_on(Setting::RunEstimation) {
+            self.destination_rates.clear();
+            self.service_rates.clear();
+            return Ok(());
+        }
         let Self { assignments, backend, destination_rates, service_rates, .. } = self;
         let services = assignments.service_statistics(backend)?;
         for (_, _, slot) in assignments.destinations() {
@@ -484,6 +502,19 @@ fn destination_record(
         }
     }
     record
+}
+
+/// Settings that packets depend on.
+fn setting_flags(settings: &elvs_model::Settings) -> u32 {
+    let reuse = settings.number(Setting::ConnReuseMode);
+    let flags = [
+        (settings.is_on(Setting::SloppyTcp), SettingFlags::SLOPPY_TCP),
+        (settings.is_on(Setting::ExpireNodestConn), SettingFlags::EXPIRE_NODEST_CONN),
+        (settings.is_on(Setting::ExpireQuiescentTemplate), SettingFlags::EXPIRE_QUIESCENT_TEMPLATE),
+        (reuse == 0, SettingFlags::NO_REUSE),
+        (reuse & 2 != 0, SettingFlags::REUSE_FIN_WAIT),
+    ];
+    flags.into_iter().filter(|(on, _)| *on).fold(0, |flags, (_, flag)| flags | flag)
 }
 
 /// Writes what a destination's record has of its service.

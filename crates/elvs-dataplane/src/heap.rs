@@ -187,6 +187,10 @@ impl Host for Heap {
         ((mixed ^ mixed >> 31) >> 32) as u32
     }
 
+    fn settings(&self) -> u32 {
+        self.settings.flags
+    }
+
     fn timeout(&self, protocol: u8, state: u8) -> u32 {
         self.settings.timeout(protocol, state)
     }

@@ -9,8 +9,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicU64;
 
 use elvs_common::{
-    Control, DestinationFlags, DestinationLoad, MARKED, REFRESH_TICKS, Settings, template_protocol,
-    ticks_from_seconds,
+    Control, DestinationFlags, DestinationLoad, LBLC_PORTS, MARKED, REFRESH_TICKS, Settings,
+    template_protocol, ticks_from_seconds,
 };
 use elvs_fastpath::{
     Atomic64, FlowKey, Slot, client_of, destination_of, ports_of, release_flow, virtual_of,
@@ -55,6 +55,7 @@ impl Sweeper {
         backend: &B,
         buckets: u32,
         ahead: u32,
+        lifetimes: Lifetimes,
     ) -> SweepReport {
         let settings = backend.settings();
         let now = backend.now().later(ahead);
@@ -69,7 +70,9 @@ impl Sweeper {
             };
             for slot in &bucket.slots {
                 let Some(live) = read(slot) else { continue };
-                let over = if live.control.is_template() {
+                let over = if live.control.is_locality() {
+                    lifetimes.are_over(backend, &settings, now, &live)
+                } else if live.control.is_template() {
                     self.templates.is_over(backend, &settings, now, slot, &live)
                 } else {
                     self.templates.mark(backend, &live);
@@ -127,8 +130,25 @@ type TemplateKey = (u64, u32, u8);
 /// Seconds that a template lives on at a time while it has connections (`ip_vs_conn_expire`).
 const CONTROLLED_S: u64 = 60;
 
-/// Seconds after its last use that an address forgets its destination (`lblc_expiration`).
-const LOCALITY_S: u32 = 24 * 60 * 60;
+/// Seconds after its last use that an address forgets a destination.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lifetimes {
+    /// `lblc_expiration`.
+    pub(crate) lblc: u32,
+    /// `lblcr_expiration`.
+    pub(crate) lblcr: u32,
+}
+
+impl Lifetimes {
+    /// Whether an entry of lblc or lblcr is to end.
+    fn are_over<B: Backend>(self, backend: &B, settings: &Settings, now: Now, live: &Live) -> bool {
+        let record = backend.record(destination_of(live.ports_destination)).unwrap_or_default();
+        let single = ports_of(live.ports_destination) == LBLC_PORTS;
+        let seconds = if single { self.lblc } else { self.lblcr };
+        let ticks = ticks_from_seconds(seconds, settings.jiffies_per_second, settings.tick_shift);
+        record.flags & DestinationFlags::AVAILABLE == 0 || now.idle(live.control.tick()) > ticks
+    }
+}
 
 /// Persistence templates whose time is over, and whether connections keep them: a template lives at least as long as
 /// the connections it led to (`n_control` in IPVS).
@@ -181,12 +201,6 @@ impl Templates {
         live: &Live,
     ) -> bool {
         let destination = destination_of(live.ports_destination);
-        if live.control.is_locality() {
-            let record = backend.record(destination).unwrap_or_default();
-            let (hz, shift) = (settings.jiffies_per_second, settings.tick_shift);
-            return record.flags & DestinationFlags::AVAILABLE == 0
-                || now.idle(live.control.tick()) > ticks_from_seconds(LOCALITY_S, hz, shift);
-        }
         let ticks = backend.record(destination).map_or(0, |record| record.persistence_ticks);
         if now.idle(live.control.tick()) <= ticks {
             return false;

@@ -3,7 +3,9 @@
 //! **Invariant:** a packet that belongs to no virtual service leaves as it came; every other one is forwarded, or
 //! handed to the host's stack, or dropped, and the latter two are counted by reason.
 
-use elvs_common::{Control, Counter, DestinationFlags, DestinationStats, Method, TCP, UDP};
+use elvs_common::{
+    Control, Counter, DestinationFlags, DestinationStats, Method, SettingFlags, TCP, UDP,
+};
 
 use crate::atomic::Atomic64;
 use crate::flow::{
@@ -20,7 +22,7 @@ use crate::packet::{
 };
 use crate::service::{is_virtual, may_be_real_server, may_be_virtual};
 use crate::tcp::Direction;
-use crate::track::{end_for_reuse, is_reuse, track};
+use crate::track::{asks_anew, end_for, is_reuse, track};
 
 /// Times that [`forward_new`] is tried; the kernel allows as many tail calls.
 pub const SCHEDULE_TRIES: u32 = 32;
@@ -200,7 +202,12 @@ fn request<const PLAIN: bool, H: Host, F: Frame>(
         return Action::GENERAL;
     }
     if found.hit {
-        if !is_reuse(ip.protocol, transport.flags, found.control) {
+        let anew = if PLAIN {
+            asks_anew(ip.protocol, transport.flags)
+        } else {
+            is_reuse(host, ip.protocol, transport.flags, &found)
+        };
+        if !anew {
             let index = destination_of(found.ports_destination);
             let direction = if found.control.method_bits() == Method::Nat as u32 {
                 Direction::Input
@@ -212,7 +219,7 @@ fn request<const PLAIN: bool, H: Host, F: Frame>(
         if PLAIN {
             return Action::GENERAL;
         }
-        end_for_reuse(host, &found);
+        end_for(host, &found, Counter::Reused);
     }
     if PLAIN {
         open_at_once(host, frame, ip, transport, bucket, insertions)
@@ -238,6 +245,10 @@ fn known<const PLAIN: bool, H: Host, F: Frame>(
         return Action::GENERAL;
     }
     if destination.flags & DestinationFlags::AVAILABLE == 0 {
+        if !PLAIN && host.settings() & SettingFlags::EXPIRE_NODEST_CONN != 0 {
+            end_for(host, found, Counter::ExpiredNodest);
+            return Action::SCHEDULE;
+        }
         return drop(host, Counter::DestinationGone);
     }
     if !track::<PLAIN, _>(host, ip.protocol, transport.flags, found, index, direction) {

@@ -70,6 +70,9 @@ pub trait Host: FlowMemory {
         remember(self, key, control, destination)
     }
 
+    /// Settings in force; see [`elvs_common::SettingFlags`].
+    fn settings(&self) -> u32;
+
     /// Idle ticks after which a connection in `state` may be replaced.
     fn timeout(&self, protocol: u8, state: u8) -> u32;
 

@@ -5,8 +5,8 @@
 //! Called by [`crate::director`].
 
 use elvs_common::{
-    Control, Counter, DestinationLoad, DestinationStats, Method, NextHop, REFRESH_TICKS, TCP,
-    TcpState, idle_ticks,
+    Control, Counter, DestinationLoad, DestinationStats, Method, NextHop, REFRESH_TICKS,
+    SettingFlags, TCP, TcpState, idle_ticks,
 };
 
 use crate::atomic::Atomic64;
@@ -37,6 +37,14 @@ pub(crate) const fn flow_key(ip: &Ipv4, transport: &Transport) -> FlowKey {
 #[inline(always)]
 const fn may_open(protocol: u8, transport: &Transport) -> bool {
     protocol != TCP || transport.flags.opens() && transport.source_port() != FTP_DATA
+}
+
+/// As [`may_open`] for TCP, by `sloppy_tcp`: any packet but a reset.
+#[inline(always)]
+fn may_open_sloppily<H: Host>(host: &H, transport: &Transport) -> bool {
+    host.settings() & SettingFlags::SLOPPY_TCP != 0
+        && !transport.flags.resets()
+        && transport.source_port() != FTP_DATA
 }
 
 /// Control word of a connection after its first packet, to a destination of a forwarding method's bits.
@@ -128,7 +136,7 @@ pub(crate) fn open<H: Host, F: Frame>(
     transport: &Transport,
 ) -> Action {
     let key = flow_key(ip, transport);
-    if !may_open(ip.protocol, transport) {
+    if !may_open(ip.protocol, transport) && !may_open_sloppily(host, transport) {
         if find_service(host, &key, frame.ingress()).is_some() {
             host.count(Counter::NotSyn);
         }

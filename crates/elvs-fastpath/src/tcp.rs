@@ -25,6 +25,12 @@ impl TcpFlags {
         self.0 & (Self::SYN | Self::ACK | Self::RST) == Self::SYN
     }
 
+    /// Whether RST is set.
+    #[inline(always)]
+    pub const fn resets(self) -> bool {
+        self.0 & Self::RST != 0
+    }
+
     /// Whether SYN is set.
     #[inline(always)]
     pub const fn syn(self) -> bool {

@@ -5,7 +5,10 @@
 //!
 //! Called by [`crate::director`].
 
-use elvs_common::{Control, Counter, DestinationLoad, REFRESH_TICKS, TCP, TcpState, idle_ticks};
+use elvs_common::{
+    Control, Counter, DestinationFlags, DestinationLoad, Method, REFRESH_TICKS, SettingFlags, TCP,
+    TcpState, idle_ticks,
+};
 
 use crate::atomic::Atomic64;
 use crate::flow::{FoundFlow, Slot, Step, destination_of, release_flow};
@@ -15,18 +18,43 @@ use crate::tcp::{Direction, TcpFlags, next_state};
 /// Times a state change is repeated when another CPU changed the connection meanwhile.
 const TRACK_TRIES: u32 = 4;
 
-/// Whether a SYN meets a connection that is over (`net.ipv4.vs.conn_reuse_mode` 1, `is_new_conn_expected`).
+/// Whether a packet of a known connection asks for a new one: what that comes to, [`is_reuse`] says.
 #[inline(always)]
-pub(crate) const fn is_reuse(protocol: u8, flags: TcpFlags, control: Control) -> bool {
-    protocol == TCP
-        && flags.syn()
-        && (control.state() == TcpState::TimeWait as u8 || control.state() == TcpState::Close as u8)
+pub(crate) const fn asks_anew(protocol: u8, flags: TcpFlags) -> bool {
+    protocol == TCP && flags.syn()
+}
+
+/// Whether a packet opens a connection anew whose entry is still there: a SYN to one that is over by `conn_reuse_mode`
+/// (`is_new_conn_expected`), or to one whose destination has weight 0 with `expire_nodest_conn`.
+#[inline(always)]
+pub(crate) fn is_reuse<H: Host>(
+    host: &H,
+    protocol: u8,
+    flags: TcpFlags,
+    found: &FoundFlow<'_, H::Word>,
+) -> bool {
+    if !asks_anew(protocol, flags) {
+        return false;
+    }
+    let settings = host.settings();
+    if settings & SettingFlags::EXPIRE_NODEST_CONN != 0 {
+        let destination = host.destination(destination_of(found.ports_destination));
+        if destination.is_some_and(|d| d.flags & DestinationFlags::QUIESCED != 0) {
+            return true;
+        }
+    }
+    let state = found.control.state();
+    let silent = found.control.method_bits() != Method::Nat as u32;
+    let half_over =
+        state == TcpState::FinWait as u8 && silent && settings & SettingFlags::REUSE_FIN_WAIT != 0;
+    let over = state == TcpState::TimeWait as u8 || state == TcpState::Close as u8;
+    settings & SettingFlags::NO_REUSE == 0 && (over || half_over)
 }
 
 #[inline(always)]
-pub(crate) fn end_for_reuse<H: Host>(host: &H, found: &FoundFlow<'_, H::Word>) {
+pub(crate) fn end_for<H: Host>(host: &H, found: &FoundFlow<'_, H::Word>, why: Counter) {
     if release_flow(host, found.bucket, found.slot, found.control) {
-        host.count(Counter::Reused);
+        host.count(why);
         take_load(host, destination_of(found.ports_destination), found.control);
     }
 }

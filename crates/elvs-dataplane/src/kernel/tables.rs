@@ -89,7 +89,7 @@ pub(crate) fn settings_for(
         jiffies_per_second,
         tick_shift,
         connections,
-        pad: 0,
+        flags: 0,
         seed,
     }
 }
@@ -215,7 +215,7 @@ fn settings_words(settings: &Settings) -> impl Iterator<Item = u32> {
             settings.jiffies_per_second,
             settings.tick_shift,
             settings.connections,
-            settings.pad,
+            settings.flags,
         ])
         .chain(halves(first))
         .chain(halves(second))
@@ -228,7 +228,7 @@ fn settings_of(mut words: impl Iterator<Item = u32>) -> Settings {
         *timeout = next();
     }
     let (udp_timeout, buckets, jiffies_per_second) = (next(), next(), next());
-    let (tick_shift, connections, pad) = (next(), next(), next());
+    let (tick_shift, connections, flags) = (next(), next(), next());
     let mut seed = [0; 2];
     for word in &mut seed {
         let [a, b, c, d] = next().to_ne_bytes();
@@ -242,7 +242,7 @@ fn settings_of(mut words: impl Iterator<Item = u32>) -> Settings {
         jiffies_per_second,
         tick_shift,
         connections,
-        pad,
+        flags,
         seed,
     }
 }

@@ -5,8 +5,8 @@
 //! it counts only while the destination is in the service's list.
 
 use elvs_common::{
-    Control, DestinationLoad, LOCALITY, REFRESH_TICKS, ServiceFlags, ServiceRecord, idle_ticks,
-    scheduler_id, template_protocol,
+    Control, DestinationLoad, LBLC_PORTS, LOCALITY, REFRESH_TICKS, ServiceFlags, ServiceRecord,
+    idle_ticks, scheduler_id, template_protocol,
 };
 
 use super::{Choice, entry, record};
@@ -18,15 +18,12 @@ use crate::flow::{
 use crate::host::Host;
 use crate::service::low;
 
-/// [`FlowKey::ports`] of the only entry of an address with lblc; with lblcr it is the destination's index.
-const ONLY: u32 = u32::MAX;
-
 /// Key of the entry that leads packets to an address to a destination.
 #[inline(always)]
 pub(super) const fn key(service: &ServiceRecord, opening: &FlowKey, destination: u32) -> FlowKey {
     key_of(
         service.index as u64 | (opening.address() as u64) << 32,
-        if service.scheduler == scheduler_id::LBLCR { destination } else { ONLY },
+        if service.scheduler == scheduler_id::LBLCR { destination } else { LBLC_PORTS },
     )
 }
 
@@ -94,7 +91,9 @@ fn active<H: Host>(host: &H, destination: u32) -> u64 {
 /// while another one is half idle, is ended.
 #[inline(always)]
 pub(super) fn find<H: Host>(host: &H, service: &ServiceRecord, opening: &FlowKey) -> Choice {
-    let Some(found) = entry_of(host, &key(service, opening, ONLY)) else { return Choice::NOBODY };
+    let Some(found) = entry_of(host, &key(service, opening, LBLC_PORTS)) else {
+        return Choice::NOBODY;
+    };
     let destination = destination_of(found.ports_destination);
     let mut review = Review {
         host,

@@ -5,7 +5,8 @@
 //! and freed by the protocol of all entries; no destination's load counts it.
 
 use elvs_common::{
-    Control, Counter, DestinationFlags, PersistenceLine, ServiceRecord, template_protocol,
+    Control, Counter, DestinationFlags, PersistenceLine, ServiceRecord, SettingFlags,
+    template_protocol,
 };
 
 use super::Choice;
@@ -27,7 +28,8 @@ pub(super) fn key<H: Host>(
     Some(FlowKey::new(client, line.address, 0, line.port, template_protocol(line.protocol)))
 }
 
-/// Destination of a client's template, which lives on from now. One whose destination was removed is ended.
+/// Destination of a client's template, which lives on from now. One whose destination was removed, or has
+/// weight 0 with `expire_quiescent_template`, is ended.
 #[inline(always)]
 pub(super) fn find<H: Host>(host: &H, service: &ServiceRecord, opening: &FlowKey) -> Choice {
     let Some(key) = key(host, service, opening) else { return Choice::NOBODY };
@@ -44,7 +46,9 @@ pub(super) fn find<H: Host>(host: &H, service: &ServiceRecord, opening: &FlowKey
     }
     let index = destination_of(found.ports_destination);
     let flags = host.destination(index).map_or(0, |destination| destination.flags);
-    if flags & DestinationFlags::AVAILABLE == 0 {
+    let quiesced = flags & DestinationFlags::QUIESCED != 0
+        && host.settings() & SettingFlags::EXPIRE_QUIESCENT_TEMPLATE != 0;
+    if flags & DestinationFlags::AVAILABLE == 0 || quiesced {
         if release_flow(host, found.bucket, found.slot, found.control) {
             host.count(Counter::TemplateReplaced);
         }

@@ -77,7 +77,7 @@ impl Director {
                 jiffies_per_second: JIFFIES_PER_SECOND,
                 tick_shift: TICK_SHIFT,
                 connections: buckets * 4,
-                pad: 0,
+                flags: 0,
                 seed: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210],
             },
             stats: Mutex::default(),
@@ -318,6 +318,10 @@ impl Host for Director {
         let drawn =
             self.random.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |x| Some(next(x)));
         (next(drawn.unwrap()) >> 32) as u32
+    }
+
+    fn settings(&self) -> u32 {
+        self.settings.flags
     }
 
     fn timeout(&self, protocol: u8, state: u8) -> u32 {
