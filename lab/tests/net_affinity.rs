@@ -7,7 +7,13 @@ use elvs_net::bed::VIP;
 use nix::sys::signal::Signal;
 
 /// Adds every real server of the bed to a service, with further options.
-fn add_all(topology: &Topology, daemon: &elvs_lab::Daemon, service: &str, port: u16, options: &str) {
+fn add_all(
+    topology: &Topology,
+    daemon: &elvs_lab::Daemon,
+    service: &str,
+    port: u16,
+    options: &str,
+) {
     for host in &topology.bed().real_servers {
         daemon.adm_ok(&format!("-a {service} -r {}:{port} {options}", host.address));
     }

@@ -101,6 +101,8 @@ pub mod scheduler_id {
     pub const TWOS: u8 = 11;
     /// Locality-based least connections.
     pub const LBLC: u8 = 12;
+    /// Locality-based least connections with replication.
+    pub const LBLCR: u8 = 13;
     /// Bit in [`super::ServiceRecord::scheduler`]: the service has properties that the program's first stage knows
     /// nothing of, so that those without pay nothing for them.
     pub const CAREFUL: u8 = 0x80;

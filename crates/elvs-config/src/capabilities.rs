@@ -29,10 +29,10 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// What this release's data plane does: all schedulers but lblc and lblcr; TCP and UDP over IPv4; NAT, DR and TUN by
+    /// What this release's data plane does: all schedulers; TCP and UDP over IPv4; NAT, DR and TUN by
     /// ipip.
     pub const THIS_RELEASE: Self = Self {
-        schedulers: elvs_model::SCHEDULERS,
+        schedulers: &Scheduler::ALL,
         protocols: &[Protocol::Tcp, Protocol::Udp],
         families: &[Family::Inet],
         gue: false,

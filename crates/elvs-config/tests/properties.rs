@@ -10,7 +10,7 @@
 use std::net::Ipv4Addr;
 
 use elvs_config::{Capabilities, KEYWORDS, MapSource, Options, Outcome, Severity, read, render};
-use elvs_model::{ForwardingMethod, Protocol, SCHEDULERS, ServiceKey, TunnelKind};
+use elvs_model::{ForwardingMethod, Protocol, Scheduler, ServiceKey, TunnelKind};
 use proptest::prelude::*;
 
 fn read_bytes(bytes: impl Into<Vec<u8>>) -> Outcome {
@@ -62,7 +62,7 @@ type Plan = Vec<(u16, bool, usize, Vec<(u8, usize, u32)>)>;
 fn plan() -> impl Strategy<Value = Plan> {
     let destination = (2u8..=254, 0usize..3, 0u32..=2_147_483_647);
     let destinations = proptest::collection::vec(destination, 1..6);
-    proptest::collection::vec((1u16.., any::<bool>(), 0..SCHEDULERS.len(), destinations), 0..6)
+    proptest::collection::vec((1u16.., any::<bool>(), 0..Scheduler::ALL.len(), destinations), 0..6)
         .prop_map(|mut plan| {
             plan.sort_by_key(|(port, udp, ..)| (*port, *udp));
             plan.dedup_by_key(|(port, udp, ..)| (*port, *udp));
@@ -131,7 +131,7 @@ proptest! {
             let protocol = if *udp { Protocol::Udp } else { Protocol::Tcp };
             let address = Ipv4Addr::new(192, 0, 2, 1).into();
             prop_assert_eq!(service.service.key, ServiceKey::Address { protocol, address, port: *port });
-            prop_assert_eq!(service.service.scheduler, SCHEDULERS[*scheduler]);
+            prop_assert_eq!(service.service.scheduler, Scheduler::ALL[*scheduler]);
             let found: Vec<_> =
                 service.destinations.iter().map(|d| (d.key.address, d.method, d.weight)).collect();
             let planned: Vec<_> = destinations

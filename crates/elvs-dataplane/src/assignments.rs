@@ -157,14 +157,6 @@ pub enum AssignError {
     /// Not something the data plane forwards, or too many services.
     #[error(transparent)]
     Compile(#[from] CompileError),
-    /// The service asks for a scheduler this data plane does not have.
-    #[error("{service}: scheduler {scheduler} is not in this data plane")]
-    Scheduler {
-        /// The service.
-        service: ServiceKey,
-        /// What it asks for.
-        scheduler: Scheduler,
-    },
     /// The destination cannot be reached by this data plane.
     #[error(
         "{service}: real server {address} needs IPv6 or a tunnel other than IP in IP, which this data plane does not have"
@@ -271,10 +263,6 @@ impl Assignments {
         for entry in table.services() {
             let service = entry.service();
             Place::of(&service.key)?;
-            let scheduler = scheduler_number(service.scheduler).ok_or(AssignError::Scheduler {
-                service: service.key,
-                scheduler: service.scheduler,
-            })?;
             let known = self.services.get(&service.key);
             let mut pool = Vec::with_capacity(entry.destinations().len());
             for destination in entry.destinations() {
@@ -284,7 +272,7 @@ impl Assignments {
             let index = known.map_or_else(|| free_services.next(), |slot| slot.index);
             let word = backend.scheduler(index).map_or(0, Atomic64::load);
             let mode = Mode {
-                scheduler,
+                scheduler: scheduler_number(service.scheduler),
                 flags: flags(service, entry.destinations()),
                 persistence: persistence(service),
             };
@@ -569,22 +557,22 @@ const fn scheduler_flags(service: &VirtualService) -> u8 {
         | (if port { ServiceFlags::PORT } else { 0 })
 }
 
-const fn scheduler_number(scheduler: Scheduler) -> Option<u8> {
+const fn scheduler_number(scheduler: Scheduler) -> u8 {
     match scheduler {
-        Scheduler::Rr => Some(scheduler_id::RR),
-        Scheduler::Wrr => Some(scheduler_id::WRR),
-        Scheduler::Wlc => Some(scheduler_id::WLC),
-        Scheduler::Lc => Some(scheduler_id::LC),
-        Scheduler::Sed => Some(scheduler_id::SED),
-        Scheduler::Nq => Some(scheduler_id::NQ),
-        Scheduler::Fo => Some(scheduler_id::FO),
-        Scheduler::Ovf => Some(scheduler_id::OVF),
-        Scheduler::Dh => Some(scheduler_id::DH),
-        Scheduler::Sh => Some(scheduler_id::SH),
-        Scheduler::Mh => Some(scheduler_id::MH),
-        Scheduler::Twos => Some(scheduler_id::TWOS),
-        Scheduler::Lblc => Some(scheduler_id::LBLC),
-        Scheduler::Lblcr => None,
+        Scheduler::Rr => scheduler_id::RR,
+        Scheduler::Wrr => scheduler_id::WRR,
+        Scheduler::Wlc => scheduler_id::WLC,
+        Scheduler::Lc => scheduler_id::LC,
+        Scheduler::Sed => scheduler_id::SED,
+        Scheduler::Nq => scheduler_id::NQ,
+        Scheduler::Fo => scheduler_id::FO,
+        Scheduler::Ovf => scheduler_id::OVF,
+        Scheduler::Dh => scheduler_id::DH,
+        Scheduler::Sh => scheduler_id::SH,
+        Scheduler::Mh => scheduler_id::MH,
+        Scheduler::Twos => scheduler_id::TWOS,
+        Scheduler::Lblc => scheduler_id::LBLC,
+        Scheduler::Lblcr => scheduler_id::LBLCR,
     }
 }
 

@@ -113,6 +113,11 @@ impl Heap {
     pub fn advance_jiffies(&self, jiffies: u64) {
         self.jiffies.fetch_add(jiffies, Ordering::AcqRel);
     }
+
+    /// Takes back time that passed without packets, as if it had not.
+    pub fn rewind_jiffies(&self, jiffies: u64) {
+        self.jiffies.fetch_sub(jiffies, Ordering::AcqRel);
+    }
 }
 
 impl FlowMemory for Heap {

@@ -12,9 +12,11 @@ mod support;
 
 use std::net::Ipv4Addr;
 
-use elvs_common::{Counter, TCP, UDP};
+use std::sync::atomic::Ordering;
+
+use elvs_common::{Control, Counter, TCP, UDP};
 use elvs_dataplane::{FakePlane, Plane};
-use elvs_fastpath::Verdict;
+use elvs_fastpath::{FlowMemory, Verdict};
 use elvs_model::{
     Change, ConnectionState, Destination, DestinationKey, Family, ForwardingMethod, Netmask,
     Persistence, Protocol, Scheduler, ServiceKey, Table, VirtualService,
@@ -338,4 +340,34 @@ fn persistence_by_mark_is_one_template_for_all_its_addresses_and_ports() {
     plane.backend().advance_seconds(200);
     settle(&mut plane);
     assert_eq!(templates(&plane), 0);
+}
+
+#[test]
+fn what_locality_remembers_is_no_connection_and_ends_with_its_destination() {
+    for scheduler in [Scheduler::Lblc, Scheduler::Lblcr] {
+        let (mut plane, mut table) =
+            plane([add_service(WEB, scheduler), add(WEB, 1), add(WEB, 2), add(WEB, 3)]);
+        let first = connect(&plane, (CLIENT, 1), 80).unwrap();
+        assert_eq!(connect(&plane, (CLIENT, 2), 80), Ok(first));
+        assert_eq!(plane.connections().count(), 2, "{scheduler}");
+        assert_eq!(plane.live_connections(), 2);
+        assert!(plane.recount().is_empty());
+        assert_eq!(sweep(&mut plane), 0);
+        change(&mut plane, &mut table, [remove(WEB, first)]);
+        let second = connect(&plane, (CLIENT, 3), 80).unwrap();
+        assert_ne!(second, first);
+        assert_eq!(connect(&plane, (CLIENT, 4), 80), Ok(second));
+        // Half a day later it still is so; a day after the last use it is forgotten.
+        plane.backend().advance_seconds(43_000);
+        settle(&mut plane);
+        assert_eq!(connect(&plane, (CLIENT, 5), 80), Ok(second));
+        plane.backend().advance_seconds(86_500);
+        settle(&mut plane);
+        let entries: usize = (0..plane.table_buckets())
+            .filter_map(|index| plane.backend().bucket(index))
+            .flat_map(|bucket| &bucket.slots)
+            .filter(|slot| Control(slot.control.load(Ordering::Relaxed)).is_live())
+            .count();
+        assert_eq!(entries, 0, "{scheduler}");
+    }
 }

@@ -314,18 +314,14 @@ fn search_displaced<'a, M: FlowMemory>(
     protocol: u8,
     matches: &(impl Fn(Control, u64, u64) -> bool + Copy),
 ) -> FoundFlow<'a, M::Word> {
-    let mut search = Displaced {
-        memory,
-        home: home as u64,
-        protocol: protocol as u64,
-        matches: *matches,
-        distance: 0,
-    };
+    let place = home as u64 | (protocol as u64) << 32;
+    let mut search = Displaced { memory, place, matches: *matches };
     memory.repeat(CHAIN_BUCKETS - 1, &mut search);
-    if search.distance == 0 {
+    let distance = search.place >> DISTANCE_SHIFT;
+    if distance == 0 {
         return found;
     }
-    let index = home.wrapping_add(chain_offset((search.distance & 15) as u32));
+    let index = home.wrapping_add(chain_offset((distance & 15) as u32));
     match memory.bucket(index) {
         Some(bucket) => search_bucket(bucket, index, protocol, matches),
         None => found,
@@ -443,21 +439,23 @@ pub fn claim_at_home<W: Atomic64>(bucket: &Bucket<W>, insertions: u64) -> Claim<
 /// Search through the buckets after the home bucket.
 struct Displaced<'a, M, F: Copy> {
     memory: &'a M,
-    home: u64,
-    protocol: u64,
+    /// Home bucket (low half), protocol (next byte), distance of the bucket found (above; 0 = none): one word, because the
+    /// stack of a call within a call is short.
+    place: u64,
     matches: F,
-    /// Distance of the bucket found; 0 = none.
-    distance: u64,
 }
+
+/// Where the distance lies in [`Displaced::place`].
+const DISTANCE_SHIFT: u32 = 40;
 
 impl<M: FlowMemory, F: Fn(Control, u64, u64) -> bool + Copy> Step for Displaced<'_, M, F> {
     #[inline(always)]
     fn step(&mut self, round: u32) -> bool {
         let distance = round + 1;
-        let at = ((self.home & 0xffff_ffff) as u32).wrapping_add(chain_offset(distance));
+        let at = ((self.place & 0xffff_ffff) as u32).wrapping_add(chain_offset(distance));
         let Some(bucket) = self.memory.bucket(at) else { return false };
-        if search_bucket(bucket, at, (self.protocol & 0xff) as u8, &self.matches).hit {
-            self.distance = distance as u64;
+        if search_bucket(bucket, at, (self.place >> 32 & 0xff) as u8, &self.matches).hit {
+            self.place |= (distance as u64) << DISTANCE_SHIFT;
             return false;
         }
         bucket.displaced().load() != 0

@@ -8,7 +8,7 @@ use crate::atomic::Atomic64;
 use crate::flow::{FlowKey, FlowMemory};
 use crate::frame::Action;
 use crate::open::{Remembered, remember};
-use crate::schedule::{Pick, pick};
+use crate::schedule::{Located, Pick, locate, pick};
 
 /// The tables and the clock.
 ///
@@ -50,6 +50,15 @@ pub trait Host: FlowMemory {
         Self: Sized,
     {
         pick(self, opening, ingress, scheduled)
+    }
+
+    /// Looks for the least loaded destination of an address's set; see [`locate`]. A function of its own in the kernel.
+    #[inline(always)]
+    fn locate(&self, opening: &FlowKey, ingress: u32) -> Located
+    where
+        Self: Sized,
+    {
+        locate(self, opening, ingress)
     }
 
     /// Puts an entry into the flow table, in the kernel by a function of its own as well.

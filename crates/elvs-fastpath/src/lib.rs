@@ -33,8 +33,8 @@ pub use frame::{Action, Frame, Verdict};
 pub use host::{ClientHop, Host};
 pub use open::{Remembered, remember};
 pub use schedule::{
-    MAGLEV_PRIMES, MAX_POOL, MaglevEntry, MaglevProgress, Pick, carry_over, dh_table, mh_table,
-    pick, sh_table, wrr_parameters,
+    Located, MAGLEV_PRIMES, MAX_POOL, MaglevEntry, MaglevProgress, Pick, carry_over, dh_table,
+    locate, mh_table, pick, sh_table, wrr_parameters,
 };
 pub use service::{find_service, service_record};
 pub use tcp::{Direction, TcpFlags, next_state};

@@ -17,7 +17,7 @@ use crate::forward::{daemon_hop, is_ready, send, send_to};
 use crate::frame::{Action, Frame};
 use crate::host::{Host, add_load, drop, give_load, take_load};
 use crate::packet::{Ipv4, Transport};
-use crate::schedule::{Pick, memory_key, pick_at_once};
+use crate::schedule::{Located, Pick, memory_key, pick_at_once};
 use crate::service::{find_service, find_service_at_once, service_record};
 use crate::tcp::{Direction, TcpFlags, next_state};
 
@@ -156,6 +156,12 @@ pub(crate) fn open_remembered<H: Host, F: Frame>(
 ) -> Action {
     let key = flow_key(ip, transport);
     let ingress = frame.ingress();
+    let place = match host.locate(&key, ingress) {
+        Located::Destination(index) => {
+            return connect(host, frame, ip, transport, &key, index, false);
+        }
+        Located::Newcomer(place) => place,
+    };
     let (index, once) = match host.pick(&key, ingress, true) {
         Pick::Destination(index) => (index, false),
         Pick::Once(index) => (index, true),
@@ -163,8 +169,8 @@ pub(crate) fn open_remembered<H: Host, F: Frame>(
         Pick::Contended => return Action::PERSIST,
         Pick::NoService | Pick::NoTemplate => return Action::SCHEDULE,
     };
-    let Some(memory) = memory_key(host, &key, ingress) else { return Action::SCHEDULE };
-    let control = Control::live(memory.protocol, 0, Method::Nat, false, host.tick());
+    let Some(memory) = memory_key(host, &key, ingress, index) else { return Action::SCHEDULE };
+    let control = Control::live(memory.protocol, place, Method::Nat, false, host.tick());
     let index = match host.remember(&memory, control, index) {
         Remembered::New => index,
         Remembered::Known { destination, method: _ } => destination,

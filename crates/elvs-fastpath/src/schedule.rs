@@ -21,6 +21,7 @@ use crate::service::{find_service, service_record};
 
 pub(crate) use cursor::pick_at_once;
 pub use hash::{MAGLEV_PRIMES, MaglevEntry, MaglevProgress, dh_table, mh_table, sh_table};
+pub use locality::{Located, locate};
 
 /// Most destinations of one service.
 pub const MAX_POOL: u32 = 1_024;
@@ -81,13 +82,18 @@ impl From<u64> for Pick {
 pub fn pick<H: Host>(host: &H, opening: &FlowKey, ingress: u32, scheduled: bool) -> Pick {
     let Some(record) = record(host, opening, ingress) else { return Pick::NoService };
     let persistent = record.flags & ServiceFlags::PERSISTENT != 0;
-    let picked = if scheduled || !persistent && record.scheduler != scheduler_id::LBLC {
+    let by_locality =
+        record.scheduler == scheduler_id::LBLC || record.scheduler == scheduler_id::LBLCR;
+    let picked = if scheduled || !persistent && !by_locality {
         choose(host, &record, opening)
     } else {
         let found = if persistent {
             persist::find(host, &record, opening)
-        } else {
+        } else if record.scheduler == scheduler_id::LBLC {
             locality::find(host, &record, opening)
+        } else {
+            // For [`locate`].
+            Choice::NOBODY
         };
         if !found.is_some() {
             return Pick::NoTemplate;
@@ -107,15 +113,20 @@ pub fn pick<H: Host>(host: &H, opening: &FlowKey, ingress: u32, scheduled: bool)
     }
 }
 
-/// Key of the entry that remembers a scheduler's choice; `None` if the service, which may have changed meanwhile, wants
+/// Key of the entry that remembers a scheduler's choice, a destination; `None` if the service, which may have changed meanwhile, wants
 /// none. A persistent service remembers clients only, whatever its scheduler.
 #[inline(always)]
-pub(crate) fn memory_key<H: Host>(host: &H, opening: &FlowKey, ingress: u32) -> Option<FlowKey> {
+pub(crate) fn memory_key<H: Host>(
+    host: &H,
+    opening: &FlowKey,
+    ingress: u32,
+    destination: u32,
+) -> Option<FlowKey> {
     let record = record(host, opening, ingress)?;
     if record.flags & ServiceFlags::PERSISTENT != 0 {
         persist::key(host, &record, opening)
-    } else if record.scheduler == scheduler_id::LBLC {
-        Some(locality::key(&record, opening))
+    } else if record.scheduler == scheduler_id::LBLC || record.scheduler == scheduler_id::LBLCR {
+        Some(locality::key(&record, opening, destination))
     } else {
         None
     }

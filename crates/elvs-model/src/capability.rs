@@ -5,26 +5,9 @@
 //! Called by the daemon before a change reaches the [`Table`](crate::Table).
 
 use crate::{
-    Change, ChangeError, Destination, Family, ForwardingMethod, Protocol, Scheduler, ServiceKey,
-    Table, TunnelKind, VirtualService,
+    Change, ChangeError, Destination, Family, ForwardingMethod, Protocol, ServiceKey, Table,
+    TunnelKind, VirtualService,
 };
-
-/// Schedulers that this release has.
-pub const SCHEDULERS: &[Scheduler] = &[
-    Scheduler::Rr,
-    Scheduler::Wrr,
-    Scheduler::Lc,
-    Scheduler::Wlc,
-    Scheduler::Lblc,
-    Scheduler::Dh,
-    Scheduler::Sh,
-    Scheduler::Sed,
-    Scheduler::Nq,
-    Scheduler::Fo,
-    Scheduler::Ovf,
-    Scheduler::Mh,
-    Scheduler::Twos,
-];
 
 /// Whether a service, and a destination in it if given, is forwarded by this release.
 ///
@@ -86,10 +69,6 @@ fn key_in_effect(key: &ServiceKey) -> Result<(), ChangeError> {
 }
 
 fn service_in_effect(service: &VirtualService) -> Result<(), ChangeError> {
-    if !SCHEDULERS.contains(&service.scheduler) {
-        let names: Vec<_> = SCHEDULERS.iter().map(|scheduler| scheduler.name()).collect();
-        return refuse(&format!("scheduler {} is", service.scheduler), &names.join(", "));
-    }
     if let Some(engine) = &service.engine {
         return refuse(&format!("persistence engine {engine} is"), "services without --pe");
     }

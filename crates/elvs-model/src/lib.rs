@@ -16,7 +16,7 @@ mod setting;
 mod table;
 mod view;
 
-pub use capability::{SCHEDULERS, in_effect};
+pub use capability::in_effect;
 pub use change::{Change, ChangeError};
 pub use desired::{DataPlaneSettings, Desired, DesiredService, Timeouts, XdpMode};
 pub use diff::diff;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::{check, demo, mark, realserver, run, settings, status};
+use crate::{check, demo, mark, realserver, run, settings, simulate, status};
 
 /// Where the daemon listens unless `--socket` or `ELVS_SOCKET` says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/elvs/elvs.sock";
@@ -46,6 +46,8 @@ pub enum Command {
     Get(settings::GetOptions),
     /// Read a configuration and report every mistake
     Check(check::Options),
+    /// Run a script of connections through the schedulers, without a network
+    Simulate(simulate::Options),
     /// Show the whole node on one screen
     Status(status::Options),
     /// Watch real traffic being spread: a client, a director and real servers on this machine

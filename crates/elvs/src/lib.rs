@@ -13,6 +13,7 @@ pub mod mark;
 pub mod realserver;
 pub mod run;
 pub mod settings;
+pub mod simulate;
 pub mod status;
 #[cfg(test)]
 mod test_daemon;

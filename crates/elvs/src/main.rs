@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
 use elvs::cli::{Cli, Command, DEFAULT_SOCKET};
-use elvs::{adm, check, demo, mark, realserver, run, settings, status};
+use elvs::{adm, check, demo, mark, realserver, run, settings, simulate, status};
 use elvs_api::ClientError;
 
 fn main() -> ExitCode {
@@ -46,6 +46,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Command::Set(options) => settings::set(options, &cli.socket),
         Command::Get(options) => settings::get(options, &cli.socket),
         Command::Check(options) => check::run(options),
+        Command::Simulate(options) => simulate::run(options),
         Command::Status(options) => status::run(options, &cli.socket),
         Command::Demo(options) => demo::run(options),
         Command::DemoServer(options) => demo::run_server(options).map(|()| ExitCode::SUCCESS),

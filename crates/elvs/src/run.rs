@@ -32,6 +32,7 @@ use tracing::{error, info, warn};
 
 use crate::files;
 use api::Api;
+pub(crate) use api::CONNECTION_TABLE_SIZE;
 use node::Node;
 
 /// Configuration that is read when no file is named and it exists.

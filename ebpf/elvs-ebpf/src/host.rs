@@ -7,7 +7,7 @@ use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_jiffies64, bpf_loop}
 use aya_ebpf::programs::XdpContext;
 use elvs_common::{Control, Counter, DestinationRecord, DestinationStats, Line, NextHop};
 use elvs_fastpath::{
-    Bucket, ClientHop, FlowKey, FlowMemory, Host, Pick, Remembered, Step, destination_of, pick,
+    Bucket, ClientHop, FlowKey, FlowMemory, Host, Located, Pick, Remembered, Step, destination_of, locate, pick,
     ports_of, remember,
 };
 
@@ -111,6 +111,11 @@ impl Host for KernelHost<'_> {
     }
 
     #[inline(always)]
+    fn locate(&self, opening: &FlowKey, _ingress: u32) -> Located {
+        elvs_locate(self.ctx.ctx, opening.addresses, opening.ports, opening.protocol).into()
+    }
+
+    #[inline(always)]
     fn remember(&self, key: &FlowKey, control: Control, destination: u32) -> Remembered {
         let ports_destination = key.ports as u64 | (destination as u64) << 32;
         elvs_remember(self.ctx.ctx, key.addresses, ports_destination, control.0).into()
@@ -177,6 +182,17 @@ pub extern "C" fn elvs_pick(ctx: *mut xdp_md, addresses: u64, ports: u32, how: u
     // SAFETY: the context of this run.
     let ingress = unsafe { (*ctx.ctx).ingress_ifindex };
     pick(&host, &FlowKey { addresses, ports, protocol }, ingress, how & SCHEDULED != 0).into()
+}
+
+/// [`KernelHost::locate`] as a global function; the answer is a [`Located`] as a word.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn elvs_locate(ctx: *mut xdp_md, addresses: u64, ports: u32, protocol: u8) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    let Some(host) = KernelHost::new(&ctx) else { return Located::Newcomer(0).into() };
+    // SAFETY: the context of this run.
+    let ingress = unsafe { (*ctx.ctx).ingress_ifindex };
+    locate(&host, &FlowKey { addresses, ports, protocol }, ingress).into()
 }
 
 /// [`KernelHost::remember`] as a global function; the answer is a [`Remembered`] as a word.

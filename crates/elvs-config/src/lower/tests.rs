@@ -8,8 +8,12 @@ use elvs_model::{
 use crate::{Capabilities, Code, Feature, MapSource, Options, Outcome, Severity, read};
 
 /// A release without any feature that keywords may need.
-const LEAST: Capabilities =
-    Capabilities { any_port: false, features: &[], ..Capabilities::THIS_RELEASE };
+const LEAST: Capabilities = Capabilities {
+    schedulers: &[Scheduler::Rr, Scheduler::Wrr, Scheduler::Wlc],
+    any_port: false,
+    features: &[],
+    ..Capabilities::THIS_RELEASE
+};
 
 /// Capabilities of a data plane that can do everything the model can say.
 const EVERYTHING: Capabilities = Capabilities {
@@ -345,7 +349,12 @@ fn the_last_of_two_settings_counts_and_is_warned_of() {
 #[test]
 fn what_would_change_who_gets_the_traffic_is_an_error() {
     let cases: &[(&str, &str, &str, Option<&str>)] = &[
-        ("192.0.2.1 80", "lvs_sched lblcr", "scheduler `lblcr` is not in effect", None),
+        (
+            "192.0.2.1 80",
+            "lvs_sched mh",
+            "scheduler `mh` is not in effect",
+            Some("use `rr`, `wrr` or `wlc`"),
+        ),
         (
             "192.0.2.1 80",
             "protocol SCTP",

@@ -1,27 +1,61 @@
-//! Locality: connections to one address go to one destination for as long as it is not overloaded (`ip_vs_lblc.c`).
+//! Locality: connections to one address go to one destination for as long as it is not overloaded (`ip_vs_lblc.c`), or
+//! to the least loaded of a set that grows when all of it is (`ip_vs_lblcr.c`).
 //!
-//! **Invariant:** which destination an address goes to is an entry of the flow table under a protocol number of its own;
-//! it counts only while its destination is in the service's list.
+//! **Invariant:** that an address goes to a destination is an entry of the flow table under a protocol number of its own;
+//! it counts only while the destination is in the service's list.
 
 use elvs_common::{
-    Control, DestinationLoad, LOCALITY, REFRESH_TICKS, ServiceRecord, idle_ticks, template_protocol,
+    Control, DestinationLoad, LOCALITY, REFRESH_TICKS, ServiceFlags, ServiceRecord, idle_ticks,
+    scheduler_id, template_protocol,
 };
 
-use super::{Choice, entry};
+use super::{Choice, entry, record};
 use crate::atomic::Atomic64;
 use crate::flow::{
-    FlowKey, Step, destination_of, flow_hash, home_bucket, ports_of, release_flow, search,
+    FlowKey, FoundFlow, Step, destination_of, flow_hash, home_bucket, ports_of, release_flow,
+    search,
 };
 use crate::host::Host;
 use crate::service::low;
 
-/// Key of the entry for the address that a packet goes to.
+/// [`FlowKey::ports`] of the only entry of an address with lblc; with lblcr it is the destination's index.
+const ONLY: u32 = u32::MAX;
+
+/// Key of the entry that leads packets to an address to a destination.
 #[inline(always)]
-pub(super) const fn key(service: &ServiceRecord, opening: &FlowKey) -> FlowKey {
-    FlowKey {
-        addresses: service.index as u64 | (opening.address() as u64) << 32,
-        ports: 0,
-        protocol: template_protocol(LOCALITY),
+pub(super) const fn key(service: &ServiceRecord, opening: &FlowKey, destination: u32) -> FlowKey {
+    key_of(
+        service.index as u64 | (opening.address() as u64) << 32,
+        if service.scheduler == scheduler_id::LBLCR { destination } else { ONLY },
+    )
+}
+
+#[inline(always)]
+const fn key_of(addresses: u64, ports: u32) -> FlowKey {
+    FlowKey { addresses, ports, protocol: template_protocol(LOCALITY) }
+}
+
+/// The entry of a key.
+#[inline(always)]
+fn entry_of<'a, H: Host>(host: &'a H, key: &FlowKey) -> Option<FoundFlow<'a, H::Word>> {
+    let (wanted, ports) = (key.addresses, key.ports as u64);
+    let same = move |_: Control, addresses: u64, ports_destination: u64| {
+        addresses == wanted && ports_of(ports_destination) as u64 == ports
+    };
+    let hash = flow_hash(key.client(), key.client_port(), key.protocol, host.seed());
+    let home = home_bucket(hash, host.buckets());
+    let found = search::<false, _>(host, host.bucket(home)?, home, key.protocol, &same);
+    found.hit.then_some(found)
+}
+
+/// Keeps an entry that is used.
+#[inline(always)]
+fn renew<H: Host>(host: &H, found: &FoundFlow<'_, H::Word>) {
+    let tick = host.tick();
+    if idle_ticks(tick, found.control.tick()) >= REFRESH_TICKS {
+        // Whoever changes it meanwhile renews it too.
+        let _ =
+            found.slot.control.compare_exchange(found.control.0, found.control.with_tick(tick).0);
     }
 }
 
@@ -60,18 +94,7 @@ fn active<H: Host>(host: &H, destination: u32) -> u64 {
 /// while another one is half idle, is ended.
 #[inline(always)]
 pub(super) fn find<H: Host>(host: &H, service: &ServiceRecord, opening: &FlowKey) -> Choice {
-    let key = key(service, opening);
-    let (wanted, ports) = (key.addresses, key.ports as u64);
-    let same = move |_: Control, addresses: u64, ports_destination: u64| {
-        addresses == wanted && ports_of(ports_destination) as u64 == ports
-    };
-    let hash = flow_hash(key.client(), key.client_port(), key.protocol, host.seed());
-    let home = home_bucket(hash, host.buckets());
-    let Some(bucket) = host.bucket(home) else { return Choice::NOBODY };
-    let found = search::<false, _>(host, bucket, home, key.protocol, &same);
-    if !found.hit {
-        return Choice::NOBODY;
-    }
+    let Some(found) = entry_of(host, &key(service, opening, ONLY)) else { return Choice::NOBODY };
     let destination = destination_of(found.ports_destination);
     let mut review = Review {
         host,
@@ -87,11 +110,124 @@ pub(super) fn find<H: Host>(host: &H, service: &ServiceRecord, opening: &FlowKey
         let _ = release_flow(host, found.bucket, found.slot, found.control);
         return Choice::NOBODY;
     }
-    let tick = host.tick();
-    if idle_ticks(tick, found.control.tick()) >= REFRESH_TICKS {
-        // Whoever changes it meanwhile renews it too.
-        let _ =
-            found.slot.control.compare_exchange(found.control.0, found.control.with_tick(tick).0);
-    }
+    renew(host, &found);
     Choice::of(destination)
+}
+
+/// Search for the least loaded destination of the set of an address.
+struct Members<'a, H> {
+    host: &'a H,
+    pool_line: u64,
+    /// Addresses word of the set's entries.
+    addresses: u64,
+    /// [`Choice`] so far, and above it the place in which it came into the set.
+    choice: u64,
+    weight: u64,
+    /// Its overhead, `(active << 8) + active + inactive`.
+    load: u64,
+    /// Whether somebody in the list has less than half as many active connections as its weight (bit 8), and the place of
+    /// the next newcomer.
+    state: u64,
+}
+
+/// Where the place lies in [`Members::choice`].
+const ORDER_SHIFT: u32 = 40;
+/// Bit of [`Members::state`].
+const IDLE: u64 = 1 << 8;
+/// Places in a set that are told apart; among equals the newest wins.
+const PLACES: u64 = 16;
+
+impl<H: Host> Step for Members<'_, H> {
+    #[inline(always)]
+    fn step(&mut self, index: u32) -> bool {
+        let Some(candidate) = entry(self.host, low(self.pool_line), index) else { return false };
+        let Some(load) = self.host.load(candidate.destination) else { return false };
+        let load = load.load();
+        let active = DestinationLoad::active(load) as u64;
+        let weight = candidate.weight as u64;
+        if active * 2 < weight {
+            self.state |= IDLE;
+        }
+        let key = key_of(self.addresses, candidate.destination);
+        let Some(member) = entry_of(self.host, &key) else { return true };
+        let order = member.control.state() as u64;
+        if self.state % PLACES <= order {
+            self.state = (self.state & IDLE) | ((order + 1) % PLACES);
+        }
+        if weight == 0 || load & DestinationLoad::OVERLOAD != 0 {
+            return true;
+        }
+        let overhead = (active << 8) + DestinationLoad::total(load);
+        let (ours, theirs) = (overhead.wrapping_mul(self.weight), self.load.wrapping_mul(weight));
+        if self.weight == 0 || ours < theirs || ours == theirs && order > self.choice >> ORDER_SHIFT
+        {
+            self.choice = Choice::of(candidate.destination).0 | order << ORDER_SHIFT;
+            self.weight = weight;
+            self.load = overhead;
+        }
+        true
+    }
+}
+
+/// What the set of an address comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Located {
+    /// The least loaded destination of the set, which is not overloaded.
+    Destination(u32),
+    /// The scheduler chooses, and its choice comes into the set at this place.
+    Newcomer(u8),
+}
+
+/// A [`Located`] in one word, as a function of its own returns it in the kernel.
+impl From<Located> for u64 {
+    #[inline(always)]
+    fn from(located: Located) -> Self {
+        match located {
+            Located::Destination(destination) => Choice::of(destination).0,
+            Located::Newcomer(place) => place as Self,
+        }
+    }
+}
+
+impl From<u64> for Located {
+    #[inline(always)]
+    fn from(word: u64) -> Self {
+        let choice = Choice(word);
+        if choice.is_some() {
+            Self::Destination(choice.destination())
+        } else {
+            Self::Newcomer((word & 0xff) as u8)
+        }
+    }
+}
+
+/// The destination of a new connection to a service whose scheduler is lblcr, if the set of its address has one.
+#[inline(always)]
+pub fn locate<H: Host>(host: &H, opening: &FlowKey, ingress: u32) -> Located {
+    let Some(service) = record(host, opening, ingress) else { return Located::Newcomer(0) };
+    let persistent = service.flags & ServiceFlags::PERSISTENT != 0;
+    if service.scheduler != scheduler_id::LBLCR || persistent {
+        return Located::Newcomer(0);
+    }
+    let addresses = key(&service, opening, 0).addresses;
+    let mut members = Members {
+        host,
+        pool_line: service.pool_line as u64,
+        addresses,
+        choice: 0,
+        weight: 0,
+        load: 0,
+        state: 0,
+    };
+    host.repeat(service.pool_entries, &mut members);
+    let choice = Choice(members.choice);
+    let overloaded =
+        members.state & IDLE != 0 && active(host, choice.destination()) > members.weight;
+    if !choice.is_some() || overloaded {
+        return Located::Newcomer((members.state % PLACES) as u8);
+    }
+    if let Some(found) = entry_of(host, &key_of(addresses, choice.destination())) {
+        renew(host, &found);
+    }
+    Located::Destination(choice.destination())
 }

@@ -15,8 +15,7 @@ use elvs_fastpath::Verdict;
 use crate::support::{ACK, FIN, Packet, SYN, Seen, ServiceId, Table, server_mac};
 
 /// What recordings that are not replayed here have in their name, and why.
-const SKIPPED: &[(&str, &str)] =
-    &[("ipv6", "IPv6"), ("lblcr", "scheduler lblcr"), ("twos", "random numbers")];
+const SKIPPED: &[(&str, &str)] = &[("ipv6", "IPv6"), ("twos", "random numbers")];
 
 const SCHEDULERS: &[(&str, u8)] = &[
     ("rr", scheduler_id::RR),
@@ -24,6 +23,7 @@ const SCHEDULERS: &[(&str, u8)] = &[
     ("lc", scheduler_id::LC),
     ("wlc", scheduler_id::WLC),
     ("lblc", scheduler_id::LBLC),
+    ("lblcr", scheduler_id::LBLCR),
     ("dh", scheduler_id::DH),
     ("sh", scheduler_id::SH),
     ("mh", scheduler_id::MH),

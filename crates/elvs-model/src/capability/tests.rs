@@ -1,4 +1,5 @@
 use super::*;
+use crate::Scheduler;
 use crate::{DestinationKey, Netmask, TunnelChecksum};
 
 fn service(protocol: Protocol, address: &str, port: u16) -> VirtualService {
@@ -19,7 +20,7 @@ fn destination(address: &str, method: ForwardingMethod) -> Destination {
 #[test]
 fn forwards_what_first_light_promises() {
     for protocol in [Protocol::Tcp, Protocol::Udp] {
-        for scheduler in SCHEDULERS.iter().copied() {
+        for scheduler in Scheduler::ALL {
             let service = VirtualService { scheduler, ..service(protocol, "10.0.0.100", 80) };
             for method in [
                 ForwardingMethod::Nat,
@@ -45,7 +46,6 @@ fn refuses_by_name_what_it_does_not_forward() {
         ("IPv6", VirtualService::new(mark, Scheduler::Wlc)),
         ("IPv6", service(Protocol::Tcp, "fd00::100", 80)),
         ("SCTP", service(Protocol::Sctp, "10.0.0.100", 80)),
-        ("scheduler lblcr", VirtualService { scheduler: Scheduler::Lblcr, ..plain() }),
         ("engine sip", VirtualService { engine: Some("sip".to_owned()), ..plain() }),
     ];
     for (named, service) in cases {

@@ -167,4 +167,4 @@ impl elvs_api::Backend for Api {
 }
 
 /// What `ipvsadm -L` prints as `size`: the kernel's default, because scripts compare the line.
-const CONNECTION_TABLE_SIZE: u32 = 4_096;
+pub(crate) const CONNECTION_TABLE_SIZE: u32 = 4_096;

@@ -1,0 +1,249 @@
+//! A director in memory that packets are sent through.
+//!
+//! **Invariant:** what happens to a packet is decided by [`elvs_fastpath::process`] over tables that the daemon's own
+//! code wrote; here are only the clients, the real servers' answers, and the clock.
+//!
+//! Called by [`super::run`].
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+
+use elvs_api::VERSION;
+use elvs_common::{REFRESH_TICKS, TCP};
+use elvs_dataplane::{Backend, Estimator, FakePlane, InstallError, Plane, Route};
+use elvs_fastpath::{FlowKey, Pick, Verdict, find_service, pick, service_record};
+use elvs_model::{
+    Change, ChangeError, Destination, DestinationKey, ForwardingMethod, NodeInfo, Protocol,
+    ServiceKey, ServiceView, Table, Timeouts,
+};
+
+use super::packet::{ACK, FIN, INTERFACE, SYN, frame, hop_to, sent_to};
+use super::script::Flow;
+use crate::adm::{ConnectionIter, Director, DirectorError};
+use crate::run::CONNECTION_TABLE_SIZE;
+
+/// Connections the table has room for at least.
+const LEAST_CONNECTIONS: u32 = 4_096;
+/// Connections the table has room for at most.
+const MOST_CONNECTIONS: u32 = 1 << 24;
+/// Seconds after which rates of before are 0: each period of two leaves three quarters of them.
+const RATES_S: u32 = 600;
+/// Bytes that a packet to a real server may have.
+const MTU: u32 = 1_500;
+
+/// Where a connection went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Placed {
+    /// Real server, and the port that it is reached at.
+    pub(super) server: SocketAddrV4,
+    /// The destination, if it is in the table.
+    pub(super) destination: Option<Destination>,
+    /// Connections that its first packet made: 0 if it belonged to one already.
+    pub(super) new: u64,
+}
+
+/// What became of the first packet of a connection.
+pub(super) type Fate = Result<Placed, &'static str>;
+
+/// The director.
+pub(super) struct Host {
+    plane: FakePlane,
+    /// Connections of each destination so far, by index.
+    counted: HashMap<u32, u64>,
+    /// Seconds since rates were estimated.
+    estimated_s: u64,
+}
+
+impl Host {
+    /// A director without services, with room for so many connections.
+    pub(super) fn new(connections: usize, seed: u64) -> Self {
+        let connections = u32::try_from(connections).unwrap_or(MOST_CONNECTIONS);
+        let connections = connections.clamp(LEAST_CONNECTIONS, MOST_CONNECTIONS);
+        let plane = FakePlane::for_connections(connections);
+        plane.backend().seed_random(seed);
+        Self { plane, counted: HashMap::new(), estimated_s: 0 }
+    }
+
+    /// The table in force.
+    pub(super) fn table(&self) -> &Table {
+        self.plane.table()
+    }
+
+    /// The service that a connection belongs to.
+    pub(super) fn service_of(&self, flow: &Flow) -> Option<ServiceKey> {
+        let line = find_service(self.plane.backend(), &key_of(flow), INTERFACE)?;
+        let index = service_record(line).index;
+        self.plane.assignments().services().find(|slot| slot.index == index).map(|slot| slot.key)
+    }
+
+    /// A client begins a connection: TCP's handshake, or one datagram.
+    pub(super) fn begin(&mut self, flow: &Flow) -> Fate {
+        let first = if flow.protocol == Protocol::Tcp { SYN } else { 0 };
+        let placed = self.first(flow, first)?;
+        if flow.protocol == Protocol::Tcp {
+            self.answer(flow, &placed, SYN | ACK);
+            self.ask(flow, ACK);
+        }
+        Ok(placed)
+    }
+
+    /// Whole seconds until a connection's entry expires.
+    pub(super) fn expires_s(&self, flow: &Flow) -> Option<u32> {
+        let mut all = self.plane.connections();
+        let found = all.find(|connection| {
+            connection.protocol == flow.protocol.number()
+                && connection.client == flow.client
+                && connection.service == flow.service
+        });
+        found.map(|connection| connection.expires_s)
+    }
+
+    /// The client ends it and the real server agrees. No packet ends a flow of UDP: it expires.
+    pub(super) fn end(&self, flow: &Flow, placed: &Placed) {
+        if flow.protocol == Protocol::Tcp {
+            self.ask(flow, FIN | ACK);
+            self.answer(flow, placed, FIN | ACK);
+            self.ask(flow, ACK);
+        }
+    }
+
+    /// Lets time pass; what has expired by then is gone.
+    pub(super) fn wait(&mut self, seconds: u32) -> Result<(), InstallError> {
+        // Before that nothing of the rates of now would be left.
+        let lively = seconds.min(RATES_S);
+        self.plane.backend().advance_seconds(seconds - lively);
+        for _ in 0..lively {
+            self.plane.backend().advance_seconds(1);
+            self.estimated_s += 1;
+            if self.estimated_s >= Estimator::PERIOD.as_secs() {
+                self.plane.estimate()?;
+                self.estimated_s = 0;
+            }
+        }
+        // The sweeper grants the time by which a packet may fail to renew its connection's tick, and two ticks of
+        // rounding: it comes that much later, so that a connection lives for its timeout and not longer.
+        let late = u64::from(REFRESH_TICKS + 2) << self.plane.backend().now().tick_shift;
+        self.plane.backend().advance_jiffies(late);
+        while self.plane.sweep(self.plane.buckets()).pass.is_none() {}
+        let collected = self.plane.collect();
+        self.plane.backend().rewind_jiffies(late);
+        collected.map(drop)
+    }
+
+    /// What the scheduler would answer a client, by the index of the destination. Only for schedulers whose picks
+    /// change nothing.
+    pub(super) fn ask_scheduler(&self, flow: &Flow) -> Option<u32> {
+        match pick(self.plane.backend(), &key_of(flow), INTERFACE, true) {
+            Pick::Destination(index) | Pick::Once(index) => Some(index),
+            Pick::Nobody | Pick::Contended | Pick::NoService | Pick::NoTemplate => None,
+        }
+    }
+
+    fn first(&mut self, flow: &Flow, flags: u8) -> Fate {
+        let before = self.plane.counters().unwrap_or_default();
+        let mut sent = frame(flow.protocol.number(), flow.client, flow.service, flags);
+        let verdict = self.plane.process(&mut sent);
+        let server = match verdict {
+            Verdict::Transmit | Verdict::Redirect(_) => sent_to(&sent),
+            Verdict::Pass | Verdict::Drop => None,
+        };
+        let Some(server) = server else {
+            let after = self.plane.counters().unwrap_or_default();
+            let moved = after.iter().zip(&before).find(|(now, then)| now.1 > then.1);
+            return Err(moved.map_or("no_service", |((counter, _), _)| counter.name()));
+        };
+        let service = self.service_of(flow);
+        let destination = service.and_then(|key| self.destination(&key, server));
+        let index = service.zip(destination).and_then(|(service, destination)| {
+            self.plane.destination_index(&service, &destination.key)
+        });
+        Ok(Placed { server, destination, new: index.map_or(0, |index| self.newly(index)) })
+    }
+
+    /// Connections of a destination since the last call.
+    fn newly(&mut self, index: u32) -> u64 {
+        let total = self.plane.backend().statistics(index).unwrap_or_default().connections;
+        let before = self.counted.insert(index, total).unwrap_or(0);
+        total.saturating_sub(before)
+    }
+
+    fn destination(&self, service: &ServiceKey, server: SocketAddrV4) -> Option<Destination> {
+        let entry = self.table().service(service)?;
+        let address = IpAddr::V4(*server.ip());
+        let exact = entry.destination(&DestinationKey { address, port: server.port() });
+        exact.or_else(|| entry.destinations().find(|d| d.key.address == address)).copied()
+    }
+
+    /// A segment from the client.
+    fn ask(&self, flow: &Flow, flags: u8) {
+        self.plane.process(&mut frame(TCP, flow.client, flow.service, flags));
+    }
+
+    /// A segment from the real server, if the director sees it.
+    fn answer(&self, flow: &Flow, placed: &Placed, flags: u8) {
+        if placed.destination.is_some_and(|d| d.method == ForwardingMethod::Nat) {
+            self.plane.process(&mut frame(TCP, placed.server, flow.client, flags));
+        }
+    }
+
+    fn install(&mut self, table: &Table) -> Result<(), InstallError> {
+        for destination in table.services().flat_map(|entry| entry.destinations()) {
+            if let IpAddr::V4(address) = destination.key.address {
+                let hop = Some(hop_to(address));
+                // Tunnels need a source; any address of the director's will do.
+                let tunnel_source = Some(Ipv4Addr::new(192, 0, 2, 1));
+                self.plane.set_route(address, Route { hop, mtu: MTU, tunnel_source, local: false });
+            }
+        }
+        self.plane.install(table).map(drop)
+    }
+}
+
+impl Director for Host {
+    fn info(&mut self) -> Result<NodeInfo, DirectorError> {
+        Ok(NodeInfo { version: VERSION.to_owned(), connection_table_size: CONNECTION_TABLE_SIZE })
+    }
+
+    fn services(&mut self) -> Result<Vec<ServiceView>, DirectorError> {
+        Ok(self.plane.service_views().map_err(refused)?)
+    }
+
+    fn timeouts(&mut self) -> Result<Timeouts, DirectorError> {
+        Ok(self.table().timeouts())
+    }
+
+    fn connections(&mut self) -> Result<ConnectionIter<'_>, DirectorError> {
+        Ok(Box::new(self.plane.connections().map(|connection| Ok(connection.into()))))
+    }
+
+    fn apply(&mut self, change: &Change) -> Result<(), DirectorError> {
+        let mut table = self.table().clone();
+        change.in_effect(&table)?;
+        table.apply(change)?;
+        Ok(self.install(&table).map_err(refused)?)
+    }
+
+    fn zero(&mut self, service: Option<ServiceKey>) -> Result<(), DirectorError> {
+        if service.is_some_and(|key| self.table().service(&key).is_none()) {
+            return Err(ChangeError::NoSuchService.into());
+        }
+        Ok(self.plane.zero(service.as_ref()).map_err(refused)?)
+    }
+}
+
+/// The key by which the data plane knows a connection.
+fn key_of(flow: &Flow) -> FlowKey {
+    let address = |end: &SocketAddrV4| u32::from_ne_bytes(end.ip().octets());
+    FlowKey::new(
+        address(&flow.client),
+        address(&flow.service),
+        flow.client.port().to_be(),
+        flow.service.port().to_be(),
+        flow.protocol.number(),
+    )
+}
+
+/// A refusal of the data plane in its own words.
+fn refused(error: impl std::fmt::Display) -> ChangeError {
+    ChangeError::Unsupported(error.to_string())
+}
