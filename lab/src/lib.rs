@@ -7,19 +7,25 @@
 
 #![allow(clippy::panic, clippy::expect_used, reason = "a test that cannot run must fail loudly")]
 
+mod cgroup;
 mod client;
 mod daemon;
 pub mod method;
 mod nginx;
 mod process;
+pub mod toa;
 mod topology;
+pub mod wire;
 
+pub use cgroup::Cgroup;
 pub use client::{Session, Wrk};
 pub use daemon::{Daemon, program};
 pub use elvs_net::bed;
 pub use nginx::Nginx;
 pub use process::{Process, output_of, wait_until};
+pub use toa::Toa;
 pub use topology::Topology;
+pub use wire::Wire;
 
 /// Fails the test if it does not run as root.
 ///

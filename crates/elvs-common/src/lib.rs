@@ -15,6 +15,7 @@ mod destination;
 mod maps;
 mod settings;
 mod state;
+mod toa;
 
 pub use blob::{
     BLOB_LINES, FILTER_BITS, FILTER_LINES, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, HEADER_LINE,
@@ -34,6 +35,11 @@ pub use maps::{
 };
 pub use settings::{Settings, ticks_from_seconds};
 pub use state::{TCP_STATES, TcpState};
+pub use toa::{
+    MAX_OPTIONS, OPTIONS_BUFFER, OptionBytes, TOA_COUNTERS, TOA_IPV4_LENGTH, TOA_IPV6_LENGTH,
+    TOA_KIND, TOA_MAX_TRUSTED, ToaClient, ToaCounter, ToaError, find_client, toa_maps,
+    toa_programs,
+};
 
 /// IP protocol number of TCP.
 pub const TCP: u8 = 6;

@@ -27,6 +27,11 @@ impl Now {
         u32::from_le_bytes([a, b, c, d])
     }
 
+    /// The moment so many ticks later.
+    pub(crate) const fn later(self, ticks: u32) -> Self {
+        Self { jiffies: self.jiffies + ((ticks as u64) << self.tick_shift), ..self }
+    }
+
     /// Ticks since `tick`; 0 for one that a packet marked after this moment was taken.
     pub const fn idle(self, tick: u32) -> u32 {
         idle_ticks(self.tick(), tick)

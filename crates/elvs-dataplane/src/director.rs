@@ -290,8 +290,9 @@ impl<B: Backend> Director<B> {
         Ok(())
     }
 
-    pub(crate) fn sweep_slice(&mut self, buckets: u32) -> SweepReport {
-        self.sweeper.slice(&self.backend, buckets)
+    /// A slice of a pass, as it would be so many ticks from now.
+    pub(crate) fn sweep_slice(&mut self, buckets: u32, ahead: u32) -> SweepReport {
+        self.sweeper.slice(&self.backend, buckets, ahead)
     }
 
     pub(crate) fn collect_removed(&mut self) -> Result<usize, InstallError> {

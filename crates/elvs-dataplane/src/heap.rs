@@ -20,6 +20,7 @@ use elvs_model::{Statistics, XdpMode};
 use crate::backend::{AttachError, AttachedMode, Backend, BackendError, Now};
 use crate::director::Director;
 use crate::kernel::{buckets_for, settings_for};
+use crate::sweep::Pass;
 
 /// Jiffies a second of the made-up clock.
 const JIFFIES_PER_SECOND: u32 = 1_000;
@@ -38,6 +39,17 @@ impl FakePlane {
     /// XDP.
     pub fn for_connections(connections: u32) -> Self {
         Self::new(Heap::new(connections), None)
+    }
+
+    /// Ends what a pass over the whole table would end so many ticks from now if no packet came until then. Totals of
+    /// the pass.
+    pub fn sweep_ahead(&mut self, ticks: u32) -> Pass {
+        loop {
+            let buckets = self.backend().settings.buckets;
+            if let Some(pass) = self.sweep_slice(buckets, ticks).pass {
+                return pass;
+            }
+        }
     }
 
     /// Runs a frame through the decision core.
@@ -112,11 +124,6 @@ impl Heap {
     /// Lets time pass; a jiffy is a millisecond.
     pub fn advance_jiffies(&self, jiffies: u64) {
         self.jiffies.fetch_add(jiffies, Ordering::AcqRel);
-    }
-
-    /// Takes back time that passed without packets, as if it had not.
-    pub fn rewind_jiffies(&self, jiffies: u64) {
-        self.jiffies.fetch_sub(jiffies, Ordering::AcqRel);
     }
 }
 

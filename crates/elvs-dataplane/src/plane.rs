@@ -220,7 +220,7 @@ impl<B: Backend + Send> Plane for Director<B> {
     }
 
     fn sweep(&mut self, buckets: u32) -> SweepReport {
-        self.sweep_slice(buckets)
+        self.sweep_slice(buckets, 0)
     }
 
     fn buckets(&self) -> u32 {

@@ -49,10 +49,15 @@ pub(crate) struct Sweeper {
 }
 
 impl Sweeper {
-    /// Walks up to `buckets` buckets on.
-    pub(crate) fn slice<B: Backend>(&mut self, backend: &B, buckets: u32) -> SweepReport {
+    /// Walks up to `buckets` buckets on, at a moment `ahead` ticks from now.
+    pub(crate) fn slice<B: Backend>(
+        &mut self,
+        backend: &B,
+        buckets: u32,
+        ahead: u32,
+    ) -> SweepReport {
         let settings = backend.settings();
-        let now = backend.now();
+        let now = backend.now().later(ahead);
         let mut report = SweepReport::default();
         for _ in 0..buckets {
             let Some(bucket) = backend.bucket(self.bucket) else {

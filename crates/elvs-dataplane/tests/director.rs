@@ -65,6 +65,18 @@ fn each_state_expires_after_its_own_timeout_and_shows_it() {
 }
 
 #[test]
+fn a_sweep_ahead_of_its_time_ends_what_will_be_over_by_then() {
+    let (mut plane, _) = plane([add_service(WEB, Scheduler::Rr), add(WEB, 1)]);
+    tcp(&plane, 1, SYN).unwrap();
+    plane.backend().advance_seconds(59);
+    assert_eq!(plane.sweep_ahead(10).live, 1);
+    plane.backend().advance_seconds(1);
+    assert_eq!(sweep(&mut plane), 0, "the sweeper grants half a second");
+    assert_eq!(plane.sweep_ahead(10).expired, 1);
+    assert_eq!(plane.live_connections(), 0);
+}
+
+#[test]
 fn timeouts_change_without_a_swap_and_apply_to_connections_there_are() {
     let (mut plane, mut table) = plane([add_service(WEB, Scheduler::Rr), add(WEB, 1)]);
     tcp(&plane, 1, SYN).unwrap();

@@ -52,7 +52,7 @@ pub enum Command {
     Status(status::Options),
     /// Watch real traffic being spread: a client, a director and real servers on this machine
     Demo(demo::Options),
-    /// A real server's side of tunnelling
+    /// A real server's side of tunnelling and FULLNAT
     Realserver(realserver::Options),
     /// Print the completion script of a shell
     Completions {

@@ -1,8 +1,10 @@
-//! `elvs realserver`: a real server's side of tunnelling.
+//! `elvs realserver`: a real server's side of tunnelling and of FULLNAT.
 //!
-//! **Invariant:** the program is on the interface only while this command runs.
+//! **Invariant:** the programs run only while this command does, or until `--clean` takes away what `--pin` left.
 //!
 //! Called by the command line and, through the data plane's helper, by the demo.
+
+mod toa;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -13,25 +15,39 @@ use elvs_model::XdpMode;
 
 /// Options of `elvs realserver`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Options {
     /// Take the outer header off IP-in-IP packets that arrive on this interface, until interrupted
-    #[arg(long, value_name = "INTERFACE")]
-    decap: String,
+    #[arg(long, value_name = "INTERFACE", required = true)]
+    decap: Option<String>,
+    /// What else to do
+    #[command(subcommand)]
+    command: Option<Command>,
 }
 
-/// Decapsulates until SIGINT or SIGTERM.
+/// What a real server can do besides.
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Command {
+    /// Behind FULLNAT: let programs see the true client in accept() and getpeername()
+    Toa(toa::Options),
+}
+
+/// Does what the options say until SIGINT or SIGTERM.
 ///
 /// # Errors
 /// A program that cannot be loaded or attached.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let guard = helper::attach(Helper::Decap, &options.decap, XdpMode::Auto)
-        .with_context(|| format!("cannot decapsulate on {}", options.decap))?;
-    writeln!(
-        io::stdout(),
-        "decapsulating IP-in-IP on {} ({})",
-        options.decap,
-        guard.mode().name()
-    )?;
+    match (&options.command, &options.decap) {
+        (Some(Command::Toa(options)), _) => toa::run(options),
+        (None, Some(interface)) => decapsulate(interface),
+        (None, None) => anyhow::bail!("nothing to do: name --decap INTERFACE or a subcommand"),
+    }
+}
+
+fn decapsulate(interface: &str) -> Result<ExitCode> {
+    let guard = helper::attach(Helper::Decap, interface, XdpMode::Auto)
+        .with_context(|| format!("cannot decapsulate on {interface}"))?;
+    writeln!(io::stdout(), "decapsulating IP-in-IP on {interface} ({})", guard.mode().name())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;

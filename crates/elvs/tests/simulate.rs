@@ -157,6 +157,28 @@ list
 }
 
 #[test]
+fn a_client_stays_with_its_server_until_its_template_is_gone() {
+    let script = "\
+ipvsadm -A -t 192.0.2.1:80 -s rr -p 60
+ipvsadm -a -t 192.0.2.1:80 -r 10.0.0.1
+ipvsadm -a -t 192.0.2.1:80 -r 10.0.0.2
+short tcp 198.51.100.1:1 192.0.2.1:80 -> 10.0.0.2
+wait 59
+short tcp 198.51.100.1:2 192.0.2.1:80 -> 10.0.0.2
+# The template has connections that are not gone yet.
+wait 119
+short tcp 198.51.100.1:3 192.0.2.1:80 -> 10.0.0.2
+wait 300
+short tcp 198.51.100.1:4 192.0.2.1:80 -> 10.0.0.1
+# As long as a wait may be: nothing of it is left.
+wait 2678400
+short tcp 198.51.100.1:5 192.0.2.1:80 -> 10.0.0.2
+";
+    let run = simulate(&["--check", "-"], script);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+}
+
+#[test]
 fn all_mistakes_are_named_with_their_place() {
     let script = "fly\nipvsadm -A -t 192.0.2.1:80 -s best\nwait x\n";
     let run = simulate(&["-"], script);

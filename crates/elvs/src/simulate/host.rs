@@ -26,6 +26,11 @@ use crate::run::CONNECTION_TABLE_SIZE;
 const LEAST_CONNECTIONS: u32 = 4_096;
 /// Connections the table has room for at most.
 const MOST_CONNECTIONS: u32 = 1 << 24;
+/// Seconds between two sweeps: by so many IPVS prolongs a persistence template that has connections.
+const STEP_S: u32 = 60;
+/// Passes after which a persistence template without connections is gone: one finds it due, one looks for its
+/// connections, one ends it.
+const TEMPLATE_PASSES: u32 = 3;
 /// Seconds after which rates of before are 0: each period of two leaves three quarters of them.
 const RATES_S: u32 = 600;
 /// Bytes that a packet to a real server may have.
@@ -109,6 +114,19 @@ impl Host {
 
     /// Lets time pass; what has expired by then is gone.
     pub(super) fn wait(&mut self, seconds: u32) -> Result<(), InstallError> {
+        let mut left = seconds;
+        let mut live = true;
+        while left > 0 {
+            let step = if live { left.min(STEP_S) } else { left };
+            self.advance(step)?;
+            live = self.expire();
+            left -= step;
+        }
+        self.plane.collect().map(drop)
+    }
+
+    /// Moves the clock and the rates on.
+    fn advance(&mut self, seconds: u32) -> Result<(), InstallError> {
         // Before that nothing of the rates of now would be left.
         let lively = seconds.min(RATES_S);
         self.plane.backend().advance_seconds(seconds - lively);
@@ -120,14 +138,15 @@ impl Host {
                 self.estimated_s = 0;
             }
         }
+        Ok(())
+    }
+
+    /// Ends what has expired; whether any entry is left.
+    fn expire(&mut self) -> bool {
         // The sweeper grants the time by which a packet may fail to renew its connection's tick, and two ticks of
         // rounding: it comes that much later, so that a connection lives for its timeout and not longer.
-        let late = u64::from(REFRESH_TICKS + 2) << self.plane.backend().now().tick_shift;
-        self.plane.backend().advance_jiffies(late);
-        while self.plane.sweep(self.plane.buckets()).pass.is_none() {}
-        let collected = self.plane.collect();
-        self.plane.backend().rewind_jiffies(late);
-        collected.map(drop)
+        let passes = (0..TEMPLATE_PASSES).map(|_| self.plane.sweep_ahead(REFRESH_TICKS + 2));
+        passes.last().is_some_and(|pass| pass.live > 0)
     }
 
     /// What the scheduler would answer a client, by the index of the destination. Only for schedulers whose picks

@@ -165,6 +165,10 @@ impl<'a> Runner<'a> {
                 let change = Change::AddMark(rule.clone());
                 self.host.apply(&change).map_err(|error| error.to_string())
             }
+            Action::Set(setting, value) => {
+                let change = Change::Set { setting: *setting, value: value.clone() };
+                self.host.apply(&change).map_err(|error| error.to_string())
+            }
             Action::Open(name, flow) => {
                 if let Ok(placed) = self.event(line, flow) {
                     self.open.insert(name, (*flow, placed));

@@ -9,7 +9,9 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 
-use elvs_model::{Change, ChangeError, MarkRule, Protocol, ServiceKey, Table};
+use elvs_model::{
+    Change, ChangeError, MarkRule, Protocol, ServiceKey, Setting, SettingError, SettingValue, Table,
+};
 use serde::Serialize;
 
 use crate::adm::{self, Command, List, Names, Subject};
@@ -46,6 +48,8 @@ pub(super) enum Action {
     Adm(Command),
     /// `elvs mark add --destination PREFIX --mark N`
     Mark(MarkRule),
+    /// Changes a setting.
+    Set(Setting, SettingValue),
     /// `open NAME PROTO SRC:PORT DST:PORT`
     Open(String, Flow),
     /// `close NAME`
@@ -171,6 +175,10 @@ impl Reader<'_> {
             ["ipvsadm", words @ ..] => Action::Adm(self.ipvsadm(words)?),
             ["list"] => Action::Adm(Command::List(List { numeric: true, ..List::default() })),
             ["elvs", "mark", "add", words @ ..] => Action::Mark(self.mark(&words.join(" "))?),
+            ["elvs", "set", name, value @ ..] => {
+                let (setting, value) = self.set(name, &value.join(" "))?;
+                Action::Set(setting, value)
+            }
             ["elvs", words @ ..] => return Err(extension(words)),
             ["open", name, protocol, client, service] => {
                 let flow = flow(protocol, client, service);
@@ -226,6 +234,19 @@ impl Reader<'_> {
         self.change(&Change::AddMark(rule.clone()))
             .map_err(|error| format!("`elvs mark add {rule}`: {error}"))?;
         Ok(rule)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(Setting, SettingValue), String> {
+        let refused = |error: SettingError| format!("`elvs set {name} {value}`: {error}");
+        let setting: Setting = name.parse().map_err(refused)?;
+        let value = setting.value(value).map_err(refused)?;
+        // Expectations that rest on it would be compared with what it does not do.
+        if let Some(warning) = setting.warning() {
+            return Err(format!("`elvs set {name}`: {warning}"));
+        }
+        self.change(&Change::Set { setting, value: value.clone() })
+            .map_err(|error| format!("`elvs set {name}`: {error}"))?;
+        Ok((setting, value))
     }
 
     /// Does to the table what the command will do.
@@ -316,15 +337,10 @@ fn cured(error: &ChangeError) -> String {
 
 /// Why a line of ELVS's own commands is refused.
 fn extension(words: &[&str]) -> String {
-    match words {
-        ["set", name, ..] => format!(
-            "`elvs set {name}`: settings are not in effect in this release: what works is timeouts, by `ipvsadm --set`"
-        ),
-        _ => format!(
-            "`elvs {}` is no line of a script: `elvs mark add ...` and `elvs set NAME VALUE` are",
-            words.join(" ")
-        ),
-    }
+    format!(
+        "`elvs {}` is no line of a script: `elvs mark add ...` and `elvs set NAME VALUE` are",
+        words.join(" ")
+    )
 }
 
 /// What a line that is none should look like.
