@@ -3,6 +3,8 @@
 mod hash;
 mod history;
 mod model;
+mod persistence;
+mod twos;
 
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;

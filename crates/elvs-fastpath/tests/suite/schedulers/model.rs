@@ -183,7 +183,7 @@ impl Model {
         if is_usable(&first) {
             return Some(first);
         }
-        if self.flags & ServiceFlags::FALLBACK == 0 {
+        if self.flags & ServiceFlags::FALLBACK == 0 || self.usable().next().is_none() {
             return None;
         }
         (0..places).filter_map(|n| at((n + place(0)) % places)).find(is_usable)
