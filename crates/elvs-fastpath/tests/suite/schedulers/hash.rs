@@ -78,7 +78,7 @@ pub fn sh_buckets(weights: &[i64]) -> Vec<usize> {
     let mut buckets = Vec::new();
     while buckets.len() < BUCKETS as usize && !weights.is_empty() {
         for (at, weight) in weights.iter().enumerate() {
-            let wanted = (*weight).clamp(1, i64::from(BUCKETS)) as usize;
+            let wanted = usize::try_from((*weight).clamp(1, i64::from(BUCKETS))).unwrap();
             buckets.extend(std::iter::repeat_n(at, wanted));
         }
     }
@@ -104,11 +104,12 @@ pub fn maglev_table(list: &[MaglevShare]) -> Vec<usize> {
     }
     let greatest = list.iter().map(|share| share.last_weight / divisor).max().unwrap_or(0);
     let bits = i64::BITS - greatest.leading_zeros();
-    let turns =
-        |share: &MaglevShare| match share.last_weight / divisor >> bits.saturating_sub(TURN_BITS) {
-            0 => i64::from(share.last_weight != 0),
-            turns => turns,
-        };
+    let turns = |share: &MaglevShare| match (share.last_weight / divisor)
+        >> bits.saturating_sub(TURN_BITS)
+    {
+        0 => i64::from(share.last_weight != 0),
+        turns => turns,
+    };
     let mut permutations: Vec<_> = list
         .iter()
         .map(|share| {
@@ -121,7 +122,7 @@ pub fn maglev_table(list: &[MaglevShare]) -> Vec<usize> {
     let mut free = table.len();
     while free > 0 {
         for (at, share) in list.iter().enumerate() {
-            for _ in 0..turns(share).min(free as i64) {
+            for _ in 0..turns(share).min(i64::try_from(free).unwrap()) {
                 let place = permutations[at].find(|place| table[*place].is_none()).unwrap();
                 table[place] = Some(at);
                 free -= 1;

@@ -272,7 +272,8 @@ impl History {
             return;
         }
         let number = self.random.below(2 * self.shape.limit as usize) as u32;
-        let (address, port) = (0x0ac8_0001 + number, if number % 3 == 0 { 8_080 } else { 80 });
+        let (address, port) =
+            (0x0ac8_0001 + number, if number.is_multiple_of(3) { 8_080 } else { 80 });
         let there = |d: &u32| self.model.server(*d).address == address;
         if self.model.list().iter().any(there) {
             return;
