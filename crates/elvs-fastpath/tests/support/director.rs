@@ -207,6 +207,9 @@ impl Director {
         let control = Control(slot.control.load(Ordering::Relaxed));
         let destination = destination_of(slot.ports_destination.load(Ordering::Relaxed));
         assert!(release_flow(self, bucket, slot, control));
+        if control.is_template() {
+            return true;
+        }
         let unit = DestinationLoad::unit(control.inactive());
         let load = &self.loads[destination as usize];
         load.fetch_sub(unit, Ordering::Relaxed);

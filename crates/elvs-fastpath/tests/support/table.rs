@@ -207,6 +207,9 @@ impl Table {
             next_hop: [hop, NextHop::default()],
             mtu: 1_500,
             service: u32::try_from(id.0).unwrap(),
+            // Those of one that was there before stay until they are set.
+            upper_threshold: self.director.destinations[index].upper_threshold,
+            lower_threshold: self.director.destinations[index].lower_threshold,
             ..DestinationRecord::default()
         };
         self.change(id, |list| list.insert(0, (destination, weight)));
