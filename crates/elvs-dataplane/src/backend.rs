@@ -124,7 +124,7 @@ pub trait Backend: FlowMemory<Word = AtomicU64> {
     /// Settings in force.
     fn settings(&self) -> Settings;
 
-    /// Changes the timeouts in the settings; the other fields are for the backend alone.
+    /// Changes timeouts and flags in the settings; the other fields are for the backend alone.
     fn write_settings(&mut self, settings: &Settings);
 
     /// Load word of a destination.

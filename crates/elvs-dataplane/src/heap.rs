@@ -226,6 +226,7 @@ impl Backend for Heap {
     fn write_settings(&mut self, settings: &Settings) {
         self.settings.tcp_timeouts = settings.tcp_timeouts;
         self.settings.udp_timeout = settings.udp_timeout;
+        self.settings.flags = settings.flags;
     }
 
     fn load(&self, index: u32) -> Option<&AtomicU64> {

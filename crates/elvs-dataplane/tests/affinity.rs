@@ -19,7 +19,7 @@ use elvs_dataplane::{FakePlane, Plane};
 use elvs_fastpath::{FlowMemory, Verdict};
 use elvs_model::{
     Change, ConnectionState, Destination, DestinationKey, Family, ForwardingMethod, Netmask,
-    Persistence, Protocol, Scheduler, ServiceKey, Table, VirtualService,
+    Persistence, Protocol, Scheduler, ServiceKey, Setting, Table, VirtualService,
 };
 use support::*;
 
@@ -370,4 +370,117 @@ fn what_locality_remembers_is_no_connection_and_ends_with_its_destination() {
             .count();
         assert_eq!(entries, 0, "{scheduler}");
     }
+}
+
+fn set(name: &str, value: &str) -> Change {
+    let setting: Setting = name.parse().unwrap();
+    Change::Set { setting, value: setting.value(value).unwrap() }
+}
+
+#[test]
+fn sloppy_tcp_lets_any_segment_but_a_reset_open_a_connection() {
+    let (mut plane, mut table) = plane([add_service(WEB, Scheduler::Rr), add(WEB, 1)]);
+    assert_eq!(tcp(&plane, 1, ACK), Err(Verdict::Pass));
+    change(&mut plane, &mut table, [set("sloppy_tcp", "1")]);
+    assert_eq!(tcp(&plane, 1, ACK), Ok(1));
+    assert_eq!(plane.connections().next().unwrap().state, ConnectionState::Established);
+    assert_eq!(tcp(&plane, 2, RST), Err(Verdict::Pass));
+    assert_eq!(tcp(&plane, 3, RST | ACK), Err(Verdict::Pass));
+    change(&mut plane, &mut table, [set("sloppy_tcp", "0")]);
+    assert_eq!(tcp(&plane, 4, ACK), Err(Verdict::Pass));
+}
+
+#[test]
+fn expire_nodest_conn_ends_connections_of_removed_destinations_at_once() {
+    let (mut plane, mut table) = plane([add_service(WEB, Scheduler::Rr), add(WEB, 1), add(WEB, 2)]);
+    for port in 1..4 {
+        let server = tcp(&plane, port, SYN).unwrap();
+        assert_eq!(tcp(&plane, port, ACK), Ok(server));
+    }
+    assert_eq!(load(&plane, WEB, 2), (2, 0));
+    change(&mut plane, &mut table, [remove(WEB, 2)]);
+    assert_eq!(tcp(&plane, 1, ACK), Err(Verdict::Drop), "as the kernel does without it");
+    change(&mut plane, &mut table, [set("expire_nodest_conn", "1")]);
+    assert_eq!(tcp(&plane, 1, ACK), Err(Verdict::Pass), "for the host's stack to reset");
+    assert_eq!(tcp(&plane, 3, SYN), Ok(1), "scheduled anew");
+    assert_eq!(count(&plane, Counter::ExpiredNodest), 2);
+    assert_eq!(plane.live_connections(), 2);
+    assert!(plane.recount().is_empty());
+    // A SYN also leaves a destination of weight 0, and other segments do not.
+    change(&mut plane, &mut table, [add(WEB, 3)]);
+    let quiesced = destination(1, 0, ForwardingMethod::Dr);
+    change(
+        &mut plane,
+        &mut table,
+        [Change::EditDestination { service: WEB, destination: quiesced }],
+    );
+    assert_eq!(tcp(&plane, 2, ACK), Ok(1));
+    assert_eq!(tcp(&plane, 2, SYN), Ok(3));
+}
+
+#[test]
+fn conn_reuse_mode_says_which_connections_a_syn_takes_for_over() {
+    // (mode, last segment before the SYN, whether the SYN is scheduled anew)
+    let rows = [
+        ("0", RST, false),
+        ("1", RST, true),
+        ("1", FIN | ACK, false),
+        ("2", FIN | ACK, true),
+        ("3", RST, true),
+    ];
+    for (mode, last, anew) in rows {
+        let (plane, _) = plane([
+            add_service(WEB, Scheduler::Rr),
+            add(WEB, 1),
+            add(WEB, 2),
+            set("conn_reuse_mode", mode),
+        ]);
+        let first = tcp(&plane, 1, SYN).unwrap();
+        for flags in [ACK, last] {
+            assert_eq!(tcp(&plane, 1, flags), Ok(first));
+        }
+        assert_eq!(tcp(&plane, 1, SYN).unwrap() != first, anew, "mode {mode}, {last:#x}");
+        assert_eq!(count(&plane, Counter::Reused), u64::from(anew));
+    }
+}
+
+#[test]
+fn expire_quiescent_template_makes_persistent_clients_leave_weight_0() {
+    let (mut plane, mut table) = plane([persistent(WEB, 300, u32::MAX), add(WEB, 1), add(WEB, 2)]);
+    let first = connect(&plane, (CLIENT, 1), 80).unwrap();
+    let quiesced = destination(first, 0, ForwardingMethod::Dr);
+    change(
+        &mut plane,
+        &mut table,
+        [Change::EditDestination { service: WEB, destination: quiesced }],
+    );
+    assert_eq!(connect(&plane, (CLIENT, 2), 80), Ok(first));
+    change(&mut plane, &mut table, [set("expire_quiescent_template", "1")]);
+    let second = connect(&plane, (CLIENT, 3), 80).unwrap();
+    assert_ne!(second, first);
+    assert_eq!(connect(&plane, (CLIENT, 4), 80), Ok(second));
+}
+
+#[test]
+fn lblc_expiration_is_how_long_an_address_is_remembered() {
+    let (mut plane, _) = plane([
+        set("lblc_expiration", "1000"),
+        add_service(WEB, Scheduler::Lblc),
+        add(WEB, 1),
+        add(WEB, 2),
+    ]);
+    connect(&plane, (CLIENT, 1), 80).unwrap();
+    let entries = |plane: &FakePlane| {
+        (0..plane.table_buckets())
+            .filter_map(|index| plane.backend().bucket(index))
+            .flat_map(|bucket| &bucket.slots)
+            .filter(|slot| Control(slot.control.load(Ordering::Relaxed)).is_locality())
+            .count()
+    };
+    plane.backend().advance_seconds(990);
+    settle(&mut plane);
+    assert_eq!(entries(&plane), 1);
+    plane.backend().advance_seconds(20);
+    settle(&mut plane);
+    assert_eq!(entries(&plane), 0);
 }

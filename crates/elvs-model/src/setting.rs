@@ -115,7 +115,7 @@ enum Kind {
 /// Largest `int` of the kernel.
 const MAX: i64 = i32::MAX as i64;
 
-use SettingSupport::{NotOnXdp, NotYet};
+use SettingSupport::{InEffect, NotOnXdp, NotYet};
 
 const fn row(
     setting: Setting,
@@ -136,25 +136,25 @@ const ROWS: [Row; 32] = [
     row(Setting::Amemthresh, "amemthresh", 1024, Kind::Number(0, MAX), NotYet, "pages of free memory below which drop_entry, drop_packet and secure_tcp 1 and 2 act", "nothing is dropped for lack of memory: the table has its memory from the start"),
     row(Setting::BackupOnly, "backup_only", 0, Kind::Switch, NotYet, "a backup director forwards nothing", "there is no synchronisation, so every director forwards"),
     row(Setting::CacheBypass, "cache_bypass", 0, Kind::Switch, NotYet, "a mark service without destinations lets packets through to their own destination", "packets of a service without destinations are dropped"),
-    row(Setting::ConnReuseMode, "conn_reuse_mode", 1, Kind::Number(0, 3), NotYet, "how a SYN from a port that was used before is scheduled: 0 as the old connection, 1 anew when that is over, 2 also in FIN_WAIT", "ELVS acts as with 1"),
+    row(Setting::ConnReuseMode, "conn_reuse_mode", 1, Kind::Number(0, 3), InEffect, "how a SYN from a port that was used before is scheduled: 0 as the old connection, 1 anew when that is over, 2 also in FIN_WAIT", ""),
     row(Setting::Conntrack, "conntrack", 0, Kind::Switch, NotOnXdp, "netfilter tracks connections of IPVS", "packets are forwarded before netfilter sees them"),
     row(Setting::DebugLevel, "debug_level", 0, Kind::Number(0, 12), NotOnXdp, "how much goes to the kernel's log", "the program writes no log; `elvs run --log-level` is the daemon's"),
     row(Setting::DropEntry, "drop_entry", 0, Kind::Number(0, 3), NotYet, "half-open and idle connections are dropped: 1 and 2 when memory is low, 3 always", "half-open connections give way when the table is full"),
     row(Setting::DropPacket, "drop_packet", 0, Kind::Number(0, 3), NotYet, "new connections are dropped: 1 and 2 when memory is low, 3 always", "no new connection is dropped while the table has room"),
     Row { setting: Setting::EstCpulist, name: "est_cpulist", default: Initial::NoCpus, kind: Kind::Cpus, support: NotOnXdp, about: "CPUs for the kernel threads that estimate rates", instead: "the daemon estimates rates; taskset(1) says where it runs" },
     row(Setting::EstNice, "est_nice", 0, Kind::Number(-20, 19), NotOnXdp, "nice value of the kernel threads that estimate rates", "the daemon estimates rates; nice(1) says how it runs"),
-    row(Setting::ExpireNodestConn, "expire_nodest_conn", 0, Kind::Switch, NotYet, "a packet of a connection whose destination is gone ends the connection and is scheduled anew", "ELVS acts as with 0"),
-    row(Setting::ExpireQuiescentTemplate, "expire_quiescent_template", 0, Kind::Switch, NotYet, "a persistent client leaves a destination of weight 0", "ELVS acts as with 0"),
+    row(Setting::ExpireNodestConn, "expire_nodest_conn", 0, Kind::Switch, InEffect, "a packet of a connection whose destination is gone ends the connection and is scheduled anew", ""),
+    row(Setting::ExpireQuiescentTemplate, "expire_quiescent_template", 0, Kind::Switch, InEffect, "a persistent client leaves a destination of weight 0", ""),
     row(Setting::IgnoreTunneled, "ignore_tunneled", 0, Kind::Switch, NotYet, "packets that came out of a tunnel are not scheduled", "ELVS acts as with 1: the program sees tunnelled packets only inside their tunnel"),
-    row(Setting::LblcExpiration, "lblc_expiration", 86_400, Kind::Number(0, MAX), NotYet, "seconds until lblc forgets an address", "ELVS acts as with 86400"),
-    row(Setting::LblcrExpiration, "lblcr_expiration", 86_400, Kind::Number(0, MAX), NotYet, "seconds until lblcr forgets an address", "ELVS acts as with 86400"),
+    row(Setting::LblcExpiration, "lblc_expiration", 86_400, Kind::Number(0, MAX), InEffect, "seconds until lblc forgets an address", ""),
+    row(Setting::LblcrExpiration, "lblcr_expiration", 86_400, Kind::Number(0, MAX), InEffect, "seconds until lblcr forgets an address", ""),
     row(Setting::NatIcmpSend, "nat_icmp_send", 0, Kind::Switch, NotYet, "a masqueraded real server's packet of no connection is answered by port unreachable", "ELVS acts as with 0"),
     row(Setting::PmtuDisc, "pmtu_disc", 1, Kind::Switch, NotYet, "a packet too large for a tunnel is answered by fragmentation needed", "ELVS acts as with 0"),
-    row(Setting::RunEstimation, "run_estimation", 1, Kind::Switch, NotYet, "rates are estimated", "ELVS acts as with 1"),
+    row(Setting::RunEstimation, "run_estimation", 1, Kind::Switch, InEffect, "rates are estimated", ""),
     row(Setting::ScheduleIcmp, "schedule_icmp", 0, Kind::Switch, NotYet, "ICMP errors of no connection are scheduled", "ELVS acts as with 0"),
     row(Setting::SecureTcp, "secure_tcp", 0, Kind::Number(0, 3), NotYet, "TCP connections start in the state table for attacks: 1 and 2 when memory is low, 3 always", "ELVS acts as with 0"),
     row(Setting::SloppySctp, "sloppy_sctp", 0, Kind::Switch, NotYet, "any SCTP packet opens a connection", "SCTP is not in effect"),
-    row(Setting::SloppyTcp, "sloppy_tcp", 0, Kind::Switch, NotYet, "any TCP packet but a reset opens a connection", "ELVS acts as with 0: SYN alone does"),
+    row(Setting::SloppyTcp, "sloppy_tcp", 0, Kind::Switch, InEffect, "any TCP packet but a reset opens a connection", ""),
     row(Setting::SnatReroute, "snat_reroute", 1, Kind::Switch, NotOnXdp, "masqueraded replies are routed again by their new source", "a reply is routed once, after its source was rewritten"),
     row(Setting::SyncPersistMode, "sync_persist_mode", 0, Kind::Switch, NotYet, "of persistent services only templates are synchronised", "there is no synchronisation"),
     row(Setting::SyncPorts, "sync_ports", 1, Kind::Power, NotYet, "threads and ports of synchronisation", "there is no synchronisation"),

@@ -294,6 +294,7 @@ impl Backend for Kernel {
         let new = Settings {
             tcp_timeouts: settings.tcp_timeouts,
             udp_timeout: settings.udp_timeout,
+            flags: settings.flags,
             ..self.settings()
         };
         write_settings(&self.settings, &new);

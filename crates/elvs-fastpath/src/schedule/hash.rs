@@ -195,8 +195,9 @@ pub fn mh_table(list: &[MaglevEntry], progress: &mut [MaglevProgress], table: &m
     if greatest == 0 || size < 2 {
         return;
     }
-    // The greatest weight gets no more turns in a row than the table's size has bits for (`ip_vs_mh_shift_weight`).
-    let bits = u32::BITS - size.leading_zeros();
+    // The greatest weight gets no more turns in a row than half as many bits as the table's size has can count
+    // (`ip_vs_mh_shift_weight` with `IP_VS_MH_TAB_BITS`).
+    let bits = (u32::BITS - size.leading_zeros()) / 2;
     let shift = (u32::BITS - greatest.leading_zeros()).saturating_sub(bits);
     for (entry, state) in list.iter().zip(progress.iter_mut()) {
         let value = entry.address.wrapping_add(entry.port as u32);

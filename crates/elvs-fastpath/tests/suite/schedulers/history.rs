@@ -17,8 +17,6 @@ const MARK: u32 = 7;
 const WEIGHTS: [u32; 12] = [0, 0, 1, 1, 2, 3, 4, 6, 9, 12, 100, 300];
 /// A weight as large as can be makes wrr's walk as long.
 const ANY_WEIGHTS: [u32; 12] = [0, 0, 1, 1, 2, 3, 4, 6, 9, 12, 300, i32::MAX as u32];
-/// Greatest weights at which all have their whole weight in turns of mh's table.
-const MAGLEV_WEIGHTS: [u32; 12] = [0, 0, 1, 1, 2, 3, 4, 6, 9, 12, 40, 63];
 const UPPER_THRESHOLDS: [u32; 8] = [0, 0, 1, 2, 3, 5, 20, 100];
 
 #[derive(Clone, Copy, Debug)]
@@ -234,7 +232,6 @@ impl History {
 
     fn weight(&mut self) -> u32 {
         *self.random.of(match self.shape.scheduler {
-            scheduler_id::MH => &MAGLEV_WEIGHTS,
             scheduler_id::WRR => &WEIGHTS,
             _ => &ANY_WEIGHTS,
         })
