@@ -119,7 +119,7 @@ fn print_row(measured: Option<&Measurement>) {
 }
 
 fn measure(tables: &mut Tables, profile: &Profile, flows: u64, runs: u32) -> Result<Measurement> {
-    tables.configure(profile.method)?;
+    tables.configure(profile.method, &profile.service)?;
     tables.clear_all();
     for packet in profile.prepare {
         tables.job(&packet.bytes(), packet, flows)?;

@@ -7,8 +7,8 @@ use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_jiffies64, bpf_loop}
 use aya_ebpf::programs::XdpContext;
 use elvs_common::{Control, Counter, DestinationRecord, DestinationStats, Line, NextHop};
 use elvs_fastpath::{
-    Bucket, ClientHop, FlowKey, FlowMemory, Host, Located, Pick, Remembered, Step, destination_of, locate, pick,
-    ports_of, remember,
+    Bucket, ClientHop, FlowKey, FlowMemory, Host, Located, Pick, Remembered, Step, destination_of,
+    locate, pick, ports_of, remember,
 };
 
 use crate::clients;

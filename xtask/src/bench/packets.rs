@@ -1,6 +1,6 @@
 //! The profiles: which packet is measured, and what has to happen before it.
 
-use elvs_common::Method;
+use elvs_common::{Method, ServiceFlags, scheduler_id};
 
 /// Bytes of a frame: an Ethernet header, IPv4, TCP and a little payload.
 pub const FRAME: usize = 64;
@@ -25,13 +25,31 @@ pub struct Packet {
     foreign: bool,
 }
 
+/// The service that packets are for.
+#[derive(Clone, Copy, Debug)]
+pub struct Service {
+    /// See [`scheduler_id`].
+    pub scheduler: u8,
+    /// Destinations, all of weight 1.
+    pub destinations: u32,
+    /// See [`ServiceFlags`].
+    pub flags: u8,
+    /// By firewall mark, which a rule gives, instead of by address and port.
+    pub marked: bool,
+}
+
+const PLAIN: Service =
+    Service { scheduler: scheduler_id::RR, destinations: 1, flags: 0, marked: false };
+
 /// One profile.
 #[derive(Debug)]
 pub struct Profile {
     /// Name in the output.
     pub name: &'static str,
-    /// Forwarding method of the destination.
+    /// Forwarding method of the destinations.
     pub method: Method,
+    /// The service.
+    pub service: Service,
     /// Packets of every flow that are sent before, without being measured.
     pub prepare: &'static [Packet],
     /// The packet that is measured.
@@ -60,17 +78,17 @@ pub const PROFILES: &[Profile] = &[
     known("nat-reply", Method::Nat, &[tcp(SYN), tcp(ACK)], REPLY),
     known("tun-ipip", Method::Tun, &[tcp(SYN), tcp(ACK)], tcp(ACK)),
     known("udp-established", Method::Dr, &[DATAGRAM], DATAGRAM),
-    Profile {
-        name: "new-flow",
-        method: Method::Dr,
-        prepare: &[],
-        packet: tcp(SYN),
-        opens: true,
-        forwarded: true,
-    },
+    new("new-flow", PLAIN),
+    new("new-wlc-16", scheduled(scheduler_id::WLC, 16)),
+    new("new-wlc-1024", scheduled(scheduler_id::WLC, 1_024)),
+    new("new-sh-16", scheduled(scheduler_id::SH, 16)),
+    new("new-mh-16", scheduled(scheduler_id::MH, 16)),
+    new("new-persistent", Service { flags: ServiceFlags::PERSISTENT, ..PLAIN }),
+    new("new-fwmark", Service { marked: true, ..PLAIN }),
     Profile {
         name: "not-ours",
         method: Method::Nat,
+        service: PLAIN,
         prepare: &[],
         packet: FOREIGN,
         opens: false,
@@ -84,7 +102,16 @@ const fn known(
     prepare: &'static [Packet],
     packet: Packet,
 ) -> Profile {
-    Profile { name, method, prepare, packet, opens: false, forwarded: true }
+    Profile { name, method, service: PLAIN, prepare, packet, opens: false, forwarded: true }
+}
+
+const fn new(name: &'static str, service: Service) -> Profile {
+    let (method, packet) = (Method::Dr, tcp(SYN));
+    Profile { name, method, service, prepare: &[], packet, opens: true, forwarded: true }
+}
+
+const fn scheduled(scheduler: u8, destinations: u32) -> Service {
+    Service { scheduler, destinations, ..PLAIN }
 }
 
 impl Packet {

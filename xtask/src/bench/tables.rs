@@ -1,4 +1,4 @@
-//! The program under test with one service of one destination, and the wrapper before it.
+//! The program under test with one service, and the wrapper before it.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
@@ -10,13 +10,14 @@ use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, Pod};
 use elvs_common::{
     BLOB_LINES, Counter, CounterKind, DestinationFlags, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE,
-    HEADER_LINE, Line, Method, NextHop, SERVICES_LINE, Settings, TAIL_BUCKETS, TCP, UDP,
-    filter_bit, map_names, program_names, scheduler_id, service_hash, service_kind,
+    HEADER_LINE, HeaderFlags, Line, MarkLine, Method, NextHop, PersistenceLine, SERVICES_LINE,
+    Settings, TAIL_BUCKETS, TCP, UDP, filter_bit, map_names, program_names, scheduler_id,
+    service_hash, service_key, service_kind,
 };
 
-use elvs_fastpath::{flow_hash, home_bucket};
+use elvs_fastpath::{MaglevEntry, MaglevProgress, flow_hash, home_bucket, mh_table, sh_table};
 
-use super::packets::{FRAME, Packet, Profile, REAL_SERVER, RPORT, VIP, VPORT};
+use super::packets::{FRAME, Packet, Profile, REAL_SERVER, RPORT, Service, VIP, VPORT};
 
 const BUCKETS: u32 = 1 << 19;
 const BUCKET_BYTES: usize = 128;
@@ -25,7 +26,10 @@ const SEED: [u64; 2] = [0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321];
 const CLIENTS: u32 = 0x0a40_0000;
 /// Interface that test runs say packets come from: the loopback device.
 const INGRESS: u32 = 1;
-const POOL_LINE: u32 = SERVICES_LINE + 8;
+/// After the slots, and a line for what templates go by.
+const POOL_LINE: u32 = SERVICES_LINE + 9;
+/// Mark of the service by firewall mark.
+const MARK: u32 = 7;
 const DESTINATION: u32 = 1;
 
 /// The wrapper's job; the layout is that of the wrapper.
@@ -109,8 +113,8 @@ impl Tables {
         self.set(map_names::SETTINGS, 0, words)
     }
 
-    /// Makes the service's only destination one of a forwarding method.
-    pub fn configure(&mut self, method: Method) -> Result<()> {
+    /// Puts a service in force whose destinations are of a forwarding method.
+    pub fn configure(&mut self, method: Method, service: &Service) -> Result<()> {
         let address = u32::from_ne_bytes(REAL_SERVER);
         let hop = NextHop::new([2, 0, 0, 0, 0, 3], [2, 0, 0, 0, 0, 1], INGRESS);
         let mut record = [0u64; 16];
@@ -120,11 +124,14 @@ impl Tables {
         record[2] = u64::from(address) | u64::from(u32::from_ne_bytes([10, 0, 0, 10])) << 32;
         record[3] = hop.first;
         record[4] = u64::from(hop.second) | u64::from(hop.ifindex) << 32;
-        self.set(map_names::DESTINATIONS, DESTINATION, record)?;
-        self.install(address, method)
+        for destination in 0..service.destinations {
+            self.set(map_names::DESTINATIONS, DESTINATION + destination, record)?;
+            self.set(map_names::LOADS, DESTINATION + destination, [0])?;
+        }
+        self.install(address, method, service)
     }
 
-    fn install(&mut self, real_server: u32, method: Method) -> Result<()> {
+    fn install(&mut self, real_server: u32, method: Method, service: &Service) -> Result<()> {
         let vip = u32::from_ne_bytes(VIP);
         let mut lines = vec![Line::default(); BLOB_LINES];
         lines[HEADER_LINE as usize].0[0] = 7;
@@ -135,24 +142,63 @@ impl Tables {
         mark(FILTER_VIP_LINE, vip);
         if method == Method::Nat {
             mark(FILTER_REAL_SERVER_LINE, real_server);
-            lines[HEADER_LINE as usize].0[3] = 1;
+            lines[HEADER_LINE as usize].0[3] |= HeaderFlags::MASQUERADING;
         }
+        let pool: Vec<u64> = (0..service.destinations)
+            .map(|destination| u64::from(DESTINATION + destination) | 1 << 32)
+            .collect();
+        let mut next = POOL_LINE as usize;
+        for entries in pool.chunks(8) {
+            lines[next].0[..entries.len()].copy_from_slice(entries);
+            next += 1;
+        }
+        let (table_line, table) = (next, hash_table(service)?);
+        for entries in table.chunks(32) {
+            for (word, quarter) in lines[next].0.iter_mut().zip(entries.chunks(4)) {
+                *word = quarter.iter().rev().fold(0, |word, entry| word << 16 | u64::from(*entry));
+            }
+            next += 1;
+        }
+        let careful = service.flags != 0;
+        let scheduler = service.scheduler | if careful { scheduler_id::CAREFUL } else { 0 };
         for protocol in [TCP, UDP] {
-            let key = u64::from(vip)
-                | u64::from(VPORT.to_be()) << 32
-                | u64::from(protocol) << 48
-                | u64::from(service_kind::SERVICE) << 56;
-            let mut slot = service_hash(vip, VPORT.to_be(), protocol, 0) & 7;
+            let (address, port, protocol, kind) = if service.marked {
+                (MARK, 0, 0, service_kind::MARK)
+            } else {
+                (vip, VPORT.to_be(), protocol, service_kind::SERVICE)
+            };
+            let mut slot = service_hash(address, port, protocol, 0) & 7;
             while lines[(SERVICES_LINE + slot) as usize].0[0] != 0 {
                 slot = (slot + 1) & 7;
             }
             let line = &mut lines[(SERVICES_LINE + slot) as usize];
-            line.0[0] = key;
-            line.0[1] = u64::from(protocol) | u64::from(scheduler_id::RR) << 32 | 1 << 48;
-            line.0[2] = u64::from(POOL_LINE) | 1 << 32;
+            line.0[0] = service_key(address, port, protocol, kind);
+            line.0[1] = u64::from(protocol)
+                | u64::from(scheduler) << 32
+                | u64::from(service.flags) << 40
+                | 1 << 48;
+            line.0[2] = u64::from(POOL_LINE) | u64::from(service.destinations) << 32;
             line.0[4] = 1 << 48;
+            line.0[7] = u64::try_from(table_line)? | u64::try_from(table.len())? << 32;
         }
-        lines[POOL_LINE as usize].0[0] = u64::from(DESTINATION) | 1 << 32;
+        let templates =
+            PersistenceLine { mask: u32::MAX, address: vip, port: VPORT.to_be(), protocol: TCP };
+        lines[POOL_LINE as usize - 1] = templates.to_line();
+        if service.marked {
+            let addresses = u64::from(vip) << 32;
+            let every_port = 0xffff_0000;
+            lines[next] = MarkLine {
+                addresses,
+                masks: u64::from(u32::MAX) << 32,
+                client_ports: every_port,
+                virtual_ports: every_port,
+                mark: MARK,
+                ..MarkLine::default()
+            }
+            .to_line();
+            lines[HEADER_LINE as usize].0[3] |= HeaderFlags::MARKS;
+            lines[HEADER_LINE as usize].0[4] = u64::try_from(next)? | 1 << 32;
+        }
         // The flag makes the map one that the outer map takes.
         let mut inner: Array<MapData, Words<8>> =
             Array::create(u32::try_from(BLOB_LINES)?, aya_mmapable())?;
@@ -263,6 +309,22 @@ impl Tables {
         Array::<_, Words<N>>::try_from(map)?.set(index, Words(words), 0)?;
         Ok(())
     }
+}
+
+/// Hash table of a service's scheduler; empty without one.
+fn hash_table(service: &Service) -> Result<Vec<u16>> {
+    let length = usize::try_from(service.destinations)?;
+    Ok(match service.scheduler {
+        scheduler_id::SH => sh_table(&vec![1; length]).collect(),
+        scheduler_id::MH => {
+            let entry = |address| MaglevEntry { address, port: RPORT, last_weight: 1 };
+            let list: Vec<_> = (0..service.destinations).map(entry).collect();
+            let mut table = vec![0; 4_093];
+            mh_table(&list, &mut vec![MaglevProgress::default(); length], &mut table);
+            table
+        }
+        _ => Vec::new(),
+    })
 }
 
 /// Home bucket of one of the wrapper's flows.
