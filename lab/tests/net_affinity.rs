@@ -2,7 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests fail loudly")]
 
-use elvs_lab::{Topology, method, output_of};
+use elvs_lab::{Topology, method, output_of, wait_until};
 use elvs_net::bed::VIP;
 use nix::sys::signal::Signal;
 
@@ -36,7 +36,13 @@ fn a_client_stays_with_its_real_server_over_a_restart() {
     let client = topology.bed().client.address;
     let template = listed.lines().find(|line| line.contains(&format!("{client}:0 ")));
     let template = template.unwrap_or_else(|| panic!("no template in\n{listed}"));
-    assert!(template.starts_with("TCP 09:59  NONE ") || template.starts_with("TCP 10:00  NONE "));
+    assert!(template.starts_with("TCP 09:59  ") || template.starts_with("TCP 10:00  "));
+    wait_until("the template to be assured", || {
+        let listed = daemon.adm_ok("-Lnc");
+        listed
+            .lines()
+            .any(|line| line.contains(&format!("{client}:0 ")) && line.contains("ASSURED"))
+    });
     let counted = daemon.adm_ok("-Ln --persistent-conn");
     let persistent = counted.lines().filter(|line| {
         // Forwarding, address, weight, persistent connections ...

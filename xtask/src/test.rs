@@ -22,8 +22,15 @@ const BINARY: &str = "ELVS_BIN";
 const PEERS: &[(&str, &str)] = &[("curl", "curl"), ("nginx", "nginx-light"), ("wrk", "wrk")];
 
 /// Files of the lab whose tests need them.
-const PEER_TESTS: &[&str] =
-    &["net_bad_input", "net_demo", "net_modes", "net_reload", "net_restart", "net_toa_nginx"];
+const PEER_TESTS: &[&str] = &[
+    "net_affinity",
+    "net_bad_input",
+    "net_demo",
+    "net_modes",
+    "net_reload",
+    "net_restart",
+    "net_toa_nginx",
+];
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, Default, clap::Args)]

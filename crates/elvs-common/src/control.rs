@@ -7,7 +7,8 @@
 //! | 6-9 | distance: the bucket's place in the chain of its home bucket ([`crate::chain_offset`]) |
 //! | 10-12 | forwarding method of the connection |
 //! | 13 | inactive: counted in the destination's inactive connections |
-//! | 14-15 | reserved, 0 |
+//! | 14 | established: its persistence template knows of it, or is such a template |
+//! | 15 | reserved, 0 |
 //! | 16-23 | IP protocol number, or that of a persistence template ([`crate::template_protocol`]) |
 //! | 24-31 | generation: raised each time the slot is freed |
 //! | 32-63 | tick of the last packet |
@@ -65,6 +66,7 @@ const DISTANCE: u64 = 0xf << DISTANCE_SHIFT;
 const METHOD_SHIFT: u32 = 10;
 const METHOD: u64 = 0x7 << METHOD_SHIFT;
 const INACTIVE: u64 = 1 << 13;
+const ASSURED: u64 = 1 << 14;
 const PROTOCOL_SHIFT: u32 = 16;
 const PROTOCOL: u64 = 0xff << PROTOCOL_SHIFT;
 const GENERATION_SHIFT: u32 = 24;
@@ -123,6 +125,18 @@ impl Control {
                 | (state as u64) << STATE_SHIFT & STATE
                 | if inactive { INACTIVE } else { 0 },
         )
+    }
+
+    /// Marked as established, for persistence.
+    #[inline(always)]
+    pub const fn with_assured(self) -> Self {
+        Self(self.0 | ASSURED)
+    }
+
+    /// Whether it is marked as established, for persistence.
+    #[inline(always)]
+    pub const fn assured(self) -> bool {
+        self.0 & ASSURED != 0
     }
 
     /// With another tick.

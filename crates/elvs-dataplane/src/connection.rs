@@ -122,7 +122,9 @@ impl<'a, B: Backend> Connections<'a, B> {
         let template = live.control.is_template();
         let (protocol, state, ticks) = if template {
             let protocol = template_protocol(live.control.protocol());
-            (protocol, ConnectionState::None, record.persistence_ticks)
+            let assured = live.control.assured();
+            let state = if assured { ConnectionState::Assured } else { ConnectionState::None };
+            (protocol, state, record.persistence_ticks)
         } else {
             let protocol = live.control.protocol();
             let number = live.control.state();

@@ -9,12 +9,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicU64;
 
 use elvs_common::{
-    Control, DestinationFlags, DestinationLoad, LBLC_PORTS, MARKED, REFRESH_TICKS, Settings,
-    template_protocol, ticks_from_seconds,
+    Control, DestinationFlags, DestinationLoad, LBLC_PORTS, MARKED, REFRESH_TICKS, Settings, TCP,
+    TcpState, template_protocol, ticks_from_seconds,
 };
 use elvs_fastpath::{
-    Atomic64, FlowKey, Slot, client_of, destination_of, ports_of, release_flow, virtual_of,
-    virtual_port_of,
+    Atomic64, FlowKey, Slot, client_of, destination_of, find_flow, flow_hash, ports_of,
+    release_flow, virtual_of, virtual_port_of,
 };
 
 use crate::backend::{Backend, Now};
@@ -75,7 +75,10 @@ impl Sweeper {
                 } else if live.control.is_template() {
                     self.templates.is_over(backend, &settings, now, slot, &live)
                 } else {
-                    self.templates.mark(backend, &live);
+                    if let Some(template) = template_of(backend, &live) {
+                        self.templates.mark(&template);
+                        assure(backend, &settings, slot, &live, &template);
+                    }
                     has_expired(&settings, now, live.control)
                 };
                 if over && release_flow(backend, self.bucket, slot, live.control) {
@@ -124,6 +127,49 @@ fn take_load<B: Backend>(backend: &B, ended: &Live) {
     }
 }
 
+/// Key of a connection's persistence template, if its service is persistent.
+fn template_of<B: Backend>(backend: &B, live: &Live) -> Option<FlowKey> {
+    let record = backend.record(destination_of(live.ports_destination))?;
+    if record.persistence_ticks == 0 {
+        return None;
+    }
+    let marked = record.template_address != 0;
+    let address = if marked { record.template_address } else { virtual_of(live.addresses) };
+    let shared = record.flags & DestinationFlags::SHARED_TEMPLATE != 0;
+    let port = if shared { 0 } else { virtual_port_of(live.ports_destination) };
+    let protocol = if marked { MARKED } else { live.control.protocol() };
+    let client = client_of(live.addresses) & record.persistence_mask;
+    Some(FlowKey::new(client, address, 0, port, template_protocol(protocol)))
+}
+
+/// Tells a connection's template that it was established, once (`ip_vs_control_assure_ct`).
+fn assure<B: Backend>(
+    backend: &B,
+    settings: &Settings,
+    slot: &Slot<AtomicU64>,
+    live: &Live,
+    key: &FlowKey,
+) {
+    let established = live.control.protocol() != TCP
+        || [TcpState::Established, TcpState::FinWait, TcpState::CloseWait, TcpState::TimeWait]
+            .iter()
+            .any(|state| *state as u8 == live.control.state());
+    if !established || live.control.assured() {
+        return;
+    }
+    let same = |_: Control, addresses: u64, ports_destination: u64| {
+        addresses == key.addresses && ports_of(ports_destination) == key.ports
+    };
+    let hash = flow_hash(key.client(), key.client_port(), key.protocol, settings.seed);
+    // Whoever changes one of the two meanwhile is met again in the next pass.
+    if let Some(found) = find_flow(backend, hash, settings.buckets, key.protocol, &same) {
+        let assured = found.control.with_assured();
+        let _ = Atomic64::compare_exchange(&found.slot.control, found.control.0, assured.0);
+    }
+    let told = live.control.with_assured();
+    let _ = Atomic64::compare_exchange(&slot.control, live.control.0, told.0);
+}
+
 /// What a persistence template goes by: its words in the table without the destination.
 type TemplateKey = (u64, u32, u8);
 
@@ -170,22 +216,8 @@ impl Templates {
         self.watched = self.due.drain().map(|key| (key, false)).collect();
     }
 
-    /// Meets a connection.
-    fn mark<B: Backend>(&mut self, backend: &B, live: &Live) {
-        if self.watched.is_empty() {
-            return;
-        }
-        let Some(record) = backend.record(destination_of(live.ports_destination)) else { return };
-        if record.persistence_ticks == 0 {
-            return;
-        }
-        let marked = record.template_address != 0;
-        let address = if marked { record.template_address } else { virtual_of(live.addresses) };
-        let shared = record.flags & DestinationFlags::SHARED_TEMPLATE != 0;
-        let port = if shared { 0 } else { virtual_port_of(live.ports_destination) };
-        let protocol = if marked { MARKED } else { live.control.protocol() };
-        let client = client_of(live.addresses) & record.persistence_mask;
-        let key = FlowKey::new(client, address, 0, port, template_protocol(protocol));
+    /// Meets a connection of a template.
+    fn mark(&mut self, key: &FlowKey) {
         if let Some(met) = self.watched.get_mut(&(key.addresses, key.ports, key.protocol)) {
             *met = true;
         }

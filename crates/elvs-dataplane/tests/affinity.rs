@@ -83,6 +83,23 @@ fn clients_of_one_network_share_a_template_and_others_do_not() {
     let views = plane.service_views().unwrap();
     let counted: Vec<_> = views[0].destinations.iter().map(|view| view.persistent).collect();
     assert_eq!(counted.iter().sum::<u32>(), 2);
+    // It is assured once a connection of it was established.
+    assert_eq!(send(&plane, frame(TCP, (CLIENT, 1), (VIP, 80), ACK)), Ok(first));
+    sweep(&mut plane);
+    let states = |plane: &FakePlane| {
+        let templates = plane.connections().filter(|connection| connection.template);
+        templates.map(|template| (*template.client.ip(), template.state)).collect::<Vec<_>>()
+    };
+    let mut shown = states(&plane);
+    shown.sort_by_key(|(client, _)| *client);
+    let network = |address: [u8; 4]| Ipv4Addr::from(address);
+    assert_eq!(
+        shown,
+        [
+            (network([198, 51, 100, 0]), ConnectionState::None),
+            (network([203, 0, 113, 0]), ConnectionState::Assured),
+        ]
+    );
     // Templates are no connections.
     assert_eq!(plane.live_connections(), 16);
     assert!(plane.recount().is_empty());
