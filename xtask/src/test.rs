@@ -26,6 +26,7 @@ const PEER_TESTS: &[&str] = &[
     "net_affinity",
     "net_bad_input",
     "net_demo",
+    "net_marks",
     "net_modes",
     "net_reload",
     "net_restart",
