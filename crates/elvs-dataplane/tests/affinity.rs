@@ -217,9 +217,17 @@ fn one_packet_services_remember_nothing_and_schedule_every_packet() {
     assert_eq!(plane.connections().count(), 0);
     let statistics = plane.service_statistics(&DNS).unwrap();
     assert_eq!((statistics.connections, statistics.in_packets), (4, 4));
+    // Also where the scheduler remembers the address.
+    for scheduler in [Scheduler::Lblc, Scheduler::Lblcr] {
+        let service = VirtualService { one_packet: true, ..VirtualService::new(DNS, scheduler) };
+        change(&mut plane, &mut table, [Change::EditService(service)]);
+        let first = udp(&plane, 5).unwrap();
+        assert_eq!((udp(&plane, 5), udp(&plane, 6)), (Ok(first), Ok(first)), "{scheduler}");
+        assert_eq!(plane.connections().count(), 0, "{scheduler}");
+    }
     let edited = VirtualService::new(DNS, Scheduler::Rr);
     change(&mut plane, &mut table, [Change::EditService(edited)]);
-    assert_eq!(udp(&plane, 5), Ok(2), "the scheduler stands where it stood");
+    assert_eq!(udp(&plane, 5), Ok(2), "the scheduler begins at the head");
     assert_eq!(udp(&plane, 5), Ok(2));
     assert_eq!(plane.connections().count(), 1);
 }

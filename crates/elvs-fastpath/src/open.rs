@@ -164,26 +164,28 @@ pub(crate) fn open_remembered<H: Host, F: Frame>(
 ) -> Action {
     let key = flow_key(ip, transport);
     let ingress = frame.ingress();
-    let place = match host.locate(&key, ingress) {
-        Located::Destination(index) => {
-            return connect(host, frame, ip, transport, &key, index, false);
+    let (index, once) = match host.locate(&key, ingress) {
+        Located::Destination(index) => (index, false),
+        Located::Once(index) => (index, true),
+        Located::Newcomer(place) => {
+            let (index, once) = match host.pick(&key, ingress, true) {
+                Pick::Destination(index) => (index, false),
+                Pick::Once(index) => (index, true),
+                Pick::Nobody => return drop(host, Counter::NoDestination),
+                Pick::Contended => return Action::PERSIST,
+                Pick::NoService | Pick::NoTemplate => return Action::SCHEDULE,
+            };
+            let Some(memory) = memory_key(host, &key, ingress, index) else {
+                return Action::SCHEDULE;
+            };
+            let control = Control::live(memory.protocol, place, Method::Nat, false, host.tick());
+            match host.remember(&memory, control, index) {
+                Remembered::New => (index, once),
+                Remembered::Known { destination, method: _ } => (destination, once),
+                Remembered::Full => return drop(host, Counter::TableFull),
+                Remembered::Contended => return drop(host, Counter::InsertContended),
+            }
         }
-        Located::Newcomer(place) => place,
-    };
-    let (index, once) = match host.pick(&key, ingress, true) {
-        Pick::Destination(index) => (index, false),
-        Pick::Once(index) => (index, true),
-        Pick::Nobody => return drop(host, Counter::NoDestination),
-        Pick::Contended => return Action::PERSIST,
-        Pick::NoService | Pick::NoTemplate => return Action::SCHEDULE,
-    };
-    let Some(memory) = memory_key(host, &key, ingress, index) else { return Action::SCHEDULE };
-    let control = Control::live(memory.protocol, place, Method::Nat, false, host.tick());
-    let index = match host.remember(&memory, control, index) {
-        Remembered::New => index,
-        Remembered::Known { destination, method: _ } => destination,
-        Remembered::Full => return drop(host, Counter::TableFull),
-        Remembered::Contended => return drop(host, Counter::InsertContended),
     };
     connect(host, frame, ip, transport, &key, index, once)
 }

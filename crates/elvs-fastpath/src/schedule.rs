@@ -43,7 +43,7 @@ pub enum Pick {
     NoTemplate,
 }
 
-/// Bit of [`Pick::Once`] in a word.
+/// Bit of [`Pick::Once`] and [`Located::Once`] in a word.
 const ONCE: u64 = 1 << 33;
 
 /// A [`Pick`] in one word, as a function of its own returns it in the kernel.

@@ -9,7 +9,7 @@ use elvs_common::{
     idle_ticks, scheduler_id, template_protocol,
 };
 
-use super::{Choice, entry, record};
+use super::{Choice, ONCE, entry, record};
 use crate::atomic::Atomic64;
 use crate::flow::{
     FlowKey, FoundFlow, Step, destination_of, flow_hash, home_bucket, ports_of, release_flow,
@@ -173,6 +173,8 @@ impl<H: Host> Step for Members<'_, H> {
 pub enum Located {
     /// The least loaded destination of the set, which is not overloaded.
     Destination(u32),
+    /// The same, for this packet alone.
+    Once(u32),
     /// The scheduler chooses, and its choice comes into the set at this place.
     Newcomer(u8),
 }
@@ -183,6 +185,7 @@ impl From<Located> for u64 {
     fn from(located: Located) -> Self {
         match located {
             Located::Destination(destination) => Choice::of(destination).0,
+            Located::Once(destination) => Choice::of(destination).0 | ONCE,
             Located::Newcomer(place) => place as Self,
         }
     }
@@ -192,10 +195,12 @@ impl From<u64> for Located {
     #[inline(always)]
     fn from(word: u64) -> Self {
         let choice = Choice(word);
-        if choice.is_some() {
-            Self::Destination(choice.destination())
-        } else {
+        if !choice.is_some() {
             Self::Newcomer((word & 0xff) as u8)
+        } else if word & ONCE != 0 {
+            Self::Once(choice.destination())
+        } else {
+            Self::Destination(choice.destination())
         }
     }
 }
@@ -227,6 +232,9 @@ pub fn locate<H: Host>(host: &H, opening: &FlowKey, ingress: u32) -> Located {
     }
     if let Some(found) = entry_of(host, &key_of(addresses, choice.destination())) {
         renew(host, &found);
+    }
+    if service.flags & ServiceFlags::ONE_PACKET != 0 {
+        return Located::Once(choice.destination());
     }
     Located::Destination(choice.destination())
 }
