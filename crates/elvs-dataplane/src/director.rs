@@ -290,8 +290,11 @@ impl<B: Backend> Director<B> {
         &mut self,
         interfaces: HashMap<String, u32>,
     ) -> Result<(), InstallError> {
+        if self.interfaces == interfaces {
+            return Ok(());
+        }
         self.interfaces = interfaces;
-        if self.table.marks().iter().any(|rule| rule.interface.is_some()) {
+        if self.table.marks().interfaces().next().is_some() {
             self.change(self.table.clone(), self.assignments.clone())?;
         }
         Ok(())
@@ -309,6 +312,9 @@ impl<B: Backend> Director<B> {
     }
 
     pub(crate) fn collect_removed(&mut self) -> Result<usize, InstallError> {
+        if self.assignments.destinations().all(|(_, _, slot)| slot.present) {
+            return Ok(0);
+        }
         let mut assignments = self.assignments.clone();
         let freed = assignments.collect(&self.backend, &self.templates())?;
         if freed == 0 {
@@ -420,8 +426,7 @@ impl<B: Backend> Director<B> {
         let mut templates = HashMap::new();
         let buckets = (0..).map_while(|index| self.backend.bucket(index));
         for slot in buckets.flat_map(|bucket| &bucket.slots) {
-            if Control(Atomic64::load(&slot.control)).is_template()
-                && let Some(live) = read(slot)
+            if let Some(live) = read(slot)
                 && live.control.is_template()
                 && !live.control.is_locality()
             {

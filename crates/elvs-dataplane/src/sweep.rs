@@ -13,8 +13,8 @@ use elvs_common::{
     TcpState, template_protocol, ticks_from_seconds,
 };
 use elvs_fastpath::{
-    Atomic64, FlowKey, Slot, client_of, destination_of, find_flow, flow_hash, ports_of,
-    release_flow, virtual_of, virtual_port_of,
+    Atomic64, FlowKey, Slot, client_of, destination_of, find_key, ports_of, release_flow,
+    virtual_of, virtual_port_of,
 };
 
 use crate::backend::{Backend, Now};
@@ -157,12 +157,8 @@ fn assure<B: Backend>(
     if !established || live.control.assured() {
         return;
     }
-    let same = |_: Control, addresses: u64, ports_destination: u64| {
-        addresses == key.addresses && ports_of(ports_destination) == key.ports
-    };
-    let hash = flow_hash(key.client(), key.client_port(), key.protocol, settings.seed);
     // Whoever changes one of the two meanwhile is met again in the next pass.
-    if let Some(found) = find_flow(backend, hash, settings.buckets, key.protocol, &same) {
+    if let Some(found) = find_key(backend, key, settings.buckets, settings.seed) {
         let assured = found.control.with_assured();
         let _ = Atomic64::compare_exchange(&found.slot.control, found.control.0, assured.0);
     }

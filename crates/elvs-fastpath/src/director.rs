@@ -9,7 +9,7 @@ use elvs_common::{
 
 use crate::atomic::Atomic64;
 use crate::flow::{
-    FoundFlow, client_of, client_port_of, destination_of, flow_hash, home_bucket, ports_of, search,
+    FoundFlow, client_of, client_port_of, destination_of, flow_hash, home_bucket, search,
     virtual_of, virtual_port_of,
 };
 use crate::forward::{Rewrite, daemon_hop, is_ready, masquerade, send, send_to};
@@ -189,15 +189,11 @@ fn request<const PLAIN: bool, H: Host, F: Frame>(
     transport: &Transport,
 ) -> Action {
     let key = flow_key(ip, transport);
-    let hash = flow_hash(ip.source, transport.source_port(), ip.protocol, host.seed());
-    let (wanted, ports) = (key.addresses, key.ports as u64);
-    let matches = move |_: Control, addresses: u64, ports_destination: u64| {
-        addresses == wanted && ports_of(ports_destination) as u64 == ports
-    };
+    let hash = key.hash(host.seed());
     let home = home_bucket(hash, host.buckets());
     let Some(bucket) = host.bucket(home) else { return drop(host, Counter::Bug) };
     let insertions = bucket.insertions();
-    let found = search::<PLAIN, _>(host, bucket, home, ip.protocol, &matches);
+    let found = search::<PLAIN, _>(host, bucket, home, ip.protocol, &key.matches());
     if PLAIN && !found.hit && bucket.displaced().load() != 0 {
         return Action::GENERAL;
     }

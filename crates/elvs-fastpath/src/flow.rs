@@ -161,25 +161,41 @@ impl FlowKey {
     /// Client's address, as loaded.
     #[inline(always)]
     pub const fn client(&self) -> u32 {
-        (self.addresses & 0xffff_ffff) as u32
+        client_of(self.addresses)
     }
 
     /// Virtual address, as loaded.
     #[inline(always)]
     pub const fn address(&self) -> u32 {
-        (self.addresses >> 32) as u32
+        virtual_of(self.addresses)
     }
 
     /// Client's port, as loaded.
     #[inline(always)]
     pub const fn client_port(&self) -> u16 {
-        (self.ports & 0xffff) as u16
+        client_port_of(self.ports as u64)
     }
 
     /// Virtual port, as loaded.
     #[inline(always)]
     pub const fn port(&self) -> u16 {
-        (self.ports >> 16) as u16
+        virtual_port_of(self.ports as u64)
+    }
+
+    /// See [`flow_hash`].
+    #[inline(always)]
+    pub const fn hash(&self, seed: [u64; 2]) -> u64 {
+        flow_hash(self.client(), self.client_port(), self.protocol, seed)
+    }
+
+    /// Whether an entry of its protocol is that of this key, for [`find_flow`].
+    #[inline(always)]
+    pub fn matches(&self) -> impl Fn(Control, u64, u64) -> bool + Copy + use<> {
+        // What a loop keeps has eight bytes; see [`Step`].
+        let (wanted, ports) = (self.addresses, self.ports as u64);
+        move |_, addresses, ports_destination| {
+            addresses == wanted && ports_of(ports_destination) as u64 == ports
+        }
     }
 }
 
@@ -270,6 +286,17 @@ pub fn find_flow<'a, M: FlowMemory>(
     let home = home_bucket(hash, buckets);
     let found = search_chain(memory, memory.bucket(home)?, home, protocol, matches);
     found.hit.then_some(found)
+}
+
+/// Finds the live connection of a key.
+#[inline(always)]
+pub fn find_key<'a, M: FlowMemory>(
+    memory: &'a M,
+    key: &FlowKey,
+    buckets: u32,
+    seed: [u64; 2],
+) -> Option<FoundFlow<'a, M::Word>> {
+    find_flow(memory, key.hash(seed), buckets, key.protocol, &key.matches())
 }
 
 /// As [`find_flow`], from the home bucket on. Every field of the answer always has a value: the verifier refuses the
@@ -578,11 +605,7 @@ fn insert_locked<M: FlowMemory>(
     eviction: &impl Fn(Control) -> Eviction,
 ) -> Inserted {
     let key = flow.key;
-    let (wanted, ports) = (key.addresses, key.ports as u64);
-    let same = move |_: Control, addresses: u64, ports_destination: u64| {
-        addresses == wanted && ports_of(ports_destination) as u64 == ports
-    };
-    let found = search_chain(memory, bucket, home, key.protocol, &same);
+    let found = search_chain(memory, bucket, home, key.protocol, &key.matches());
     if found.hit {
         let destination = destination_of(found.ports_destination);
         return Inserted { outcome: Insertion::Exists, control: found.control, destination };

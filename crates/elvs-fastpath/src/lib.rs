@@ -26,7 +26,7 @@ pub use atomic::Atomic64;
 pub use director::{SCHEDULE_TRIES, forward_general, forward_new, forward_plain, persist, process};
 pub use flow::{
     Bucket, Claim, Eviction, FlowKey, FlowMemory, FoundFlow, Inserted, Insertion, NewFlow, Slot,
-    Step, claim_at_home, client_of, client_port_of, destination_of, find_flow, flow_hash,
+    Step, claim_at_home, client_of, client_port_of, destination_of, find_flow, find_key, flow_hash,
     home_bucket, insert_flow, ports_of, release_flow, virtual_of, virtual_port_of,
 };
 pub use frame::{Action, Frame, Verdict};

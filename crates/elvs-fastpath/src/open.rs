@@ -10,9 +10,7 @@ use elvs_common::{
 };
 
 use crate::atomic::Atomic64;
-use crate::flow::{
-    Bucket, Eviction, FlowKey, Insertion, NewFlow, claim_at_home, flow_hash, insert_flow,
-};
+use crate::flow::{Bucket, Eviction, FlowKey, Insertion, NewFlow, claim_at_home, insert_flow};
 use crate::forward::{daemon_hop, is_ready, send, send_to};
 use crate::frame::{Action, Frame};
 use crate::host::{Host, add_load, drop, give_load, take_load};
@@ -286,7 +284,7 @@ pub fn remember<H: Host>(
     control: Control,
     destination: u32,
 ) -> Remembered {
-    let hash = flow_hash(key.client(), key.client_port(), key.protocol, host.seed());
+    let hash = key.hash(host.seed());
     let flow = NewFlow { key: *key, hash, control, destination };
     let tick = control.tick();
     let inserted = insert_flow(host, host.buckets(), &flow, &|other| evictable(host, other, tick));

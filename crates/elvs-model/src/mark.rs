@@ -265,6 +265,11 @@ impl MarkRules {
         self.0.len()
     }
 
+    /// Interfaces that rules name, in their order; one that several name comes several times.
+    pub fn interfaces(&self) -> impl Iterator<Item = &InterfaceName> {
+        self.iter().filter_map(|rule| rule.interface.as_ref())
+    }
+
     /// Adds a rule behind the others.
     pub fn push(&mut self, rule: MarkRule) {
         self.0.push(rule);

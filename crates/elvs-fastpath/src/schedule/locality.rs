@@ -5,16 +5,13 @@
 //! it counts only while the destination is in the service's list.
 
 use elvs_common::{
-    Control, DestinationLoad, LBLC_PORTS, LOCALITY, REFRESH_TICKS, ServiceFlags, ServiceRecord,
-    idle_ticks, scheduler_id, template_protocol,
+    DestinationLoad, LBLC_PORTS, LOCALITY, REFRESH_TICKS, ServiceFlags, ServiceRecord, idle_ticks,
+    scheduler_id, template_protocol,
 };
 
 use super::{Choice, ONCE, entry, record};
 use crate::atomic::Atomic64;
-use crate::flow::{
-    FlowKey, FoundFlow, Step, destination_of, flow_hash, home_bucket, ports_of, release_flow,
-    search,
-};
+use crate::flow::{FlowKey, FoundFlow, Step, destination_of, find_key, release_flow};
 use crate::host::Host;
 use crate::service::low;
 
@@ -35,14 +32,7 @@ const fn key_of(addresses: u64, ports: u32) -> FlowKey {
 /// The entry of a key.
 #[inline(always)]
 fn entry_of<'a, H: Host>(host: &'a H, key: &FlowKey) -> Option<FoundFlow<'a, H::Word>> {
-    let (wanted, ports) = (key.addresses, key.ports as u64);
-    let same = move |_: Control, addresses: u64, ports_destination: u64| {
-        addresses == wanted && ports_of(ports_destination) as u64 == ports
-    };
-    let hash = flow_hash(key.client(), key.client_port(), key.protocol, host.seed());
-    let home = home_bucket(hash, host.buckets());
-    let found = search::<false, _>(host, host.bucket(home)?, home, key.protocol, &same);
-    found.hit.then_some(found)
+    find_key(host, key, host.buckets(), host.seed())
 }
 
 /// Keeps an entry that is used.

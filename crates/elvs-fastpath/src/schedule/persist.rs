@@ -5,15 +5,12 @@
 //! and freed by the protocol of all entries; no destination's load counts it.
 
 use elvs_common::{
-    Control, Counter, DestinationFlags, PersistenceLine, ServiceRecord, SettingFlags,
-    template_protocol,
+    Counter, DestinationFlags, PersistenceLine, ServiceRecord, SettingFlags, template_protocol,
 };
 
 use super::Choice;
 use crate::atomic::Atomic64;
-use crate::flow::{
-    FlowKey, destination_of, flow_hash, home_bucket, ports_of, release_flow, search,
-};
+use crate::flow::{FlowKey, destination_of, find_key, release_flow};
 use crate::host::Host;
 
 /// Key of the template of a client's connections to a persistent service.
@@ -33,17 +30,9 @@ pub(super) fn key<H: Host>(
 #[inline(always)]
 pub(super) fn find<H: Host>(host: &H, service: &ServiceRecord, opening: &FlowKey) -> Choice {
     let Some(key) = key(host, service, opening) else { return Choice::NOBODY };
-    let (wanted, ports) = (key.addresses, key.ports as u64);
-    let same = move |_: Control, addresses: u64, ports_destination: u64| {
-        addresses == wanted && ports_of(ports_destination) as u64 == ports
-    };
-    let hash = flow_hash(key.client(), key.client_port(), key.protocol, host.seed());
-    let home = home_bucket(hash, host.buckets());
-    let Some(bucket) = host.bucket(home) else { return Choice::NOBODY };
-    let found = search::<false, _>(host, bucket, home, key.protocol, &same);
-    if !found.hit {
+    let Some(found) = find_key(host, &key, host.buckets(), host.seed()) else {
         return Choice::NOBODY;
-    }
+    };
     let index = destination_of(found.ports_destination);
     let flags = host.destination(index).map_or(0, |destination| destination.flags);
     let quiesced = flags & DestinationFlags::QUIESCED != 0

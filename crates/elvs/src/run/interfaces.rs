@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 
-use elvs_model::{DataPlaneSettings, Prefix, ServiceKey, Table};
+use elvs_model::{DataPlaneSettings, InterfaceName, Prefix, ServiceKey, Table};
 use elvs_net::{Netlink, NetlinkError};
 
 /// An address of nobody (RFC 5737), whose route is the default route.
@@ -46,8 +46,7 @@ pub(super) async fn wanted(
             indexes.extend(route.ifindex);
         }
     }
-    let named: BTreeSet<&str> =
-        table.marks().iter().filter_map(|rule| Some(rule.interface.as_ref()?.as_str())).collect();
+    let named: BTreeSet<&str> = table.marks().interfaces().map(InterfaceName::as_str).collect();
     let links = netlink.links().await?;
     let usable = links.into_iter().filter(|link| !link.loopback && link.mac.is_some());
     let found =

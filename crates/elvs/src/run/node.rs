@@ -191,13 +191,8 @@ impl Node {
 
     /// Attaches the program to the interfaces that a table needs.
     async fn attach(&self, table: &Table, desired: &Desired) {
-        match interfaces::indexes(&self.netlink).await {
-            Ok(indexes) => {
-                if let Err(error) = self.with_plane(|plane| plane.set_interfaces(indexes)) {
-                    warn!("firewall-mark rules keep the interfaces they had: {error}");
-                }
-            }
-            Err(error) => warn!("interfaces cannot be listed: {error}"),
+        if table.marks().interfaces().next().is_some() {
+            self.learn_interfaces().await;
         }
         let settings = &desired.data_plane;
         let wanted = match interfaces::wanted(&self.netlink, table, settings).await {
@@ -223,6 +218,18 @@ impl Node {
                     Err(error) => warn!("{error}"),
                 }
             }
+        }
+    }
+
+    /// Learns the interfaces there are, for the firewall-mark rules that name one.
+    async fn learn_interfaces(&self) {
+        match interfaces::indexes(&self.netlink).await {
+            Ok(indexes) => {
+                if let Err(error) = self.with_plane(|plane| plane.set_interfaces(indexes)) {
+                    warn!("firewall-mark rules keep the interfaces they had: {error}");
+                }
+            }
+            Err(error) => warn!("interfaces cannot be listed: {error}"),
         }
     }
 
