@@ -3,12 +3,12 @@
 //!
 //! | lines | content |
 //! |---|---|
-//! | 0 | header: word 0 service mask (slots - 1), word 1 hash seed, word 2 generation, word 3 [`HeaderFlags`], word 4 first line (low half) and number of the firewall-mark rules |
-//! | 1..=64 | filter of virtual addresses, 32,768 bits |
-//! | 65..=128 | filter of real-server addresses whose replies are rewritten (NAT), 32,768 bits |
-//! | 129.. | service slots, open addressing, power of two |
+//! | 0 | header: word 0 service mask (slots - 1), word 1 hash seed, word 2 generation, word 3 [`HeaderFlags`], word 4 first line (low half) and number of the IPv4 firewall-mark rules, word 5 those of IPv6 |
+//! | 1..=128 | filter of virtual addresses, and of local addresses of full NAT: 32,768 places of two bits, [`FilterBits`] |
+//! | 129..=256 | filter of real-server addresses whose replies are rewritten (NAT), in the same form |
+//! | 257.. | service slots, open addressing, power of two |
 //! | then | scheduling lists: eight entries of (destination, weight) a line, each list from a line of its own, after the [`PersistenceLine`] of a persistent service and followed by the service's hash table if its scheduler has one: 32 positions in the list a line, 16 bits each |
-//! | last | firewall-mark rules, a [`MarkLine`] each |
+//! | last | firewall-mark rules: of IPv4 a [`MarkLine`] each, of IPv6 two lines each, a [`WideMark`] |
 //!
 //! **Invariant:** a blob in force is never written. Byte order inside addresses and ports is network order.
 
@@ -21,10 +21,10 @@ pub struct Line(pub [u64; 8]);
 pub const BLOB_LINES: usize = 16_384;
 /// Line of the header.
 pub const HEADER_LINE: u32 = 0;
-/// Bits of one filter.
-pub const FILTER_BITS: u32 = 32_768;
+/// Places of one filter.
+pub const FILTER_PLACES: u32 = 32_768;
 /// Lines of one filter.
-pub const FILTER_LINES: u32 = FILTER_BITS / 512;
+pub const FILTER_LINES: u32 = FILTER_PLACES / 256;
 /// First line of the filter of virtual addresses.
 pub const FILTER_VIP_LINE: u32 = 1;
 /// First line of the filter of real-server addresses.
@@ -36,10 +36,69 @@ pub const SERVICE_MAX_PROBES: u32 = 8;
 /// Entries of a scheduling list in one line.
 pub const POOL_ENTRIES_PER_LINE: u32 = 8;
 
-/// Bit of an IPv4 address (network order, as loaded) in a filter: 0..[`FILTER_BITS`].
+/// Bits of a place in a filter: which tables may know the address.
+#[derive(Clone, Copy, Debug)]
+pub struct FilterBits;
+
+impl FilterBits {
+    /// The table of IPv4 connections.
+    pub const NARROW: u64 = 1;
+    /// The table of IPv6 and full-NAT connections.
+    pub const WIDE: u64 = 2;
+}
+
+/// Place of an IPv4 address (network order, as loaded), or of an IPv6 address folded ([`crate::WideAddress::fold`]), in a
+/// filter: 0..[`FILTER_PLACES`].
 #[inline(always)]
-pub const fn filter_bit(address: u32) -> u32 {
+pub const fn filter_place(address: u32) -> u32 {
     address.wrapping_mul(0x9e37_79b1) >> 17
+}
+
+/// Line of a place in a filter, after the filter's first one.
+#[inline(always)]
+pub const fn filter_line(place: u32) -> u32 {
+    place >> 8
+}
+
+/// Word of a place in its line.
+#[inline(always)]
+pub const fn filter_word(place: u32) -> u32 {
+    place >> 5 & 7
+}
+
+/// Lowest bit of a place in its word.
+#[inline(always)]
+pub const fn filter_shift(place: u32) -> u32 {
+    (place & 31) * 2
+}
+
+/// Adds [`FilterBits`] of an address to the filter that begins at `first` in the lines of a blob; lines that are not there
+/// are left out.
+pub fn set_filter(lines: &mut [Line], first: u32, address: u32, bits: u64) {
+    let place = filter_place(address);
+    let line = lines.get_mut((first + filter_line(place)) as usize);
+    if let Some(word) = line.and_then(|line| line.0.get_mut(filter_word(place) as usize)) {
+        *word |= bits << filter_shift(place);
+    }
+}
+
+/// [`FilterBits`] of an address in the filter that begins at `first`.
+pub fn filter_bits(lines: &[Line], first: u32, address: u32) -> u64 {
+    let place = filter_place(address);
+    let line = lines.get((first + filter_line(place)) as usize);
+    let word = line.and_then(|line| line.0.get(filter_word(place) as usize));
+    word.map_or(0, |word| word >> filter_shift(place) & 3)
+}
+
+/// Lines of a hash table of a service: [`TABLE_ENTRIES_PER_LINE`] entries a line.
+pub fn table_lines(entries: &[u16]) -> impl Iterator<Item = Line> {
+    entries.chunks(TABLE_ENTRIES_PER_LINE as usize).map(|entries| {
+        let mut line = Line::default();
+        for (word, quarter) in line.0.iter_mut().zip(entries.chunks(4)) {
+            *word = quarter.iter().rev().fold(0, |word, entry| word << 16 | *entry as u64);
+        }
+        line
+    })
 }
 
 /// First word of a [`ServiceRecord`] as loaded, which tells services apart; 0 is an empty slot.
@@ -69,8 +128,14 @@ pub mod service_kind {
     pub const SERVICE: u8 = 1;
     /// A virtual address: some service or some old connection uses it (port and protocol 0).
     pub const ADDRESS: u8 = 2;
-    /// A virtual service by firewall mark, which takes the place of the address (port and protocol 0).
+    /// A virtual service of IPv4 by firewall mark, which takes the place of the address (port and protocol 0).
     pub const MARK: u8 = 3;
+    /// As [`SERVICE`] with an IPv6 address; its fold takes the place of the address.
+    pub const SERVICE6: u8 = 4;
+    /// As [`ADDRESS`] with an IPv6 address; its fold takes the place of the address.
+    pub const ADDRESS6: u8 = 5;
+    /// As [`MARK`], of IPv6.
+    pub const MARK6: u8 = 6;
 }
 
 /// Scheduler numbers.
@@ -123,6 +188,8 @@ impl ServiceFlags {
     pub const PERSISTENT: u8 = 8;
     /// Every packet is scheduled by itself.
     pub const ONE_PACKET: u8 = 16;
+    /// Its connections are in the wide table, and known to the wide stages only (full NAT).
+    pub const WIDE: u8 = 32;
 }
 
 /// Bits of the header's word 3.
@@ -132,8 +199,10 @@ pub struct HeaderFlags;
 impl HeaderFlags {
     /// Some real server's replies are rewritten.
     pub const MASQUERADING: u64 = 1;
-    /// There are firewall-mark rules.
+    /// There are firewall-mark rules of IPv4.
     pub const MARKS: u64 = 2;
+    /// There are firewall-mark rules of IPv6.
+    pub const MARKS6: u64 = 4;
 }
 
 /// A rule that gives packets a firewall mark; one line.
@@ -179,6 +248,43 @@ impl MarkLine {
     }
 }
 
+/// A rule that gives IPv6 packets a firewall mark; two lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WideMark {
+    /// Client's address, network order as loaded.
+    pub client: [u64; 2],
+    /// Bits of it that count.
+    pub client_mask: [u64; 2],
+    /// Virtual address.
+    pub address: [u64; 2],
+    /// Bits of it that count.
+    pub address_mask: [u64; 2],
+    /// The rest; the addresses in it mean nothing.
+    pub rest: MarkLine,
+}
+
+impl WideMark {
+    /// As lines.
+    pub const fn to_lines(self) -> [Line; 2] {
+        let ([c0, c1], [m0, m1]) = (self.client, self.client_mask);
+        let ([a0, a1], [n0, n1]) = (self.address, self.address_mask);
+        [self.rest.to_line(), Line([c0, c1, m0, m1, a0, a1, n0, n1])]
+    }
+
+    /// Of its two lines.
+    #[inline(always)]
+    pub const fn of_lines(first: &Line, second: &Line) -> Self {
+        let [c0, c1, m0, m1, a0, a1, n0, n1] = second.0;
+        Self {
+            client: [c0, c1],
+            client_mask: [m0, m1],
+            address: [a0, a1],
+            address_mask: [n0, n1],
+            rest: MarkLine::of_line(first),
+        }
+    }
+}
+
 /// What a persistent service's templates go by; in the line before its scheduling list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PersistenceLine {
@@ -190,24 +296,31 @@ pub struct PersistenceLine {
     pub port: u16,
     /// Protocol number in a template's key before [`crate::template_protocol`].
     pub protocol: u8,
+    /// As `mask`, for a service of the wide table.
+    pub wide_mask: [u64; 2],
+    /// As `address`, for a service of the wide table.
+    pub wide_address: [u64; 2],
 }
 
 impl PersistenceLine {
     /// As a line.
     pub const fn to_line(self) -> Line {
         let ports = self.port as u64 | (self.protocol as u64) << 16;
-        Line([self.mask as u64 | (self.address as u64) << 32, ports, 0, 0, 0, 0, 0, 0])
+        let ([m0, m1], [a0, a1]) = (self.wide_mask, self.wide_address);
+        Line([self.mask as u64 | (self.address as u64) << 32, ports, m0, m1, a0, a1, 0, 0])
     }
 
     /// Of a line.
     #[inline(always)]
     pub const fn of_line(line: &Line) -> Self {
-        let [addresses, ports, ..] = line.0;
+        let [addresses, ports, m0, m1, a0, a1, ..] = line.0;
         Self {
             mask: (addresses & 0xffff_ffff) as u32,
             address: (addresses >> 32) as u32,
             port: (ports & 0xffff) as u16,
             protocol: (ports >> 16 & 0xff) as u8,
+            wide_mask: [m0, m1],
+            wide_address: [a0, a1],
         }
     }
 }
@@ -247,7 +360,7 @@ pub struct ServiceRecord {
     pub weight_max: u32,
     /// Scheduler word to start from when the one in the map has another tag; twos: the sum of the weights.
     pub start: u64,
-    /// Virtual IPv6 address; reserved for IPv6.
+    /// Virtual IPv6 address, network order; zero if the service has none.
     pub address6: [u8; 16],
     /// dh, sh, mh: first line of the hash table.
     pub table_line: u32,
@@ -312,7 +425,10 @@ const _: () = assert!(size_of::<PoolEntry>() == 8);
 
 #[cfg(test)]
 mod tests {
-    use super::{FILTER_BITS, SchedulerWord, filter_bit};
+    use super::{
+        FILTER_PLACES, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, FilterBits, Line, SERVICES_LINE,
+        SchedulerWord, filter_bits, filter_place, set_filter, table_lines,
+    };
 
     #[test]
     fn scheduler_words_round_trip_at_their_limits() {
@@ -323,9 +439,32 @@ mod tests {
     }
 
     #[test]
-    fn filter_bits_stay_in_range() {
-        for address in [0, 1, u32::MAX, 0x0a00_0001, 0x0100_000a] {
-            assert!(filter_bit(address) < FILTER_BITS);
+    fn filters_hold_what_was_set_and_nothing_else() {
+        let mut lines = [Line::default(); SERVICES_LINE as usize];
+        let addresses = [0, 1, u32::MAX, 0x0a00_0001, 0x0100_000a];
+        for address in addresses {
+            assert!(filter_place(address) < FILTER_PLACES);
+            set_filter(&mut lines, FILTER_VIP_LINE, address, FilterBits::NARROW);
+            assert_eq!(filter_bits(&lines, FILTER_VIP_LINE, address), FilterBits::NARROW);
+            assert_eq!(filter_bits(&lines, FILTER_REAL_SERVER_LINE, address), 0);
         }
+        set_filter(&mut lines, FILTER_VIP_LINE, 1, FilterBits::WIDE);
+        assert_eq!(filter_bits(&lines, FILTER_VIP_LINE, 1), 3);
+        let bits: u32 = lines.iter().flat_map(|line| line.0).map(u64::count_ones).sum();
+        assert_eq!(bits, 6);
+    }
+
+    #[test]
+    fn tables_are_packed_32_entries_a_line() {
+        let mut next = 0;
+        let entries: [u16; 33] = core::array::from_fn(|_| {
+            next += 1;
+            next
+        });
+        let mut lines = table_lines(&entries);
+        let first = lines.next().unwrap();
+        assert_eq!((first.0[0], first.0[7]), (0x0004_0003_0002_0001, 0x0020_001f_001e_001d));
+        assert_eq!(lines.next(), Some(Line([33, 0, 0, 0, 0, 0, 0, 0])));
+        assert_eq!(lines.next(), None);
     }
 }

@@ -38,6 +38,8 @@ pub enum Method {
     Tun = 2,
     /// Direct routing.
     Dr = 3,
+    /// Both ends rewritten: the director's own address takes the place of the client's. Not in IPVS; the number is unused there.
+    FullNat = 5,
 }
 
 impl Method {
@@ -48,6 +50,7 @@ impl Method {
             0 => Some(Self::Nat),
             2 => Some(Self::Tun),
             3 => Some(Self::Dr),
+            5 => Some(Self::FullNat),
             _ => None,
         }
     }

@@ -53,6 +53,10 @@ impl DestinationFlags {
     pub const SHARED_TEMPLATE: u32 = 4;
     /// Its weight is 0.
     pub const QUIESCED: u32 = 8;
+    /// Its address is `address6`; else `address`.
+    pub const IPV6: u32 = 16;
+    /// Its service is of IPv6: its templates go by `persistence_prefix`.
+    pub const IPV6_SERVICE: u32 = 32;
 }
 
 /// One destination. 128 bytes: what IPv4 needs lies in the first cache line.
@@ -79,9 +83,9 @@ pub struct DestinationRecord {
     pub mtu: u32,
     /// Index of the service it belongs to.
     pub service: u32,
-    /// IPv6 address, network order; reserved for IPv6.
+    /// IPv6 address, network order; zero for an IPv4 destination.
     pub address6: [u8; 16],
-    /// IPv6 source of the outer header; reserved for IPv6.
+    /// IPv6 source of the outer header, network order.
     pub tunnel_source6: [u8; 16],
     /// Connections from which on it is overloaded; 0 = never.
     pub upper_threshold: u32,
@@ -93,8 +97,14 @@ pub struct DestinationRecord {
     pub persistence_mask: u32,
     /// Virtual address in their keys, network order; 0 = that of the connection.
     pub template_address: u32,
+    /// Length of the prefix of a client's IPv6 address that the templates of its service go by.
+    pub persistence_prefix: u32,
+    /// UDP port of a GUE tunnel, network order.
+    pub tunnel_port: u16,
+    /// What the outer header of a tunnel carries beyond its addresses; see the stage that writes it.
+    pub tunnel_flags: u16,
     /// Zero.
-    pub pad: [u32; 3],
+    pub pad: u32,
 }
 
 /// What schedulers weigh: connections per destination, changed by atomic addition.

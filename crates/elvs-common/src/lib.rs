@@ -16,13 +16,15 @@ mod maps;
 mod settings;
 mod state;
 mod toa;
+mod wide;
 
 pub use blob::{
-    BLOB_LINES, FILTER_BITS, FILTER_LINES, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, HEADER_LINE,
-    HeaderFlags, Line, MarkLine, POOL_ENTRIES_PER_LINE, PersistenceLine, PoolEntry,
+    BLOB_LINES, FILTER_LINES, FILTER_PLACES, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, FilterBits,
+    HEADER_LINE, HeaderFlags, Line, MarkLine, POOL_ENTRIES_PER_LINE, PersistenceLine, PoolEntry,
     SERVICE_MAX_PROBES, SERVICES_LINE, SchedulerWord, ServiceFlags, ServiceRecord,
-    TABLE_ENTRIES_PER_LINE, TABLE_NOBODY, filter_bit, scheduler_id, service_hash, service_key,
-    service_kind,
+    TABLE_ENTRIES_PER_LINE, TABLE_NOBODY, WideMark, filter_bits, filter_line, filter_place,
+    filter_shift, filter_word, scheduler_id, service_hash, service_key, service_kind, set_filter,
+    table_lines,
 };
 pub use control::{Control, Method, Phase};
 pub use counter::{COUNTERS, Counter, CounterKind};
@@ -30,7 +32,7 @@ pub use destination::{
     DestinationFlags, DestinationLoad, DestinationRecord, DestinationStats, NextHop,
 };
 pub use maps::{
-    GENERAL_PROGRAM, LAYOUT_VERSION, MAX_DESTINATIONS, MAX_SERVICES, PERSIST_PROGRAM,
+    GENERAL_PROGRAM, LAYOUT_VERSION, MAX_DESTINATIONS, MAX_SERVICES, NOTES, PERSIST_PROGRAM,
     SCHEDULE_PROGRAM, map_names, program_names,
 };
 pub use settings::{SettingFlags, Settings, ticks_from_seconds};
@@ -40,6 +42,7 @@ pub use toa::{
     TOA_KIND, TOA_MAX_TRUSTED, ToaClient, ToaCounter, ToaError, find_client, toa_maps,
     toa_programs,
 };
+pub use wide::WideAddress;
 
 /// IP protocol number of TCP.
 pub const TCP: u8 = 6;

@@ -1,7 +1,7 @@
 //! Names and sizes of maps and programs.
 
 /// Version of every layout in this crate; part of the pin path.
-pub const LAYOUT_VERSION: u32 = 4;
+pub const LAYOUT_VERSION: u32 = 5;
 
 /// Destinations there is room for, those that only old connections refer to included.
 pub const MAX_DESTINATIONS: u32 = 16_384;
@@ -15,6 +15,9 @@ pub const SCHEDULE_PROGRAM: u32 = 0;
 pub const GENERAL_PROGRAM: u32 = 1;
 /// Element of the program that makes persistence templates in the program map.
 pub const PERSIST_PROGRAM: u32 = 2;
+
+/// Words that the programs of one packet leave for one another, per CPU.
+pub const NOTES: usize = 16;
 
 /// Names of maps; the kernel keeps 15 bytes.
 pub mod map_names {
@@ -36,7 +39,7 @@ pub mod map_names {
     pub const SETTINGS: &str = "ELVS_SETTINGS";
     /// Programs that others go on to.
     pub const PROGRAMS: &str = "ELVS_PROGS";
-    /// One word per CPU that a program writes and reads back.
+    /// Words per CPU that a program writes, and itself or the next one reads.
     pub const SCRATCH: &str = "ELVS_SCRATCH";
     /// Next hops of clients of NAT services.
     pub const CLIENTS: &str = "ELVS_CLIENTS";

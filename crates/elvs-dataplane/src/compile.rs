@@ -9,10 +9,10 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use elvs_common::{
-    BLOB_LINES, FILTER_LINES, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, HEADER_LINE, HeaderFlags,
-    Line, MARKED, MAX_SERVICES, MarkLine, POOL_ENTRIES_PER_LINE, PersistenceLine,
+    BLOB_LINES, FILTER_LINES, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, FilterBits, HEADER_LINE,
+    HeaderFlags, Line, MARKED, MAX_SERVICES, MarkLine, POOL_ENTRIES_PER_LINE, PersistenceLine,
     SERVICE_MAX_PROBES, SERVICES_LINE, ServiceFlags, ServiceRecord, TABLE_ENTRIES_PER_LINE,
-    filter_bit, scheduler_id, service_hash, service_kind,
+    scheduler_id, service_hash, service_kind, set_filter, table_lines,
 };
 use elvs_fastpath::{MAX_POOL, service_record, wrr_parameters};
 use elvs_model::{Family, Protocol, ServiceKey};
@@ -192,10 +192,22 @@ impl Place {
     fn templates(&self, mask: Ipv4Addr, shared: bool) -> PersistenceLine {
         let mask = network_order(mask);
         if self.kind == service_kind::MARK {
-            PersistenceLine { mask, address: self.address.to_be(), port: 0, protocol: MARKED }
+            PersistenceLine {
+                mask,
+                address: self.address.to_be(),
+                port: 0,
+                protocol: MARKED,
+                ..PersistenceLine::default()
+            }
         } else {
             let port = if shared { 0 } else { self.port };
-            PersistenceLine { mask, address: self.address, port, protocol: self.protocol }
+            PersistenceLine {
+                mask,
+                address: self.address,
+                port,
+                protocol: self.protocol,
+                ..PersistenceLine::default()
+            }
         }
     }
 }
@@ -207,11 +219,11 @@ fn pool_lines(entries: usize) -> usize {
 /// Lines of a service apart from its slot.
 fn lines_of(service: &ServiceSlot) -> usize {
     pool_lines(service.pool.len())
-        + table_lines(service.table_entries())
+        + hash_table_lines(service.table_entries())
         + usize::from(service.persistence.is_some())
 }
 
-fn table_lines(entries: u32) -> usize {
+fn hash_table_lines(entries: u32) -> usize {
     line(entries.div_ceil(TABLE_ENTRIES_PER_LINE))
 }
 
@@ -257,7 +269,7 @@ impl Builder {
         if marks.every_address {
             let filter = line(FILTER_VIP_LINE)..line(FILTER_VIP_LINE + FILTER_LINES);
             for found in self.lines.get_mut(filter).into_iter().flatten() {
-                found.0.fill(u64::MAX);
+                found.0.fill(EVERY_ADDRESS);
             }
         }
     }
@@ -314,14 +326,7 @@ impl Builder {
                 }
                 self.lines.push(pool);
             }
-            for entries in service.table().chunks(line(TABLE_ENTRIES_PER_LINE)) {
-                let mut packed = Line::default();
-                for (word, quarter) in packed.0.iter_mut().zip(entries.chunks(4)) {
-                    *word =
-                        quarter.iter().rev().fold(0, |word, entry| word << 16 | u64::from(*entry));
-                }
-                self.lines.push(packed);
-            }
+            self.lines.extend(table_lines(&service.table()));
         }
         Ok(true)
     }
@@ -359,14 +364,12 @@ impl Builder {
     }
 
     fn set_filter(&mut self, first: u32, address: u32) {
-        let bit = filter_bit(address);
-        if let Some(found) = self.lines.get_mut(line(first + (bit >> 9)))
-            && let Some(word) = found.0.get_mut(line(bit >> 6 & 7))
-        {
-            *word |= 1 << (bit & 63);
-        }
+        set_filter(&mut self.lines, first, address, FilterBits::NARROW);
     }
 }
+
+/// Word of a filter that says of every address that the table of IPv4 connections may know it.
+const EVERY_ADDRESS: u64 = FilterBits::NARROW * 0x5555_5555_5555_5555;
 
 /// Properties that the program's first stage knows nothing of.
 const CAREFUL_FLAGS: u8 =

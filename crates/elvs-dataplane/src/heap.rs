@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use elvs_common::{
     BLOB_LINES, COUNTERS, Counter, DestinationRecord, DestinationStats, Line, MAX_DESTINATIONS,
-    MAX_SERVICES, NextHop, Settings, TAIL_BUCKETS,
+    MAX_SERVICES, NOTES, NextHop, Settings, TAIL_BUCKETS,
 };
-use elvs_fastpath::{Bucket, ClientHop, FlowMemory, Frame, Host, Verdict, process};
+use elvs_fastpath::{Bucket, ClientHop, FlowMemory, Frame, Host, Note, Verdict, process};
 use elvs_model::{Statistics, XdpMode};
 
 use crate::backend::{AttachError, AttachedMode, Backend, BackendError, Now};
@@ -74,6 +74,7 @@ pub struct Heap {
     attached: BTreeMap<String, AttachedMode>,
     refuses_swaps: bool,
     random: AtomicU64,
+    notes: [AtomicU64; NOTES],
 }
 
 fn words(count: u32) -> Vec<AtomicU64> {
@@ -103,6 +104,7 @@ impl Heap {
             attached: BTreeMap::new(),
             refuses_swaps: false,
             random: AtomicU64::new(0),
+            notes: Default::default(),
         }
     }
 
@@ -185,6 +187,16 @@ impl Host for Heap {
         let mixed = (drawn ^ drawn >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((mixed ^ mixed >> 31) >> 32) as u32
+    }
+
+    fn note(&self, note: Note, value: u64) {
+        if let Some(word) = self.notes.get(note as usize) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+
+    fn noted(&self, note: Note) -> u64 {
+        self.notes.get(note as usize).map_or(0, |word| word.load(Ordering::Relaxed))
     }
 
     fn settings(&self) -> u32 {

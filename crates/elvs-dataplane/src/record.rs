@@ -17,7 +17,6 @@ pub(crate) fn to_words(record: &DestinationRecord) -> [u64; RECORD_WORDS] {
     let [second_low, second_high] = hop_words(second);
     let [address_low, address_high] = wide(record.address6);
     let [source_low, source_high] = wide(record.tunnel_source6);
-    let [p0, p1, p2] = record.pad;
     [
         pair(record.selector, record.flags),
         pair(record.method, quarters(record.port, record.tunnel_kind)),
@@ -33,8 +32,8 @@ pub(crate) fn to_words(record: &DestinationRecord) -> [u64; RECORD_WORDS] {
         source_high,
         pair(record.upper_threshold, record.lower_threshold),
         pair(record.persistence_ticks, record.persistence_mask),
-        pair(record.template_address, p0),
-        pair(p1, p2),
+        pair(record.template_address, record.persistence_prefix),
+        pair(quarters(record.tunnel_port, record.tunnel_flags), record.pad),
     ]
 }
 
@@ -48,7 +47,8 @@ pub(crate) fn from_words(words: [u64; RECORD_WORDS]) -> DestinationRecord {
     let (mtu, service) = unpair(w7);
     let (upper_threshold, lower_threshold) = unpair(w12);
     let (persistence_ticks, persistence_mask) = unpair(w13);
-    let ((template_address, p0), (p1, p2)) = (unpair(w14), unpair(w15));
+    let ((template_address, persistence_prefix), (tunnel, pad)) = (unpair(w14), unpair(w15));
+    let (tunnel_port, tunnel_flags) = unquarter(tunnel);
     DestinationRecord {
         selector,
         flags,
@@ -67,7 +67,10 @@ pub(crate) fn from_words(words: [u64; RECORD_WORDS]) -> DestinationRecord {
         persistence_ticks,
         persistence_mask,
         template_address,
-        pad: [p0, p1, p2],
+        persistence_prefix,
+        tunnel_port,
+        tunnel_flags,
+        pad,
     }
 }
 
@@ -149,7 +152,10 @@ mod tests {
             persistence_ticks: 5625,
             persistence_mask: 0x00ff_ffff,
             template_address: 7,
-            pad: [1, 2, 8],
+            persistence_prefix: 64,
+            tunnel_port: 0x1c17,
+            tunnel_flags: 5,
+            pad: 8,
         }
     }
 
@@ -189,6 +195,9 @@ mod tests {
         assert_eq!(word(offset_of!(DestinationRecord, persistence_ticks)), 5625);
         assert_eq!(word(offset_of!(DestinationRecord, persistence_mask)), 0x00ff_ffff);
         assert_eq!(word(offset_of!(DestinationRecord, template_address)), 7);
-        assert_eq!(word(offset_of!(DestinationRecord, pad) + 8), 8);
+        assert_eq!(word(offset_of!(DestinationRecord, persistence_prefix)), 64);
+        let port = offset_of!(DestinationRecord, tunnel_port);
+        assert_eq!(bytes[port..port + 2], 0x1c17_u16.to_ne_bytes());
+        assert_eq!(word(offset_of!(DestinationRecord, pad)), 8);
     }
 }

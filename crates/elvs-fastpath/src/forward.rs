@@ -98,7 +98,8 @@ pub(crate) fn send_to<H: Host, F: Frame>(
                 sent => sent,
             }
         }
-        None => None,
+        // Connections of full NAT are in the wide table.
+        Some(Method::FullNat) | None => None,
     };
     sent.unwrap_or_else(|| drop(host, Counter::Bug))
 }

@@ -1,5 +1,7 @@
 //! Access to a packet's bytes, and what becomes of it.
 
+use elvs_common::{GENERAL_PROGRAM, PERSIST_PROGRAM, SCHEDULE_PROGRAM};
+
 /// A frame as received, Ethernet header first.
 pub trait Frame {
     /// The `N` bytes at `offset`, if the frame has them.
@@ -60,12 +62,18 @@ impl Action {
     /// [`Verdict::Transmit`].
     pub const TRANSMIT: Self = Self(2);
     /// Not decided yet: the packet belongs to no known connection.
-    pub const SCHEDULE: Self = Self(4);
+    pub const SCHEDULE: Self = Self::stage(SCHEDULE_PROGRAM);
     /// Not decided yet: the frame has VLAN tags or IP options.
-    pub const GENERAL: Self = Self(5);
+    pub const GENERAL: Self = Self::stage(GENERAL_PROGRAM);
     /// Not decided yet: the client has no persistence template.
-    pub const PERSIST: Self = Self(6);
+    pub const PERSIST: Self = Self::stage(PERSIST_PROGRAM);
     const REDIRECT: u64 = 3;
+    const STAGE: u64 = 4;
+
+    /// Not decided yet: another stage is to decide, by its element in the map of programs.
+    const fn stage(program: u32) -> Self {
+        Self(Self::STAGE | (program as u64) << 32)
+    }
 
     /// [`Verdict::Redirect`].
     #[inline(always)]
@@ -83,9 +91,10 @@ impl Action {
     #[inline(always)]
     pub const fn verdict(self) -> Verdict {
         match self {
-            Self::PASS | Self::SCHEDULE | Self::GENERAL | Self::PERSIST => Verdict::Pass,
+            Self::PASS => Verdict::Pass,
             Self::DROP => Verdict::Drop,
             Self::TRANSMIT => Verdict::Transmit,
+            Self(word) if word & 0xffff_ffff == Self::STAGE => Verdict::Pass,
             Self(_) => Verdict::Redirect(self.ifindex()),
         }
     }

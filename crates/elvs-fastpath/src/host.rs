@@ -70,6 +70,12 @@ pub trait Host: FlowMemory {
         remember(self, key, control, destination)
     }
 
+    /// Leaves a word for a later stage of the same packet; see [`Note`].
+    fn note(&self, note: Note, value: u64);
+
+    /// The word that an earlier stage left; what it is if none did, means nothing.
+    fn noted(&self, note: Note) -> u64;
+
     /// Settings in force; see [`elvs_common::SettingFlags`].
     fn settings(&self) -> u32;
 
@@ -103,6 +109,13 @@ pub trait Host: FlowMemory {
 
     /// Next hop towards an address by the kernel's routing table, for when the daemon has given none.
     fn route(&self, address: u32) -> Option<NextHop>;
+}
+
+/// A word that the stages of one packet leave for one another, by its place among the [`elvs_common::NOTES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// Index of the destination that the packet goes to.
+    Destination = 1,
 }
 
 /// Answer of [`Host::client_hop`].

@@ -30,7 +30,7 @@ pub use flow::{
     home_bucket, insert_flow, ports_of, release_flow, virtual_of, virtual_port_of,
 };
 pub use frame::{Action, Frame, Verdict};
-pub use host::{ClientHop, Host};
+pub use host::{ClientHop, Host, Note};
 pub use open::{Remembered, remember};
 pub use schedule::{
     Located, MAGLEV_PRIMES, MAX_POOL, MaglevEntry, MaglevProgress, Pick, carry_over, dh_table,

@@ -1,8 +1,9 @@
 //! Service lookup in the configuration blob.
 
 use elvs_common::{
-    FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, HEADER_LINE, HeaderFlags, Line, SERVICE_MAX_PROBES,
-    SERVICES_LINE, ServiceRecord, filter_bit, service_hash, service_key, service_kind,
+    FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, FilterBits, HEADER_LINE, HeaderFlags, Line,
+    SERVICE_MAX_PROBES, SERVICES_LINE, ServiceRecord, filter_line, filter_place, filter_shift,
+    filter_word, service_hash, service_key, service_kind,
 };
 
 use crate::flow::FlowKey;
@@ -12,21 +13,22 @@ use crate::mark::mark_of;
 /// Whether an address may be a virtual one (a filter: it can err towards yes).
 #[inline(always)]
 pub(crate) fn may_be_virtual<H: Host>(host: &H, address: u32) -> bool {
-    in_filter(host, FILTER_VIP_LINE, address)
+    filter_bits(host, FILTER_VIP_LINE, address) & FilterBits::NARROW != 0
 }
 
 /// Whether an address may be that of a real server whose replies are rewritten (a filter).
 #[inline(always)]
 pub(crate) fn may_be_real_server<H: Host>(host: &H, address: u32) -> bool {
-    in_filter(host, FILTER_REAL_SERVER_LINE, address)
+    filter_bits(host, FILTER_REAL_SERVER_LINE, address) & FilterBits::NARROW != 0
 }
 
+/// [`FilterBits`] of an address in a filter.
 #[inline(always)]
-fn in_filter<H: Host>(host: &H, first_line: u32, address: u32) -> bool {
-    let bit = filter_bit(address);
-    let Some(line) = host.line(first_line + (bit >> 9)) else { return false };
-    let Some(word) = line.0.get((bit >> 6 & 7) as usize) else { return false };
-    word >> (bit & 63) & 1 != 0
+fn filter_bits<H: Host>(host: &H, first_line: u32, address: u32) -> u64 {
+    let place = filter_place(address);
+    let Some(line) = host.line(first_line + filter_line(place)) else { return 0 };
+    let Some(word) = line.0.get(filter_word(place) as usize) else { return 0 };
+    word >> filter_shift(place)
 }
 
 /// Line of the virtual service that a packet is for, if it opens a connection; see [`service_record`]. A service by the

@@ -5,10 +5,10 @@ use core::ffi::c_void;
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_jiffies64, bpf_loop};
 use aya_ebpf::programs::XdpContext;
-use elvs_common::{Control, Counter, DestinationRecord, DestinationStats, Line, NextHop};
+use elvs_common::{Control, Counter, DestinationRecord, DestinationStats, Line, NOTES, NextHop};
 use elvs_fastpath::{
-    Bucket, ClientHop, FlowKey, FlowMemory, Host, Located, Pick, Remembered, Step, destination_of,
-    locate, pick, ports_of, remember,
+    Bucket, ClientHop, FlowKey, FlowMemory, Host, Located, Note, Pick, Remembered, Step,
+    destination_of, locate, pick, ports_of, remember,
 };
 
 use crate::clients;
@@ -122,6 +122,20 @@ impl Host for KernelHost<'_> {
     }
 
     #[inline(always)]
+    fn note(&self, note: Note, value: u64) {
+        let Some(notes) = ELVS_SCRATCH.get_ptr_mut(0) else { return };
+        // SAFETY: this CPU's element, within its words; volatile, since another program reads it.
+        unsafe { notes.cast::<u64>().add(note as usize % NOTES).write_volatile(value) };
+    }
+
+    #[inline(always)]
+    fn noted(&self, note: Note) -> u64 {
+        let Some(notes) = ELVS_SCRATCH.get_ptr_mut(0) else { return 0 };
+        // SAFETY: as above.
+        unsafe { notes.cast::<u64>().add(note as usize % NOTES).read_volatile() }
+    }
+
+    #[inline(always)]
     fn settings(&self) -> u32 {
         ELVS_SETTINGS.get(0).map_or(0, |settings| settings.flags)
     }
@@ -160,6 +174,7 @@ impl Host for KernelHost<'_> {
     #[inline(always)]
     fn forget(&self, value: u64) -> u64 {
         let Some(word) = ELVS_SCRATCH.get_ptr_mut(0) else { return value };
+        let word = word.cast::<u64>();
         // SAFETY: this CPU's element, volatile so that the value really goes through memory.
         unsafe { word.write_volatile(value) };
         // SAFETY: as above.

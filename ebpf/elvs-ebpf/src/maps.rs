@@ -7,7 +7,7 @@ use aya_ebpf::maps::{Array, PerCpuArray, ProgramArray};
 use elvs_common::program_names::STAGES;
 use elvs_common::{
     BLOB_LINES, COUNTERS, DestinationRecord, DestinationStats, Line, MAX_DESTINATIONS,
-    MAX_SERVICES, Settings,
+    MAX_SERVICES, NOTES, Settings,
 };
 use elvs_fastpath::Bucket;
 
@@ -55,9 +55,9 @@ pub static ELVS_SETTINGS: Array<Settings> = Array::with_max_entries(1, BPF_F_MMA
 #[map]
 pub static ELVS_PROGS: ProgramArray = ProgramArray::with_max_entries(STAGES.len() as u32, 0);
 
-/// One word per CPU; see [`crate::host`].
+/// Words per CPU; see [`crate::host`]. The first is for the verifier, the others are notes.
 #[map]
-pub static ELVS_SCRATCH: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+pub static ELVS_SCRATCH: PerCpuArray<[u64; NOTES]> = PerCpuArray::with_max_entries(1, 0);
 
 /// Next hops of NAT clients.
 #[map]

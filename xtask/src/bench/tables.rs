@@ -10,9 +10,9 @@ use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, Pod};
 use elvs_common::{
     BLOB_LINES, Counter, CounterKind, DestinationFlags, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE,
-    HEADER_LINE, HeaderFlags, Line, MarkLine, Method, NextHop, PersistenceLine, SERVICES_LINE,
-    Settings, TAIL_BUCKETS, TCP, UDP, filter_bit, map_names, program_names, scheduler_id,
-    service_hash, service_key, service_kind,
+    FilterBits, HEADER_LINE, HeaderFlags, Line, MarkLine, Method, NextHop, PersistenceLine,
+    SERVICES_LINE, Settings, TAIL_BUCKETS, TCP, UDP, map_names, program_names, scheduler_id,
+    service_hash, service_key, service_kind, set_filter, table_lines,
 };
 
 use elvs_fastpath::{MaglevEntry, MaglevProgress, flow_hash, home_bucket, mh_table, sh_table};
@@ -135,13 +135,9 @@ impl Tables {
         let vip = u32::from_ne_bytes(VIP);
         let mut lines = vec![Line::default(); BLOB_LINES];
         lines[HEADER_LINE as usize].0[0] = 7;
-        let mut mark = |first: u32, address: u32| {
-            let bit = filter_bit(address);
-            lines[(first + (bit >> 9)) as usize].0[(bit >> 6 & 7) as usize] |= 1 << (bit & 63);
-        };
-        mark(FILTER_VIP_LINE, vip);
+        set_filter(&mut lines, FILTER_VIP_LINE, vip, FilterBits::NARROW);
         if method == Method::Nat {
-            mark(FILTER_REAL_SERVER_LINE, real_server);
+            set_filter(&mut lines, FILTER_REAL_SERVER_LINE, real_server, FilterBits::NARROW);
             lines[HEADER_LINE as usize].0[3] |= HeaderFlags::MASQUERADING;
         }
         let pool: Vec<u64> = (0..service.destinations)
@@ -153,10 +149,8 @@ impl Tables {
             next += 1;
         }
         let (table_line, table) = (next, hash_table(service)?);
-        for entries in table.chunks(32) {
-            for (word, quarter) in lines[next].0.iter_mut().zip(entries.chunks(4)) {
-                *word = quarter.iter().rev().fold(0, |word, entry| word << 16 | u64::from(*entry));
-            }
+        for line in table_lines(&table) {
+            lines[next] = line;
             next += 1;
         }
         let careful = service.flags != 0;
@@ -181,8 +175,13 @@ impl Tables {
             line.0[4] = 1 << 48;
             line.0[7] = u64::try_from(table_line)? | u64::try_from(table.len())? << 32;
         }
-        let templates =
-            PersistenceLine { mask: u32::MAX, address: vip, port: VPORT.to_be(), protocol: TCP };
+        let templates = PersistenceLine {
+            mask: u32::MAX,
+            address: vip,
+            port: VPORT.to_be(),
+            protocol: TCP,
+            ..PersistenceLine::default()
+        };
         lines[POOL_LINE as usize - 1] = templates.to_line();
         if service.marked {
             let addresses = u64::from(vip) << 32;

@@ -2,8 +2,8 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use elvs_common::{
-    BLOB_LINES, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, Line, SERVICE_MAX_PROBES, SERVICES_LINE,
-    ServiceRecord, filter_bit, scheduler_id, service_hash, service_kind,
+    BLOB_LINES, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, FilterBits, Line, SERVICE_MAX_PROBES,
+    SERVICES_LINE, ServiceRecord, filter_bits, scheduler_id, service_hash, service_kind,
 };
 use elvs_fastpath::{MAX_POOL, service_record};
 use elvs_model::{Family, Protocol, ServiceKey, Statistics};
@@ -71,9 +71,7 @@ fn find(
 }
 
 fn in_filter(blob: &Blob, first: u32, address: Ipv4Addr) -> bool {
-    let bit = filter_bit(network_order(address));
-    let word = blob.lines[(first + bit / 512) as usize].0[(bit / 64 % 8) as usize];
-    word >> (bit % 64) & 1 != 0
+    filter_bits(&blob.lines, first, network_order(address)) == FilterBits::NARROW
 }
 
 #[test]

@@ -395,9 +395,9 @@ fn services_are_told_apart_by_address_port_and_protocol() {
 #[test]
 fn an_address_that_collides_with_a_vip_in_the_filter_is_none() {
     let (table, _) = service(64, TCP, Method::Dr, 1);
-    let bit = elvs_common::filter_bit(ip("10.0.0.100"));
+    let bit = elvs_common::filter_place(ip("10.0.0.100"));
     let collides = (0x0b00_0000_u32..)
-        .find(|address| elvs_common::filter_bit(address.to_be()) == bit)
+        .find(|address| elvs_common::filter_place(address.to_be()) == bit)
         .map(std::net::Ipv4Addr::from)
         .unwrap();
     let whole = Packet::tcp(CLIENT, &format!("{collides}:80"), SYN);

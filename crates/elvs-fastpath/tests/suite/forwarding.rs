@@ -349,9 +349,9 @@ fn a_local_destination_is_left_to_the_hosts_stack() {
 #[test]
 fn nat_replies_reach_clients_whose_address_collides_with_a_vip_in_the_filter() {
     let (table, _) = one_server(TCP, Method::Nat, MAPPED);
-    let bit = elvs_common::filter_bit(ip("10.0.0.100"));
+    let bit = elvs_common::filter_place(ip("10.0.0.100"));
     let collides = (0x0b00_0000_u32..)
-        .find(|address| elvs_common::filter_bit(address.to_be()) == bit)
+        .find(|address| elvs_common::filter_place(address.to_be()) == bit)
         .map(std::net::Ipv4Addr::from)
         .unwrap();
     let client = format!("{collides}:46001");

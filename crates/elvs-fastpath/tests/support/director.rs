@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use elvs_common::{
     COUNTERS, Control, Counter, CounterKind, DestinationLoad, DestinationRecord, DestinationStats,
-    Line, NextHop, Settings, TAIL_BUCKETS, TcpState, chain_offset, ticks_from_seconds,
+    Line, NOTES, NextHop, Settings, TAIL_BUCKETS, TcpState, chain_offset, ticks_from_seconds,
 };
 use elvs_fastpath::{
-    Bucket, ClientHop, FlowKey, FlowMemory, Host, Slot, Verdict, destination_of, process,
+    Bucket, ClientHop, FlowKey, FlowMemory, Host, Note, Slot, Verdict, destination_of, process,
     release_flow,
 };
 
@@ -41,6 +41,7 @@ pub struct Director {
     counters: Vec<AtomicU64>,
     tick: AtomicU32,
     random: AtomicU64,
+    notes: [AtomicU64; NOTES],
 }
 
 /// What became of one frame.
@@ -83,6 +84,7 @@ impl Director {
             stats: Mutex::default(),
             counters: (0..COUNTERS).map(|_| AtomicU64::new(0)).collect(),
             tick: AtomicU32::new(1_000_000),
+            notes: Default::default(),
             random: AtomicU64::new(0x2545_f491_4f6c_dd1d),
         }
     }
@@ -321,6 +323,14 @@ impl Host for Director {
         let drawn =
             self.random.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |x| Some(next(x)));
         (next(drawn.unwrap()) >> 32) as u32
+    }
+
+    fn note(&self, note: Note, value: u64) {
+        self.notes[note as usize].store(value, Ordering::Relaxed);
+    }
+
+    fn noted(&self, note: Note) -> u64 {
+        self.notes[note as usize].load(Ordering::Relaxed)
     }
 
     fn settings(&self) -> u32 {

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 
 use elvs_common::{
     DestinationFlags, DestinationLoad, DestinationRecord, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE,
-    HeaderFlags, Line, MarkLine, Method, NextHop, POOL_ENTRIES_PER_LINE, PersistenceLine,
-    SERVICE_MAX_PROBES, SERVICES_LINE, SchedulerWord, ServiceFlags, ServiceRecord,
-    TABLE_ENTRIES_PER_LINE, TCP, filter_bit, scheduler_id, service_hash, service_kind,
+    FilterBits, HeaderFlags, Line, MarkLine, Method, NextHop, POOL_ENTRIES_PER_LINE,
+    PersistenceLine, SERVICE_MAX_PROBES, SERVICES_LINE, SchedulerWord, ServiceFlags, ServiceRecord,
+    TCP, scheduler_id, service_hash, service_kind, set_filter, table_lines,
 };
 use elvs_fastpath::{
     FlowKey, MaglevEntry, MaglevProgress, Pick, carry_over, dh_table, mh_table, pick, sh_table,
@@ -373,7 +373,7 @@ impl Table {
         addresses.sort_unstable();
         addresses.dedup();
         for address in addresses {
-            set_filter(&mut blob, FILTER_VIP_LINE, address);
+            set_filter(&mut blob, FILTER_VIP_LINE, address, FilterBits::NARROW);
             let kind = service_kind::ADDRESS;
             let record = ServiceRecord { address, kind, ..ServiceRecord::default() };
             let hash = service_hash(address, 0, 0, HASH_SEED);
@@ -383,7 +383,8 @@ impl Table {
         }
         for record in &self.director.destinations {
             if record.method == Method::Nat as u32 {
-                set_filter(&mut blob, FILTER_REAL_SERVER_LINE, record.address);
+                let bits = FilterBits::NARROW;
+                set_filter(&mut blob, FILTER_REAL_SERVER_LINE, record.address, bits);
                 blob[0].0[3] = HeaderFlags::MASQUERADING;
             }
         }
@@ -396,6 +397,7 @@ impl Table {
                     address: ip(&service.address.ip().to_string()),
                     port: port(service.address.port()),
                     protocol: service.protocol,
+                    ..PersistenceLine::default()
                 };
                 blob.push(line.to_line());
             }
@@ -414,13 +416,7 @@ impl Table {
             }
             let table = self.hash_table(service);
             let table_line = blob.len();
-            for entries in table.chunks(TABLE_ENTRIES_PER_LINE as usize) {
-                let mut line = Line::default();
-                for (at, entry) in entries.iter().enumerate() {
-                    line.0[at / 4] |= u64::from(*entry) << (at % 4 * 16);
-                }
-                blob.push(line);
-            }
+            blob.extend(table_lines(&table));
             let (step, greatest) = wrr_parameters(service.list.iter().map(|(_, weight)| *weight));
             let (address, protocol, kind) = if service.mark == 0 {
                 let address = ip(&service.address.ip().to_string());
@@ -461,7 +457,7 @@ impl Table {
             blob[0].0[4] = blob.len() as u64 | (self.marks.len() as u64) << 32;
             blob.extend(self.marks.iter().map(|mark| mark.to_line()));
             for line in &mut blob[FILTER_VIP_LINE as usize..FILTER_REAL_SERVER_LINE as usize] {
-                line.0.fill(u64::MAX);
+                line.0.fill(0x5555_5555_5555_5555);
             }
         }
         self.director.blob = blob;
@@ -497,9 +493,4 @@ fn place(blob: &mut [Line], slots: u32, hash: u32, record: Line) -> bool {
         .map(|probe| (SERVICES_LINE + (hash.wrapping_add(probe) & (slots - 1))) as usize)
         .find(|line| blob[*line] == Line::default());
     free.inspect(|line| blob[*line] = record).is_some()
-}
-
-fn set_filter(blob: &mut [Line], first_line: u32, address: u32) {
-    let bit = filter_bit(address);
-    blob[(first_line + bit / 512) as usize].0[(bit / 64 % 8) as usize] |= 1 << (bit % 64);
 }
