@@ -97,8 +97,8 @@ impl Host {
         let mut all = self.plane.connections();
         let found = all.find(|connection| {
             connection.protocol == flow.protocol.number()
-                && connection.client == flow.client
-                && connection.service == flow.service
+                && connection.client == std::net::SocketAddr::V4(flow.client)
+                && connection.service == std::net::SocketAddr::V4(flow.service)
         });
         found.map(|connection| connection.expires_s)
     }
@@ -152,7 +152,8 @@ impl Host {
     /// What the scheduler would answer a client, by the index of the destination. Only for schedulers whose picks
     /// change nothing.
     pub(super) fn ask_scheduler(&self, flow: &Flow) -> Option<u32> {
-        match pick(self.plane.backend(), &key_of(flow), INTERFACE, true) {
+        match pick::<elvs_fastpath::Narrow, _>(self.plane.backend(), &key_of(flow), INTERFACE, true)
+        {
             Pick::Destination(index) | Pick::Once(index) => Some(index),
             Pick::Nobody | Pick::Contended | Pick::NoService | Pick::NoTemplate => None,
         }
