@@ -6,19 +6,19 @@
 //! Called by [`crate::Director`] before each swap.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use elvs_common::{
     BLOB_LINES, FILTER_LINES, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, FilterBits, HEADER_LINE,
     HeaderFlags, Line, MARKED, MAX_SERVICES, MarkLine, POOL_ENTRIES_PER_LINE, PersistenceLine,
     SERVICE_MAX_PROBES, SERVICES_LINE, ServiceFlags, ServiceRecord, TABLE_ENTRIES_PER_LINE,
-    scheduler_id, service_hash, service_kind, set_filter, table_lines,
+    WideAddress, WideMark, scheduler_id, service_hash, service_kind, set_filter, table_lines,
 };
 use elvs_fastpath::{MAX_POOL, service_record, wrr_parameters};
-use elvs_model::{Family, Protocol, ServiceKey};
+use elvs_model::{Family, Netmask, Protocol, ServiceKey};
 
-use crate::assignments::ServiceSlot;
-use crate::route::{address_of, network_order};
+use crate::assignments::{PersistenceSlot, ServiceSlot};
+use crate::route::folded;
 
 /// Fewest service slots.
 const LEAST_SLOTS: u32 = 8;
@@ -56,7 +56,7 @@ pub enum CompileError {
         limit: u32,
     },
     /// The data plane forwards no such service.
-    #[error("{service}: the data plane forwards TCP and UDP services by IPv4 address")]
+    #[error("{service}: the data plane forwards TCP and UDP services")]
     Unsupported {
         /// The service.
         service: ServiceKey,
@@ -89,8 +89,8 @@ pub enum CompileError {
 /// [`CompileError`] names the limit that was passed.
 pub fn compile(
     services: &[ServiceSlot],
-    addresses: &BTreeSet<Ipv4Addr>,
-    masqueraded: &BTreeSet<Ipv4Addr>,
+    addresses: &BTreeSet<IpAddr>,
+    masqueraded: &BTreeSet<IpAddr>,
     marks: &Marks,
     generation: u64,
 ) -> Result<Blob, CompileError> {
@@ -100,7 +100,8 @@ pub fn compile(
     }
     let mut addresses = addresses.clone();
     for service in services {
-        addresses.extend(Place::of(&service.key)?.address());
+        Place::of(&service.key)?;
+        addresses.extend(virtual_address(&service.key));
         let longest = usize::try_from(MAX_POOL).unwrap_or(usize::MAX);
         if service.pool.len() > longest {
             let count = service.pool.len();
@@ -112,7 +113,7 @@ pub fn compile(
         }
     }
     let entries = services.len() + addresses.len();
-    let pools = services.iter().map(lines_of).sum::<usize>() + marks.rules.len();
+    let pools = services.iter().map(lines_of).sum::<usize>() + marks.lines();
     let mut slots = u32::try_from(entries + entries / 4).unwrap_or(u32::MAX / 2).max(LEAST_SLOTS);
     loop {
         slots = slots.next_power_of_two();
@@ -132,7 +133,7 @@ pub fn compile(
             if builder.fill(services, &addresses)? {
                 builder.set_flags(!masqueraded.is_empty(), marks);
                 for address in masqueraded {
-                    builder.set_filter(FILTER_REAL_SERVER_LINE, network_order(*address));
+                    builder.set_filter(FILTER_REAL_SERVER_LINE, *address);
                 }
                 return Ok(Blob { lines: builder.lines });
             }
@@ -144,18 +145,39 @@ pub fn compile(
 /// Firewall-mark rules, and what clients may send to by them.
 #[derive(Clone, Debug, Default)]
 pub struct Marks {
-    /// The rules in order.
+    /// The rules of IPv4 in order.
     pub rules: Vec<MarkLine>,
+    /// Those of IPv6.
+    pub wide_rules: Vec<WideMark>,
     /// Virtual addresses.
-    pub addresses: BTreeSet<Ipv4Addr>,
-    /// Every address may be a virtual one.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Every IPv4 address may be a virtual one.
     pub every_address: bool,
+    /// Every IPv6 address may be a virtual one.
+    pub every_wide_address: bool,
+}
+
+impl Marks {
+    /// Lines of the rules.
+    const fn lines(&self) -> usize {
+        self.rules.len() + 2 * self.wide_rules.len()
+    }
+}
+
+/// Virtual address of a service that is not by firewall mark.
+pub(crate) const fn virtual_address(key: &ServiceKey) -> Option<IpAddr> {
+    match key {
+        ServiceKey::Address { address, .. } => Some(*address),
+        ServiceKey::Fwmark { .. } => None,
+    }
 }
 
 /// What names a service that the data plane can forward, as its slot has it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
+    /// Virtual address, its fold if it is one of IPv6, or the mark.
     address: u32,
+    address6: WideAddress,
     port: u16,
     protocol: u8,
     kind: u8,
@@ -166,50 +188,79 @@ impl Place {
         match key {
             ServiceKey::Address {
                 protocol: protocol @ (Protocol::Tcp | Protocol::Udp),
-                address: std::net::IpAddr::V4(address),
+                address,
                 port,
             } => Ok(Self {
-                address: network_order(*address),
                 port: port.to_be(),
                 protocol: protocol.number(),
-                kind: service_kind::SERVICE,
+                ..Self::of_address(*address, service_kind::SERVICE, service_kind::SERVICE6)
             }),
-            ServiceKey::Fwmark { mark, family: Family::Inet } => {
-                Ok(Self { address: *mark, port: 0, protocol: 0, kind: service_kind::MARK })
-            }
-            ServiceKey::Address { .. } | ServiceKey::Fwmark { .. } => {
-                Err(CompileError::Unsupported { service: *key })
-            }
-        }
-    }
-
-    /// Its virtual address, if it has one.
-    pub(crate) fn address(&self) -> Option<Ipv4Addr> {
-        (self.kind == service_kind::SERVICE).then(|| address_of(self.address))
-    }
-
-    /// What a persistent service's templates go by; `shared` if all ports share them.
-    fn templates(&self, mask: Ipv4Addr, shared: bool) -> PersistenceLine {
-        let mask = network_order(mask);
-        if self.kind == service_kind::MARK {
-            PersistenceLine {
-                mask,
-                address: self.address.to_be(),
+            ServiceKey::Fwmark { mark, family } => Ok(Self {
+                address: *mark,
+                address6: WideAddress::default(),
                 port: 0,
-                protocol: MARKED,
-                ..PersistenceLine::default()
-            }
-        } else {
-            let port = if shared { 0 } else { self.port };
-            PersistenceLine {
-                mask,
-                address: self.address,
-                port,
-                protocol: self.protocol,
-                ..PersistenceLine::default()
-            }
+                protocol: 0,
+                kind: match family {
+                    Family::Inet => service_kind::MARK,
+                    Family::Inet6 => service_kind::MARK6,
+                },
+            }),
+            ServiceKey::Address { .. } => Err(CompileError::Unsupported { service: *key }),
         }
     }
+
+    /// That of an address, of one kind in IPv4 and another in IPv6.
+    const fn of_address(address: IpAddr, kind: u8, kind6: u8) -> Self {
+        let (address6, kind) = match address {
+            IpAddr::V4(_) => (WideAddress([0; 2]), kind),
+            IpAddr::V6(address) => (WideAddress::of_bytes(address.octets()), kind6),
+        };
+        Self { address: folded(address), address6, port: 0, protocol: 0, kind }
+    }
+
+    /// The service slot, as far as it is named by this.
+    fn record(&self) -> ServiceRecord {
+        ServiceRecord {
+            address: self.address,
+            address6: self.address6.bytes(),
+            port: self.port,
+            protocol: self.protocol,
+            kind: self.kind,
+            ..ServiceRecord::default()
+        }
+    }
+
+    /// What a persistent service's templates go by. That of a mark stands where an IPv4 address would (`ip_vs_sched_persist`).
+    fn templates(&self, persistence: PersistenceSlot) -> PersistenceLine {
+        let marked = matches!(self.kind, service_kind::MARK | service_kind::MARK6);
+        let mut line = PersistenceLine {
+            port: if persistence.shared { 0 } else { self.port },
+            protocol: if marked { MARKED } else { self.protocol },
+            ..PersistenceLine::default()
+        };
+        let address = if marked { self.address.to_be() } else { self.address };
+        match persistence.mask {
+            Netmask::V4(mask) => (line.mask, line.address) = (mask.to_be(), address),
+            Netmask::V6(prefix) => {
+                line.wide_mask = wide_mask(prefix).0;
+                let mark = WideAddress::of_bytes(marked_address(address));
+                line.wide_address = if marked { mark.0 } else { self.address6.0 };
+            }
+        }
+        line
+    }
+}
+
+/// The address that stands for a mark, network order, in the templates of IPv6.
+const fn marked_address(mark: u32) -> [u8; 16] {
+    let [a, b, c, d] = mark.to_ne_bytes();
+    [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+}
+
+/// Netmask of the length of a prefix of IPv6.
+pub(crate) fn wide_mask(prefix: u8) -> WideAddress {
+    let bits = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
+    WideAddress::of_bytes(bits.to_be_bytes())
 }
 
 fn pool_lines(entries: usize) -> usize {
@@ -225,6 +276,12 @@ fn lines_of(service: &ServiceSlot) -> usize {
 
 fn hash_table_lines(entries: u32) -> usize {
     line(entries.div_ceil(TABLE_ENTRIES_PER_LINE))
+}
+
+/// First line and number of some rules, as the header has them.
+fn span(first: usize, count: usize) -> u64 {
+    let word = |value: usize| u64::from(u32::try_from(value).unwrap_or(u32::MAX));
+    word(first) | word(count) << 32
 }
 
 /// An index of a line; those of a blob fit any machine's word.
@@ -249,28 +306,43 @@ impl Builder {
 
     /// Writes what the header says of all services, and the firewall-mark rules.
     fn set_flags(&mut self, masquerading: bool, marks: &Marks) {
-        let first = u32::try_from(self.lines.len()).unwrap_or(u32::MAX);
-        let count = u32::try_from(marks.rules.len()).unwrap_or(u32::MAX);
+        let first = self.lines.len();
+        let wide_first = first + marks.rules.len();
         let mut flags = 0;
         if masquerading {
             flags |= HeaderFlags::MASQUERADING;
         }
-        if count != 0 {
+        if !marks.rules.is_empty() {
             flags |= HeaderFlags::MARKS;
         }
-        if let Some(Line([_, _, _, word, rules, ..])) = self.lines.get_mut(line(HEADER_LINE)) {
+        if !marks.wide_rules.is_empty() {
+            flags |= HeaderFlags::MARKS6;
+        }
+        if let Some(Line([_, _, _, word, rules, wide_rules, ..])) =
+            self.lines.get_mut(line(HEADER_LINE))
+        {
             *word = flags;
-            *rules = u64::from(first) | u64::from(count) << 32;
+            *rules = span(first, marks.rules.len());
+            *wide_rules = span(wide_first, marks.wide_rules.len());
         }
         self.lines.extend(marks.rules.iter().map(|rule| rule.to_line()));
+        self.lines.extend(marks.wide_rules.iter().flat_map(|rule| rule.to_lines()));
         for address in &marks.addresses {
-            self.set_filter(FILTER_VIP_LINE, network_order(*address));
+            self.set_filter(FILTER_VIP_LINE, *address);
         }
         if marks.every_address {
-            let filter = line(FILTER_VIP_LINE)..line(FILTER_VIP_LINE + FILTER_LINES);
-            for found in self.lines.get_mut(filter).into_iter().flatten() {
-                found.0.fill(EVERY_ADDRESS);
-            }
+            self.fill_filter(FilterBits::NARROW);
+        }
+        if marks.every_wide_address {
+            self.fill_filter(FilterBits::WIDE);
+        }
+    }
+
+    /// Says of every address that it may be a virtual one of the tables that `bits` name.
+    fn fill_filter(&mut self, bits: u64) {
+        let filter = line(FILTER_VIP_LINE)..line(FILTER_VIP_LINE + FILTER_LINES);
+        for word in self.lines.get_mut(filter).into_iter().flatten().flat_map(|line| &mut line.0) {
+            *word |= bits * EVERY_PLACE;
         }
     }
 
@@ -278,13 +350,12 @@ impl Builder {
     fn fill(
         &mut self,
         services: &[ServiceSlot],
-        addresses: &BTreeSet<Ipv4Addr>,
+        addresses: &BTreeSet<IpAddr>,
     ) -> Result<bool, CompileError> {
         for address in addresses {
-            let address = network_order(*address);
-            self.set_filter(FILTER_VIP_LINE, address);
-            let kind = service_kind::ADDRESS;
-            if !self.place(&ServiceRecord { address, kind, ..ServiceRecord::default() }) {
+            self.set_filter(FILTER_VIP_LINE, *address);
+            let kinds = (service_kind::ADDRESS, service_kind::ADDRESS6);
+            if !self.place(&Place::of_address(*address, kinds.0, kinds.1).record()) {
                 return Ok(false);
             }
         }
@@ -293,15 +364,10 @@ impl Builder {
             let (weight_step, weight_max) =
                 wrr_parameters(service.pool.iter().map(|entry| entry.weight));
             if let Some(persistence) = service.persistence {
-                let templates = place.templates(persistence.mask, persistence.shared);
-                self.lines.push(templates.to_line());
+                self.lines.push(place.templates(persistence).to_line());
             }
             let careful = service.flags & CAREFUL_FLAGS != 0;
             let record = ServiceRecord {
-                address: place.address,
-                port: place.port,
-                protocol: place.protocol,
-                kind: place.kind,
                 index: service.index,
                 scheduler: service.scheduler | if careful { scheduler_id::CAREFUL } else { 0 },
                 tag: service.tag,
@@ -314,7 +380,7 @@ impl Builder {
                 table_line: u32::try_from(self.lines.len() + pool_lines(service.pool.len()))
                     .unwrap_or(u32::MAX),
                 table_entries: service.table_entries(),
-                ..ServiceRecord::default()
+                ..place.record()
             };
             if !self.place(&record) {
                 return Ok(false);
@@ -363,13 +429,17 @@ impl Builder {
         false
     }
 
-    fn set_filter(&mut self, first: u32, address: u32) {
-        set_filter(&mut self.lines, first, address, FilterBits::NARROW);
+    fn set_filter(&mut self, first: u32, address: IpAddr) {
+        let bits = match address {
+            IpAddr::V4(_) => FilterBits::NARROW,
+            IpAddr::V6(_) => FilterBits::WIDE,
+        };
+        set_filter(&mut self.lines, first, folded(address), bits);
     }
 }
 
-/// Word of a filter that says of every address that the table of IPv4 connections may know it.
-const EVERY_ADDRESS: u64 = FilterBits::NARROW * 0x5555_5555_5555_5555;
+/// Lowest bit of every place in a word of a filter.
+const EVERY_PLACE: u64 = 0x5555_5555_5555_5555;
 
 /// Properties that the program's first stage knows nothing of.
 const CAREFUL_FLAGS: u8 =

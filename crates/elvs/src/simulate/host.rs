@@ -210,8 +210,9 @@ impl Host {
             if let IpAddr::V4(address) = destination.key.address {
                 let hop = Some(hop_to(address));
                 // Tunnels need a source; any address of the director's will do.
-                let tunnel_source = Some(Ipv4Addr::new(192, 0, 2, 1));
-                self.plane.set_route(address, Route { hop, mtu: MTU, tunnel_source, local: false });
+                let tunnel_source = Some(Ipv4Addr::new(192, 0, 2, 1).into());
+                let route = Route { hop, mtu: MTU, tunnel_source, local: false };
+                self.plane.set_route(address.into(), route);
             }
         }
         self.plane.install(table).map(drop)
