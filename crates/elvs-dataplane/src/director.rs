@@ -22,7 +22,7 @@ use elvs_model::{
 
 use crate::assignments::{AssignError, Assignments, DestinationSlot, ServiceSlot};
 use crate::backend::{Backend, BackendError};
-use crate::compile::{CompileError, Marks, compile};
+use crate::compile::{CompileError, compile};
 use crate::connection::read;
 use crate::estimator::Estimator;
 use crate::marks;
@@ -164,14 +164,15 @@ impl<B: Backend> Director<B> {
     /// Lines with the generation in force.
     fn compile(&self, table: &Table, assignments: &Assignments) -> Result<Vec<Line>, CompileError> {
         let services: Vec<_> = assignments.services().cloned().collect();
-        // Without any service IPVS takes its hooks out: old connections' packets are nobody's any more.
-        if table.services().len() == 0 {
-            let none = BTreeSet::new();
-            return Ok(compile(&[], &none, &none, &Marks::default(), self.generation)?.lines);
-        }
-        let marks = marks::compile(table, assignments.marked(), &self.interfaces);
-        let lingering = assignments.lingering_addresses();
-        let masqueraded = assignments.masqueraded_addresses();
+        // Without any service of a family IPVS takes its hooks out: packets of old connections are nobody's any more.
+        let families: BTreeSet<Family> = services.iter().map(|slot| slot.key.family()).collect();
+        let served = |address: &IpAddr| families.contains(&Family::of(*address));
+        let marked = assignments.marked().iter().filter(|prefix| served(&prefix.address()));
+        let marks = marks::compile(table, &families, &marked.copied().collect(), &self.interfaces);
+        let mut lingering = assignments.lingering_addresses();
+        lingering.retain(served);
+        let mut masqueraded = assignments.masqueraded_addresses();
+        masqueraded.retain(served);
         Ok(compile(&services, &lingering, &masqueraded, &marks, self.generation)?.lines)
     }
 

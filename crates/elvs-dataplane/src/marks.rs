@@ -18,20 +18,23 @@ const NOWHERE: u32 = u32::MAX;
 /// Addresses of prefixes that are put into the filter one by one; beyond that every address counts as virtual.
 const MOST_ADDRESSES: u32 = 4_096;
 
-/// The rules as lines of the blob, and the virtual addresses in `prefixes`; `interfaces` has indexes by name.
+/// The rules of `families` as lines of the blob, and the virtual addresses in `prefixes`; `interfaces` has indexes by name.
 pub(crate) fn compile(
     table: &Table,
+    families: &BTreeSet<Family>,
     prefixes: &BTreeSet<Prefix>,
     interfaces: &HashMap<String, u32>,
 ) -> Marks {
-    let rules =
-        |other: Family| table.marks().iter().filter(move |rule| rule.family() != Some(other));
+    let rules = |family: Family| {
+        let all = table.marks().iter().filter(move |_| families.contains(&family));
+        all.filter(move |rule| rule.family().is_none_or(|of| of == family))
+    };
     let of = |family: Family| prefixes.iter().filter(move |prefix| prefix.family() == family);
     let narrow = addresses(of(Family::Inet));
     let wide = addresses(of(Family::Inet6));
     Marks {
-        rules: rules(Family::Inet6).map(|rule| line(rule, interfaces)).collect(),
-        wide_rules: rules(Family::Inet).map(|rule| wide_line(rule, interfaces)).collect(),
+        rules: rules(Family::Inet).map(|rule| line(rule, interfaces)).collect(),
+        wide_rules: rules(Family::Inet6).map(|rule| wide_line(rule, interfaces)).collect(),
         every_address: narrow.is_none(),
         every_wide_address: wide.is_none(),
         addresses: narrow.into_iter().chain(wide).flatten().collect(),

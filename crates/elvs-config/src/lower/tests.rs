@@ -10,6 +10,7 @@ use crate::{Capabilities, Code, Feature, MapSource, Options, Outcome, Severity, 
 /// A release without any feature that keywords may need.
 const LEAST: Capabilities = Capabilities {
     schedulers: &[Scheduler::Rr, Scheduler::Wrr, Scheduler::Wlc],
+    families: &[Family::Inet],
     any_port: false,
     features: &[],
     ..Capabilities::THIS_RELEASE
@@ -190,8 +191,12 @@ fn values_out_of_their_limits_are_errors() {
             "2:13: error: real server 2001:db8::1 is IPv6 in a virtual server of IPv4",
         ),
         (
-            "real_server 2001:db8::1 80 { lvs_method TUN }",
-            "2:13: error: IPv6 real servers are not in effect in this release",
+            "real_server ::ffff:192.0.2.2 80 { }",
+            "2:13: error: real server ::ffff:192.0.2.2 is an IPv4 address in IPv6 form, which is in no packet",
+        ),
+        (
+            "real_server fe80::2 80 { lvs_method TUN }",
+            "2:13: error: real server fe80::2 is a link-local address",
         ),
         ("real_server 192.0.2.2 80 { weight many }", "2:35: error: weight `many` is not a number"),
         (

@@ -18,6 +18,10 @@ fn table_of(rules: &[&str], marks: &[u32], family: Family) -> Table {
     table
 }
 
+fn both() -> BTreeSet<Family> {
+    [Family::Inet, Family::Inet6].into()
+}
+
 fn prefixes(texts: &[&str]) -> BTreeSet<Prefix> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
@@ -33,7 +37,7 @@ fn a_rule_is_a_line_with_what_it_names() {
         &[7],
     );
     let interfaces = HashMap::from([("eth1".to_owned(), 4)]);
-    let Marks { rules, wide_rules, .. } = compile(&table, &BTreeSet::new(), &interfaces);
+    let Marks { rules, wide_rules, .. } = compile(&table, &both(), &BTreeSet::new(), &interfaces);
     let [first, second] = &rules[..] else { panic!("{rules:?}") };
     let word = |a: [u8; 4], b: [u8; 4]| {
         u64::from(u32::from_ne_bytes(a)) | u64::from(u32::from_ne_bytes(b)) << 32
@@ -57,14 +61,16 @@ fn a_rule_is_a_line_with_what_it_names() {
     };
     let second = WideMark { rest: nowhere, ..WideMark::default() };
     assert_eq!(wide_rules, [first, second], "a rule without addresses is of both families");
+    let narrow = compile(&table, &[Family::Inet].into(), &BTreeSet::new(), &HashMap::new());
+    assert_eq!((narrow.rules.len(), narrow.wide_rules.len()), (2, 0));
 }
 
 #[test]
 fn only_rules_of_services_make_addresses_virtual() {
     let rules = ["--destination 192.0.2.0/30 --mark 7", "--destination 198.51.100.1 --mark 8"];
     assert_eq!(destinations(&table(&rules, &[7])), prefixes(&["192.0.2.0/30"]));
-    let both = table(&rules, &[7, 8]);
-    let marks = compile(&both, &destinations(&both), &HashMap::new());
+    let known = table(&rules, &[7, 8]);
+    let marks = compile(&known, &both(), &destinations(&known), &HashMap::new());
     assert_eq!((marks.addresses.len(), marks.every_address), (5, false));
     let wide = ["--source 10.0.0.0/8 --mark 7"];
     assert_eq!(destinations(&table(&wide, &[7])), prefixes(&["0.0.0.0/0"]));
@@ -73,8 +79,8 @@ fn only_rules_of_services_make_addresses_virtual() {
     assert_eq!(destinations(&table(&rules, &[7])), prefixes(&[]));
     assert_eq!(destinations(&table_of(&rules, &[7], Family::Inet6)), prefixes(&["fd00::8/127"]));
     assert_eq!(destinations(&table_of(&rules, &[8], Family::Inet6)), prefixes(&["::/0"]));
-    let both = table_of(&rules, &[7, 8], Family::Inet6);
-    let marks = compile(&both, &destinations(&both), &HashMap::new());
+    let known = table_of(&rules, &[7, 8], Family::Inet6);
+    let marks = compile(&known, &both(), &destinations(&known), &HashMap::new());
     assert!(marks.every_wide_address && !marks.every_address && marks.addresses.is_empty());
 }
 
