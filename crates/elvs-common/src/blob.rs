@@ -203,6 +203,8 @@ impl HeaderFlags {
     pub const MARKS: u64 = 2;
     /// There are firewall-mark rules of IPv6.
     pub const MARKS6: u64 = 4;
+    /// There are services of the wide table.
+    pub const WIDE: u64 = 8;
 }
 
 /// A rule that gives packets a firewall mark; one line.

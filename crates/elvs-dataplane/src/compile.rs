@@ -131,7 +131,8 @@ pub fn compile(
             let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let mut builder = Builder::new(slots, seed, generation);
             if builder.fill(services, &addresses)? {
-                builder.set_flags(!masqueraded.is_empty(), marks);
+                let wide = services.iter().any(is_wide);
+                builder.set_flags(wide, !masqueraded.is_empty(), marks);
                 for address in masqueraded {
                     builder.set_filter(FILTER_REAL_SERVER_LINE, *address);
                 }
@@ -263,6 +264,11 @@ pub(crate) fn wide_mask(prefix: u8) -> WideAddress {
     WideAddress::of_bytes(bits.to_be_bytes())
 }
 
+/// Whether a service's connections are in the wide table.
+const fn is_wide(service: &ServiceSlot) -> bool {
+    matches!(service.key.family(), Family::Inet6) || service.flags & ServiceFlags::WIDE != 0
+}
+
 fn pool_lines(entries: usize) -> usize {
     entries.div_ceil(line(POOL_ENTRIES_PER_LINE))
 }
@@ -305,7 +311,7 @@ impl Builder {
     }
 
     /// Writes what the header says of all services, and the firewall-mark rules.
-    fn set_flags(&mut self, masquerading: bool, marks: &Marks) {
+    fn set_flags(&mut self, wide: bool, masquerading: bool, marks: &Marks) {
         let first = self.lines.len();
         let wide_first = first + marks.rules.len();
         let mut flags = 0;
@@ -317,6 +323,9 @@ impl Builder {
         }
         if !marks.wide_rules.is_empty() {
             flags |= HeaderFlags::MARKS6;
+        }
+        if wide {
+            flags |= HeaderFlags::WIDE;
         }
         if let Some(Line([_, _, _, word, rules, wide_rules, ..])) =
             self.lines.get_mut(line(HEADER_LINE))

@@ -183,7 +183,9 @@ fn addresses_of_one_fold_are_told_apart() {
         find(&blob, Ipv4Addr::new(192, 0, 2, 10), 80, 6, service_kind::SERVICE).unwrap().index,
         2
     );
-    assert_eq!(blob.lines[0].0[3], HeaderFlags::MASQUERADING);
+    assert_eq!(blob.lines[0].0[3], HeaderFlags::MASQUERADING | HeaderFlags::WIDE);
+    let narrow = compile(&services[2..], &none(), &none(), &Marks::default(), 1).unwrap();
+    assert_eq!(narrow.lines[0].0[3], 0);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! Called by [`super::run`], with `--moved`.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use elvs_model::{Scheduler, SchedulerFlags, ServiceKey, VirtualService};
 
@@ -15,7 +15,7 @@ use super::script::Flow;
 /// Clients by service.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
-    seen: HashMap<ServiceKey, BTreeMap<SocketAddrV4, Flow>>,
+    seen: HashMap<ServiceKey, BTreeMap<SocketAddr, Flow>>,
 }
 
 impl Clients {
@@ -26,7 +26,7 @@ impl Clients {
         }
         let by_port = service.flags.0 & SchedulerFlags::FLAG_2 != 0;
         let port = if by_port { flow.client.port() } else { 0 };
-        let client = SocketAddrV4::new(*flow.client.ip(), port);
+        let client = SocketAddr::new(flow.client.ip(), port);
         self.seen.entry(service.key).or_default().entry(client).or_insert(*flow);
     }
 
