@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -83,6 +84,50 @@ fn recordings_of_ipv6_pass() {
     assert_eq!(files.len(), 12);
     for file in files {
         assert_passes(&file);
+    }
+}
+
+/// An IPv6 address that schedulers see as an IPv4 one: its words, exclusive-ored, are that.
+fn widened(address: Ipv4Addr) -> Ipv6Addr {
+    let last = u128::from(u32::from(address));
+    Ipv6Addr::from(0xfd00_0000_fd00_0000_0000_0000_0000_0000 | last)
+}
+
+/// A script of IPv4 as one of IPv6.
+fn widened_script(text: &str) -> String {
+    let mut script = String::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let mut before = "";
+        for word in line.split_whitespace() {
+            let prefix = word.split_once('/').and_then(|(address, length)| {
+                Some((address.parse().ok()?, length.parse::<u8>().ok()?))
+            });
+            if let Ok(end) = word.parse::<SocketAddrV4>() {
+                write!(script, "[{}]:{} ", widened(*end.ip()), end.port()).unwrap();
+            } else if let Some((address, length)) = prefix {
+                write!(script, "{}/{} ", widened(address), 96 + length).unwrap();
+            } else if let (Ok(mask), "-M") = (word.parse::<Ipv4Addr>(), before) {
+                write!(script, "{} ", 96 + mask.to_bits().leading_ones()).unwrap();
+            } else if let Ok(address) = word.parse::<Ipv4Addr>() {
+                write!(script, "{} ", widened(address)).unwrap();
+            } else {
+                let family = if before == "-f" { "-6 " } else { "" };
+                write!(script, "{word} {family}").unwrap();
+            }
+            before = word;
+        }
+        script.push('\n');
+    }
+    script
+}
+
+#[test]
+fn recordings_of_ipv4_pass_with_ipv6_addresses() {
+    for file in recordings() {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let script = widened_script(&text);
+        let run = simulate(&["--check", "-"], &script);
+        assert_eq!(run.code, 0, "{}: {}{}", file.display(), run.stdout, run.stderr);
     }
 }
 

@@ -162,7 +162,7 @@ impl Host {
         passes.last().is_some_and(|pass| pass.live > 0)
     }
 
-    /// What the scheduler would answer a client, by the index of the destination. Only for schedulers whose picks
+    /// What the scheduler would answer a client of IPv4, by the index of the destination. Only for schedulers whose picks
     /// change nothing.
     pub(super) fn ask_scheduler(&self, flow: &Flow) -> Option<u32> {
         let (SocketAddr::V4(client), SocketAddr::V4(service)) = (flow.client, flow.service) else {
