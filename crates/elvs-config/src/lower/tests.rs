@@ -746,6 +746,25 @@ fn firewall_mark_services_keep_to_the_families_in_effect() {
 }
 
 #[test]
+fn a_firewall_mark_service_without_rules_of_its_family_is_warned_of() {
+    let text = |destination: &str| {
+        format!(
+            "mark 7 {{\n{destination}\n}}\nvirtual_server fwmark 7 {{\nlvs_sched rr\nlvs_method DR\nreal_server 2001:db8::1 {{ }}\n}}\n"
+        )
+    };
+    let outcome = read_text(&text("destination 192.0.2.1"));
+    assert!(outcome.desired.is_some());
+    let wanted =
+        "f:4:1: warning: no `mark` block gives mark 7 to IPv6: no packet reaches this service";
+    assert_eq!(shown(&outcome), [wanted]);
+    for destination in ["destination 2001:db8::9", "destination 192.0.2.1 2001:db8::9", ""] {
+        let outcome = read_text(&text(destination));
+        assert_eq!(shown(&outcome), Vec::<String>::new(), "{destination}");
+        assert!(outcome.desired.is_some());
+    }
+}
+
+#[test]
 fn ipvs_settings_are_read_and_checked() {
     let text = "ipvs {\n  sloppy_tcp 1\n  sync_threshold 5 60\n  pmtu_disc 1\n}\n";
     let outcome = read_text(text);
