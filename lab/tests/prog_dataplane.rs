@@ -129,7 +129,7 @@ fn route(last: u8) -> Route {
 
 fn set_routes(plane: &mut DataPlane, servers: &[u8]) {
     for last in servers {
-        plane.set_route(server(*last), route(*last));
+        plane.set_route(server(*last).into(), route(*last));
     }
 }
 

@@ -93,10 +93,10 @@ impl Both {
 
     fn set_route(&mut self, last: u8, ifindex: u32) {
         let hop = NextHop::new([6, 0, 0, 0, 0, last], [2, 0, 0, 0, 0, 10], ifindex);
-        let tunnel_source = Some(DIRECTOR);
+        let tunnel_source = Some(DIRECTOR.into());
         let route = Route { hop: Some(hop), mtu: 1_500, tunnel_source, local: false };
         for plane in self.planes() {
-            plane.set_route(Ipv4Addr::new(10, 1, 0, last), route);
+            plane.set_route(Ipv4Addr::new(10, 1, 0, last).into(), route);
         }
     }
 

@@ -29,12 +29,12 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// What this release's data plane does: all schedulers; TCP and UDP over IPv4; NAT, DR and TUN by
-    /// ipip.
+    /// What this release's data plane does: all schedulers; TCP and UDP over IPv4 and IPv6; NAT, DR and
+    /// TUN by ipip.
     pub const THIS_RELEASE: Self = Self {
         schedulers: &Scheduler::ALL,
         protocols: &[Protocol::Tcp, Protocol::Udp],
-        families: &[Family::Inet],
+        families: &[Family::Inet, Family::Inet6],
         gue: false,
         gre: false,
         any_port: true,

@@ -8,7 +8,7 @@
 //! Called by [`crate::Director`], which keeps them in the state file.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use elvs_common::{
     DestinationLoad, MAX_DESTINATIONS, Method, SchedulerWord, ServiceFlags, scheduler_id,
@@ -17,15 +17,16 @@ use elvs_fastpath::{
     Atomic64, MaglevEntry, MaglevProgress, carry_over, dh_table, mh_table, sh_table, wrr_parameters,
 };
 use elvs_model::{
-    Destination, DestinationKey, ForwardingMethod, Netmask, Prefix, Scheduler, SchedulerFlags,
-    ServiceKey, Statistics, Table, TunnelKind, VirtualService,
+    Destination, DestinationKey, Family, ForwardingMethod, Netmask, Prefix, Scheduler,
+    SchedulerFlags, ServiceKey, Statistics, Table, TunnelKind, VirtualService,
 };
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{Backend, BackendError, Now};
-use crate::compile::{CompileError, Place};
+use crate::compile::{CompileError, Place, virtual_address};
 use crate::marks;
+use crate::route::folded;
 use crate::statistics::{since, sum};
 
 /// Seconds for which a removed destination keeps its index after its last connection (IPVS: `IP_VS_DEST_TRASH_PERIOD`).
@@ -60,7 +61,7 @@ pub struct PersistenceSlot {
     /// Idle time after which a template expires, seconds.
     pub timeout: u32,
     /// Bits of a client's address that count.
-    pub mask: Ipv4Addr,
+    pub mask: Netmask,
     /// Whether all ports share a template: services on all ports, and FTP's.
     pub shared: bool,
 }
@@ -74,9 +75,9 @@ pub struct PoolSlot {
     pub weight: u32,
     /// Last weight above 0, by which mh makes its table; 0 if it never had one.
     pub last_weight: u32,
-    /// Address and port of the destination.
-    pub address: Ipv4Addr,
-    /// Port, host order.
+    /// Address of the destination.
+    pub address: IpAddr,
+    /// Its port, host order.
     pub port: u16,
 }
 
@@ -106,7 +107,9 @@ impl ServiceSlot {
             scheduler_id::DH => dh_table(self.pool.len()).collect(),
             scheduler_id::SH => sh_table(&weights).collect(),
             scheduler_id::MH => {
-                let list: Vec<MaglevEntry> = self.pool.iter().map(PoolSlot::maglev).collect();
+                let family = self.key.family();
+                let list: Vec<MaglevEntry> =
+                    self.pool.iter().map(|entry| entry.maglev(family)).collect();
                 let mut table = vec![0; usize::try_from(MAGLEV_ENTRIES).unwrap_or(0)];
                 mh_table(&list, &mut vec![MaglevProgress::default(); list.len()], &mut table);
                 table
@@ -117,12 +120,17 @@ impl ServiceSlot {
 }
 
 impl PoolSlot {
-    fn maglev(&self) -> MaglevEntry {
-        MaglevEntry {
-            address: u32::from(self.address),
-            port: self.port,
-            last_weight: self.last_weight,
-        }
+    /// As mh looks at it in a service of a family. It folds addresses by that, not by their own family, so in a service of
+    /// IPv4 it sees the first word of an IPv6 address only (`ip_vs_mh_permutate`).
+    fn maglev(&self, service: Family) -> MaglevEntry {
+        let address = match (self.address, service) {
+            (IpAddr::V6(address), Family::Inet) => {
+                let [a, b, c, d, ..] = address.octets();
+                u32::from_be_bytes([a, b, c, d])
+            }
+            (address, _) => u32::from_be(folded(address)),
+        };
+        MaglevEntry { address, port: self.port, last_weight: self.last_weight }
     }
 }
 
@@ -159,7 +167,7 @@ pub enum AssignError {
     Compile(#[from] CompileError),
     /// The destination cannot be reached by this data plane.
     #[error(
-        "{service}: real server {address} needs IPv6 or a tunnel other than IP in IP, which this data plane does not have"
+        "{service}: real server {address} needs a tunnel other than IP in IP, which this data plane does not have"
     )]
     Destination {
         /// The service.
@@ -225,20 +233,15 @@ impl Assignments {
     }
 
     /// Virtual addresses of removed destinations.
-    pub(crate) fn lingering_addresses(&self) -> BTreeSet<Ipv4Addr> {
+    pub(crate) fn lingering_addresses(&self) -> BTreeSet<IpAddr> {
         let removed = self.destinations.iter().filter(|(_, slot)| !slot.present);
-        removed.filter_map(|((service, _), _)| Place::of(service).ok()?.address()).collect()
+        removed.filter_map(|((service, _), _)| virtual_address(service)).collect()
     }
 
     /// Real servers whose replies are rewritten, those of removed destinations included.
-    pub(crate) fn masqueraded_addresses(&self) -> BTreeSet<Ipv4Addr> {
+    pub(crate) fn masqueraded_addresses(&self) -> BTreeSet<IpAddr> {
         let masqueraded = self.destinations.iter().filter(|(_, slot)| slot.masqueraded);
-        masqueraded
-            .filter_map(|((_, key), _)| match key.address {
-                IpAddr::V4(address) => Some(address),
-                IpAddr::V6(_) => None,
-            })
-            .collect()
+        masqueraded.map(|((_, key), _)| key.address).collect()
     }
 
     /// The assignments for another table: what stays keeps its index.
@@ -267,7 +270,7 @@ impl Assignments {
             let mut pool = Vec::with_capacity(entry.destinations().len());
             for destination in entry.destinations() {
                 let index = next.place(&service.key, destination, &mut free, backend)?;
-                pool.push(pool_slot(&service.key, known, index, destination)?);
+                pool.push(pool_slot(known, index, destination));
             }
             let index = known.map_or_else(|| free_services.next(), |slot| slot.index);
             let word = backend.scheduler(index).map_or(0, Atomic64::load);
@@ -299,11 +302,11 @@ impl Assignments {
         backend: &B,
     ) -> Result<u32, AssignError> {
         let address = destination.key.address;
-        let method = match (address, destination.method) {
-            (IpAddr::V4(_), ForwardingMethod::Nat) => Method::Nat,
-            (IpAddr::V4(_), ForwardingMethod::Dr) => Method::Dr,
-            (IpAddr::V4(_), ForwardingMethod::Tun(TunnelKind::Ipip)) => Method::Tun,
-            (IpAddr::V4(_), ForwardingMethod::Tun(_)) | (IpAddr::V6(_), _) => {
+        let method = match destination.method {
+            ForwardingMethod::Nat => Method::Nat,
+            ForwardingMethod::Dr => Method::Dr,
+            ForwardingMethod::Tun(TunnelKind::Ipip) => Method::Tun,
+            ForwardingMethod::Tun(_) => {
                 return Err(AssignError::Destination { service: *service, address });
             }
         };
@@ -495,43 +498,27 @@ const FTP: u16 = 21;
 
 fn persistence(service: &VirtualService) -> Option<PersistenceSlot> {
     let timeout = service.persistence?.timeout;
-    let mask = match service.netmask {
-        Netmask::V4(mask) => Ipv4Addr::from(mask),
-        // Of an IPv6 service, which this data plane refuses.
-        Netmask::V6(_) => Ipv4Addr::BROADCAST,
-    };
     let shared = match service.key {
         ServiceKey::Address { port, .. } => port == 0 || port == FTP,
         ServiceKey::Fwmark { .. } => true,
     };
-    Some(PersistenceSlot { timeout, mask, shared })
+    Some(PersistenceSlot { timeout, mask: service.netmask, shared })
 }
 
 /// Entry of a scheduling list; `known` is its service before the change.
-fn pool_slot(
-    service: &ServiceKey,
-    known: Option<&ServiceSlot>,
-    index: u32,
-    destination: &Destination,
-) -> Result<PoolSlot, AssignError> {
+fn pool_slot(known: Option<&ServiceSlot>, index: u32, destination: &Destination) -> PoolSlot {
     let before = known.and_then(|slot| slot.pool.iter().find(|entry| entry.destination == index));
     let last_weight = match (destination.weight, before) {
         (0, Some(before)) => before.last_weight,
         (weight, _) => weight,
     };
-    let IpAddr::V4(address) = destination.key.address else {
-        return Err(AssignError::Destination {
-            service: *service,
-            address: destination.key.address,
-        });
-    };
-    Ok(PoolSlot {
+    PoolSlot {
         destination: index,
         weight: destination.weight,
         last_weight,
-        address,
+        address: destination.key.address,
         port: destination.key.port,
-    })
+    }
 }
 
 /// [`ServiceFlags`] of a service.
@@ -596,3 +583,6 @@ impl Free {
         index
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,20 +5,24 @@
 //!
 //! Called by [`crate::Director`] before each swap.
 
+mod place;
+
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use elvs_common::{
     BLOB_LINES, FILTER_LINES, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, FilterBits, HEADER_LINE,
-    HeaderFlags, Line, MARKED, MAX_SERVICES, MarkLine, POOL_ENTRIES_PER_LINE, PersistenceLine,
-    SERVICE_MAX_PROBES, SERVICES_LINE, ServiceFlags, ServiceRecord, TABLE_ENTRIES_PER_LINE,
-    scheduler_id, service_hash, service_kind, set_filter, table_lines,
+    HeaderFlags, Line, MAX_SERVICES, MarkLine, POOL_ENTRIES_PER_LINE, SERVICE_MAX_PROBES,
+    SERVICES_LINE, ServiceFlags, ServiceRecord, TABLE_ENTRIES_PER_LINE, WideMark, scheduler_id,
+    service_hash, service_kind, set_filter, table_lines,
 };
 use elvs_fastpath::{MAX_POOL, service_record, wrr_parameters};
-use elvs_model::{Family, Protocol, ServiceKey};
+use elvs_model::{Family, ServiceKey};
 
 use crate::assignments::ServiceSlot;
-use crate::route::{address_of, network_order};
+use crate::route::folded;
+
+pub(crate) use place::{Place, virtual_address, wide_mask};
 
 /// Fewest service slots.
 const LEAST_SLOTS: u32 = 8;
@@ -56,7 +60,7 @@ pub enum CompileError {
         limit: u32,
     },
     /// The data plane forwards no such service.
-    #[error("{service}: the data plane forwards TCP and UDP services by IPv4 address")]
+    #[error("{service}: the data plane forwards TCP and UDP services")]
     Unsupported {
         /// The service.
         service: ServiceKey,
@@ -89,8 +93,8 @@ pub enum CompileError {
 /// [`CompileError`] names the limit that was passed.
 pub fn compile(
     services: &[ServiceSlot],
-    addresses: &BTreeSet<Ipv4Addr>,
-    masqueraded: &BTreeSet<Ipv4Addr>,
+    addresses: &BTreeSet<IpAddr>,
+    masqueraded: &BTreeSet<IpAddr>,
     marks: &Marks,
     generation: u64,
 ) -> Result<Blob, CompileError> {
@@ -100,7 +104,8 @@ pub fn compile(
     }
     let mut addresses = addresses.clone();
     for service in services {
-        addresses.extend(Place::of(&service.key)?.address());
+        Place::of(&service.key)?;
+        addresses.extend(virtual_address(&service.key));
         let longest = usize::try_from(MAX_POOL).unwrap_or(usize::MAX);
         if service.pool.len() > longest {
             let count = service.pool.len();
@@ -112,7 +117,7 @@ pub fn compile(
         }
     }
     let entries = services.len() + addresses.len();
-    let pools = services.iter().map(lines_of).sum::<usize>() + marks.rules.len();
+    let pools = services.iter().map(lines_of).sum::<usize>() + marks.lines();
     let mut slots = u32::try_from(entries + entries / 4).unwrap_or(u32::MAX / 2).max(LEAST_SLOTS);
     loop {
         slots = slots.next_power_of_two();
@@ -130,9 +135,10 @@ pub fn compile(
             let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let mut builder = Builder::new(slots, seed, generation);
             if builder.fill(services, &addresses)? {
-                builder.set_flags(!masqueraded.is_empty(), marks);
+                let wide = services.iter().any(is_wide);
+                builder.set_flags(wide, !masqueraded.is_empty(), marks);
                 for address in masqueraded {
-                    builder.set_filter(FILTER_REAL_SERVER_LINE, network_order(*address));
+                    builder.set_filter(FILTER_REAL_SERVER_LINE, *address);
                 }
                 return Ok(Blob { lines: builder.lines });
             }
@@ -144,72 +150,28 @@ pub fn compile(
 /// Firewall-mark rules, and what clients may send to by them.
 #[derive(Clone, Debug, Default)]
 pub struct Marks {
-    /// The rules in order.
+    /// The rules of IPv4 in order.
     pub rules: Vec<MarkLine>,
+    /// Those of IPv6.
+    pub wide_rules: Vec<WideMark>,
     /// Virtual addresses.
-    pub addresses: BTreeSet<Ipv4Addr>,
-    /// Every address may be a virtual one.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Every IPv4 address may be a virtual one.
     pub every_address: bool,
+    /// Every IPv6 address may be a virtual one.
+    pub every_wide_address: bool,
 }
 
-/// What names a service that the data plane can forward, as its slot has it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
-    address: u32,
-    port: u16,
-    protocol: u8,
-    kind: u8,
+impl Marks {
+    /// Lines of the rules.
+    const fn lines(&self) -> usize {
+        self.rules.len() + 2 * self.wide_rules.len()
+    }
 }
 
-impl Place {
-    pub(crate) fn of(key: &ServiceKey) -> Result<Self, CompileError> {
-        match key {
-            ServiceKey::Address {
-                protocol: protocol @ (Protocol::Tcp | Protocol::Udp),
-                address: std::net::IpAddr::V4(address),
-                port,
-            } => Ok(Self {
-                address: network_order(*address),
-                port: port.to_be(),
-                protocol: protocol.number(),
-                kind: service_kind::SERVICE,
-            }),
-            ServiceKey::Fwmark { mark, family: Family::Inet } => {
-                Ok(Self { address: *mark, port: 0, protocol: 0, kind: service_kind::MARK })
-            }
-            ServiceKey::Address { .. } | ServiceKey::Fwmark { .. } => {
-                Err(CompileError::Unsupported { service: *key })
-            }
-        }
-    }
-
-    /// Its virtual address, if it has one.
-    pub(crate) fn address(&self) -> Option<Ipv4Addr> {
-        (self.kind == service_kind::SERVICE).then(|| address_of(self.address))
-    }
-
-    /// What a persistent service's templates go by; `shared` if all ports share them.
-    fn templates(&self, mask: Ipv4Addr, shared: bool) -> PersistenceLine {
-        let mask = network_order(mask);
-        if self.kind == service_kind::MARK {
-            PersistenceLine {
-                mask,
-                address: self.address.to_be(),
-                port: 0,
-                protocol: MARKED,
-                ..PersistenceLine::default()
-            }
-        } else {
-            let port = if shared { 0 } else { self.port };
-            PersistenceLine {
-                mask,
-                address: self.address,
-                port,
-                protocol: self.protocol,
-                ..PersistenceLine::default()
-            }
-        }
-    }
+/// Whether a service's connections are in the wide table.
+const fn is_wide(service: &ServiceSlot) -> bool {
+    matches!(service.key.family(), Family::Inet6) || service.flags & ServiceFlags::WIDE != 0
 }
 
 fn pool_lines(entries: usize) -> usize {
@@ -225,6 +187,12 @@ fn lines_of(service: &ServiceSlot) -> usize {
 
 fn hash_table_lines(entries: u32) -> usize {
     line(entries.div_ceil(TABLE_ENTRIES_PER_LINE))
+}
+
+/// First line and number of some rules, as the header has them.
+fn span(first: usize, count: usize) -> u64 {
+    let word = |value: usize| u64::from(u32::try_from(value).unwrap_or(u32::MAX));
+    word(first) | word(count) << 32
 }
 
 /// An index of a line; those of a blob fit any machine's word.
@@ -248,29 +216,47 @@ impl Builder {
     }
 
     /// Writes what the header says of all services, and the firewall-mark rules.
-    fn set_flags(&mut self, masquerading: bool, marks: &Marks) {
-        let first = u32::try_from(self.lines.len()).unwrap_or(u32::MAX);
-        let count = u32::try_from(marks.rules.len()).unwrap_or(u32::MAX);
+    fn set_flags(&mut self, wide: bool, masquerading: bool, marks: &Marks) {
+        let first = self.lines.len();
+        let wide_first = first + marks.rules.len();
         let mut flags = 0;
         if masquerading {
             flags |= HeaderFlags::MASQUERADING;
         }
-        if count != 0 {
+        if !marks.rules.is_empty() {
             flags |= HeaderFlags::MARKS;
         }
-        if let Some(Line([_, _, _, word, rules, ..])) = self.lines.get_mut(line(HEADER_LINE)) {
+        if !marks.wide_rules.is_empty() {
+            flags |= HeaderFlags::MARKS6;
+        }
+        if wide {
+            flags |= HeaderFlags::WIDE;
+        }
+        if let Some(Line([_, _, _, word, rules, wide_rules, ..])) =
+            self.lines.get_mut(line(HEADER_LINE))
+        {
             *word = flags;
-            *rules = u64::from(first) | u64::from(count) << 32;
+            *rules = span(first, marks.rules.len());
+            *wide_rules = span(wide_first, marks.wide_rules.len());
         }
         self.lines.extend(marks.rules.iter().map(|rule| rule.to_line()));
+        self.lines.extend(marks.wide_rules.iter().flat_map(|rule| rule.to_lines()));
         for address in &marks.addresses {
-            self.set_filter(FILTER_VIP_LINE, network_order(*address));
+            self.set_filter(FILTER_VIP_LINE, *address);
         }
         if marks.every_address {
-            let filter = line(FILTER_VIP_LINE)..line(FILTER_VIP_LINE + FILTER_LINES);
-            for found in self.lines.get_mut(filter).into_iter().flatten() {
-                found.0.fill(EVERY_ADDRESS);
-            }
+            self.fill_filter(FilterBits::NARROW);
+        }
+        if marks.every_wide_address {
+            self.fill_filter(FilterBits::WIDE);
+        }
+    }
+
+    /// Says of every address that it may be a virtual one of the tables that `bits` name.
+    fn fill_filter(&mut self, bits: u64) {
+        let filter = line(FILTER_VIP_LINE)..line(FILTER_VIP_LINE + FILTER_LINES);
+        for word in self.lines.get_mut(filter).into_iter().flatten().flat_map(|line| &mut line.0) {
+            *word |= bits * EVERY_PLACE;
         }
     }
 
@@ -278,13 +264,12 @@ impl Builder {
     fn fill(
         &mut self,
         services: &[ServiceSlot],
-        addresses: &BTreeSet<Ipv4Addr>,
+        addresses: &BTreeSet<IpAddr>,
     ) -> Result<bool, CompileError> {
         for address in addresses {
-            let address = network_order(*address);
-            self.set_filter(FILTER_VIP_LINE, address);
-            let kind = service_kind::ADDRESS;
-            if !self.place(&ServiceRecord { address, kind, ..ServiceRecord::default() }) {
+            self.set_filter(FILTER_VIP_LINE, *address);
+            let kinds = (service_kind::ADDRESS, service_kind::ADDRESS6);
+            if !self.place(&Place::of_address(*address, kinds.0, kinds.1).record()) {
                 return Ok(false);
             }
         }
@@ -293,15 +278,10 @@ impl Builder {
             let (weight_step, weight_max) =
                 wrr_parameters(service.pool.iter().map(|entry| entry.weight));
             if let Some(persistence) = service.persistence {
-                let templates = place.templates(persistence.mask, persistence.shared);
-                self.lines.push(templates.to_line());
+                self.lines.push(place.templates(persistence).to_line());
             }
             let careful = service.flags & CAREFUL_FLAGS != 0;
             let record = ServiceRecord {
-                address: place.address,
-                port: place.port,
-                protocol: place.protocol,
-                kind: place.kind,
                 index: service.index,
                 scheduler: service.scheduler | if careful { scheduler_id::CAREFUL } else { 0 },
                 tag: service.tag,
@@ -314,7 +294,7 @@ impl Builder {
                 table_line: u32::try_from(self.lines.len() + pool_lines(service.pool.len()))
                     .unwrap_or(u32::MAX),
                 table_entries: service.table_entries(),
-                ..ServiceRecord::default()
+                ..place.record()
             };
             if !self.place(&record) {
                 return Ok(false);
@@ -363,13 +343,17 @@ impl Builder {
         false
     }
 
-    fn set_filter(&mut self, first: u32, address: u32) {
-        set_filter(&mut self.lines, first, address, FilterBits::NARROW);
+    fn set_filter(&mut self, first: u32, address: IpAddr) {
+        let bits = match address {
+            IpAddr::V4(_) => FilterBits::NARROW,
+            IpAddr::V6(_) => FilterBits::WIDE,
+        };
+        set_filter(&mut self.lines, first, folded(address), bits);
     }
 }
 
-/// Word of a filter that says of every address that the table of IPv4 connections may know it.
-const EVERY_ADDRESS: u64 = FilterBits::NARROW * 0x5555_5555_5555_5555;
+/// Lowest bit of every place in a word of a filter.
+const EVERY_PLACE: u64 = 0x5555_5555_5555_5555;
 
 /// Properties that the program's first stage knows nothing of.
 const CAREFUL_FLAGS: u8 =

@@ -7,7 +7,7 @@
 //! Called through [`crate::Plane`].
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use elvs_common::{
@@ -16,17 +16,18 @@ use elvs_common::{
 };
 use elvs_fastpath::{Atomic64, destination_of};
 use elvs_model::{
-    DestinationKey, DestinationView, Rates, ServiceKey, ServiceView, Setting, Statistics, Table,
+    DestinationKey, DestinationView, Family, Netmask, Rates, ServiceKey, ServiceView, Setting,
+    Statistics, Table,
 };
 
 use crate::assignments::{AssignError, Assignments, DestinationSlot, ServiceSlot};
 use crate::backend::{Backend, BackendError};
-use crate::compile::{CompileError, Marks, compile};
+use crate::compile::{CompileError, compile};
 use crate::connection::entries;
 use crate::estimator::Estimator;
 use crate::marks;
 use crate::plane::{Load, LoadDifference};
-use crate::route::{Route, network_order};
+use crate::route::{Route, folded};
 use crate::state::{State, StateError, Store};
 use crate::statistics::since;
 use crate::sweep::{Lifetimes, SweepReport, Sweeper};
@@ -71,7 +72,7 @@ pub struct Director<B> {
     generation: u64,
     /// Lines in force; empty = unknown.
     lines: Vec<Line>,
-    routes: HashMap<Ipv4Addr, Route>,
+    routes: HashMap<IpAddr, Route>,
     /// Indexes of interfaces by name, for firewall-mark rules.
     interfaces: HashMap<String, u32>,
     sweeper: Sweeper,
@@ -163,19 +164,15 @@ impl<B: Backend> Director<B> {
     /// Lines with the generation in force.
     fn compile(&self, table: &Table, assignments: &Assignments) -> Result<Vec<Line>, CompileError> {
         let services: Vec<_> = assignments.services().cloned().collect();
-        // Without any service IPVS takes its hooks out: old connections' packets are nobody's any more.
-        if table.services().len() == 0 {
-            let none = BTreeSet::new();
-            return Ok(compile(&[], &none, &none, &Marks::default(), self.generation)?.lines);
-        }
-        let addresses = marks::addresses(assignments.marked());
-        let marks = Marks {
-            rules: marks::lines(table, &self.interfaces),
-            every_address: addresses.is_none(),
-            addresses: addresses.unwrap_or_default(),
-        };
-        let lingering = assignments.lingering_addresses();
-        let masqueraded = assignments.masqueraded_addresses();
+        // Without any service of a family IPVS takes its hooks out: packets of old connections are nobody's any more.
+        let families: BTreeSet<Family> = services.iter().map(|slot| slot.key.family()).collect();
+        let served = |address: &IpAddr| families.contains(&Family::of(*address));
+        let marked = assignments.marked().iter().filter(|prefix| served(&prefix.address()));
+        let marks = marks::compile(table, &families, &marked.copied().collect(), &self.interfaces);
+        let mut lingering = assignments.lingering_addresses();
+        lingering.retain(served);
+        let mut masqueraded = assignments.masqueraded_addresses();
+        masqueraded.retain(served);
         Ok(compile(&services, &lingering, &masqueraded, &marks, self.generation)?.lines)
     }
 
@@ -267,13 +264,13 @@ impl<B: Backend> Director<B> {
         }
     }
 
-    pub(crate) fn keep_route(&mut self, address: Ipv4Addr, route: Route) {
+    pub(crate) fn keep_route(&mut self, address: IpAddr, route: Route) {
         if self.routes.insert(address, route) == Some(route) {
             return;
         }
         let Self { assignments, backend, .. } = self;
         for (_, key, slot) in assignments.destinations() {
-            if key.address != IpAddr::V4(address) {
+            if key.address != address {
                 continue;
             }
             if let Some(old) = backend.record(slot.index) {
@@ -479,22 +476,25 @@ fn destination_record(
     old: DestinationRecord,
     key: &DestinationKey,
     slot: &DestinationSlot,
-    routes: &HashMap<Ipv4Addr, Route>,
+    routes: &HashMap<IpAddr, Route>,
 ) -> DestinationRecord {
     let (upper_threshold, lower_threshold) = slot.thresholds;
+    let (family, address6) = match key.address {
+        IpAddr::V4(_) => (0, [0; 16]),
+        IpAddr::V6(address) => (DestinationFlags::IPV6, address.octets()),
+    };
     let mut record = DestinationRecord {
-        flags: old.flags | DestinationFlags::AVAILABLE,
+        flags: old.flags & !DestinationFlags::IPV6 | family | DestinationFlags::AVAILABLE,
         method: slot.method,
+        address: folded(key.address),
+        address6,
         port: key.port.to_be(),
         upper_threshold,
         lower_threshold,
         ..old
     };
-    if let IpAddr::V4(address) = key.address {
-        record.address = network_order(address);
-        if let Some(route) = routes.get(&address) {
-            route.write(&mut record);
-        }
+    if let Some(route) = routes.get(&key.address) {
+        route.write(&mut record);
     }
     record
 }
@@ -515,12 +515,18 @@ fn setting_flags(settings: &elvs_model::Settings) -> u32 {
 /// Writes what a destination's record has of its service.
 fn follow_service(record: &mut DestinationRecord, service: &ServiceSlot, settings: &Settings) {
     record.service = service.index;
-    (record.persistence_ticks, record.persistence_mask) = (0, 0);
-    record.flags &= !DestinationFlags::SHARED_TEMPLATE;
+    (record.persistence_ticks, record.persistence_mask, record.persistence_prefix) = (0, 0, 0);
+    record.flags &= !(DestinationFlags::SHARED_TEMPLATE | DestinationFlags::IPV6_SERVICE);
+    if service.key.family() == Family::Inet6 {
+        record.flags |= DestinationFlags::IPV6_SERVICE;
+    }
     if let Some(persistence) = service.persistence {
         let (hz, shift) = (settings.jiffies_per_second, settings.tick_shift);
         record.persistence_ticks = ticks_from_seconds(persistence.timeout, hz, shift);
-        record.persistence_mask = network_order(persistence.mask);
+        match persistence.mask {
+            Netmask::V4(mask) => record.persistence_mask = mask.to_be(),
+            Netmask::V6(prefix) => record.persistence_prefix = u32::from(prefix),
+        }
         if persistence.shared {
             record.flags |= DestinationFlags::SHARED_TEMPLATE;
         }

@@ -21,7 +21,7 @@ use elvs_model::{Statistics, XdpMode};
 
 use crate::backend::{AttachError, AttachedMode, Backend, BackendError, Now};
 use crate::director::Director;
-use crate::kernel::{buckets_for, settings_for};
+use crate::kernel::{buckets_for, settings_for, wide_for};
 use crate::sweep::Pass;
 
 /// Jiffies a second of the made-up clock.
@@ -92,17 +92,24 @@ impl Heap {
     /// Tables for that many connections.
     pub fn new(connections: u32) -> Self {
         let buckets = buckets_for(connections);
+        let wide_buckets = buckets_for(wide_for(connections));
         let lines = usize::try_from(MAX_DESTINATIONS).unwrap_or(0);
         Self {
             flows: (0..buckets + TAIL_BUCKETS).map(|_| Bucket::default()).collect(),
-            wide: WideFlows((0..buckets + TAIL_BUCKETS).map(|_| Bucket::default()).collect()),
+            wide: WideFlows((0..wide_buckets + TAIL_BUCKETS).map(|_| Bucket::default()).collect()),
             lines: Vec::new(),
             records: vec![DestinationRecord::default(); lines],
             loads: words(MAX_DESTINATIONS),
             schedulers: words(MAX_SERVICES),
             statistics: (0..MAX_DESTINATIONS).map(|_| <[AtomicU64; 5]>::default()).collect(),
             counters: (0..COUNTERS).map(|_| AtomicU64::new(0)).collect(),
-            settings: settings_for(connections, connections, JIFFIES_PER_SECOND, TICK_SHIFT, SEED),
+            settings: settings_for(
+                connections,
+                wide_for(connections),
+                JIFFIES_PER_SECOND,
+                TICK_SHIFT,
+                SEED,
+            ),
             jiffies: AtomicU64::new(START),
             clients: Mutex::default(),
             attached: BTreeMap::new(),

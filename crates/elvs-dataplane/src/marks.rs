@@ -5,31 +5,64 @@
 //! Called when a table is compiled.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use elvs_common::MarkLine;
+use elvs_common::{MarkLine, WideAddress, WideMark};
 use elvs_model::{Family, MarkRule, PortRange, Prefix, ServiceKey, Table};
 
+use crate::compile::{Marks, wide_mask};
 use crate::route::network_order;
 
 /// Interface of a rule whose interface does not exist.
 const NOWHERE: u32 = u32::MAX;
 /// Addresses of prefixes that are put into the filter one by one; beyond that every address counts as virtual.
-const MOST_ADDRESSES: u64 = 4_096;
+const MOST_ADDRESSES: u32 = 4_096;
 
-/// The rules of IPv4 as lines of the blob; `interfaces` has indexes by name.
-pub(crate) fn lines(table: &Table, interfaces: &HashMap<String, u32>) -> Vec<MarkLine> {
-    let rules = table.marks().iter().filter(|rule| rule.family() != Some(Family::Inet6));
-    rules.map(|rule| line(rule, interfaces)).collect()
+/// The rules of `families` as lines of the blob, and the virtual addresses in `prefixes`; `interfaces` has indexes by name.
+pub(crate) fn compile(
+    table: &Table,
+    families: &BTreeSet<Family>,
+    prefixes: &BTreeSet<Prefix>,
+    interfaces: &HashMap<String, u32>,
+) -> Marks {
+    let rules = |family: Family| {
+        let all = table.marks().iter().filter(move |_| families.contains(&family));
+        all.filter(move |rule| rule.family().is_none_or(|of| of == family))
+    };
+    let of = |family: Family| prefixes.iter().filter(move |prefix| prefix.family() == family);
+    let narrow = addresses(of(Family::Inet));
+    let wide = addresses(of(Family::Inet6));
+    Marks {
+        rules: rules(Family::Inet).map(|rule| line(rule, interfaces)).collect(),
+        wide_rules: rules(Family::Inet6).map(|rule| wide_line(rule, interfaces)).collect(),
+        every_address: narrow.is_none(),
+        every_wide_address: wide.is_none(),
+        addresses: narrow.into_iter().chain(wide).flatten().collect(),
+    }
 }
 
 fn line(rule: &MarkRule, interfaces: &HashMap<String, u32>) -> MarkLine {
     let (source, source_mask) = words(rule.source);
     let (destination, destination_mask) = words(rule.destination);
-    let ifindex = rule.interface.as_ref().map(|name| interfaces.get(name.as_str()).copied());
     MarkLine {
         addresses: u64::from(source) | u64::from(destination) << 32,
         masks: u64::from(source_mask) | u64::from(destination_mask) << 32,
+        ..rest(rule, interfaces)
+    }
+}
+
+fn wide_line(rule: &MarkRule, interfaces: &HashMap<String, u32>) -> WideMark {
+    let (client, client_mask) = wide_words(rule.source);
+    let (address, address_mask) = wide_words(rule.destination);
+    WideMark { client, client_mask, address, address_mask, rest: rest(rule, interfaces) }
+}
+
+/// What a rule looks at beyond the addresses.
+fn rest(rule: &MarkRule, interfaces: &HashMap<String, u32>) -> MarkLine {
+    let ifindex = rule.interface.as_ref().map(|name| interfaces.get(name.as_str()).copied());
+    MarkLine {
+        addresses: 0,
+        masks: 0,
         client_ports: range(rule.source_ports),
         virtual_ports: range(rule.destination_ports),
         mark: rule.mark.get(),
@@ -48,6 +81,16 @@ fn words(prefix: Option<Prefix>) -> (u32, u32) {
     }
 }
 
+/// Address and mask of a prefix of IPv6.
+fn wide_words(prefix: Option<Prefix>) -> ([u64; 2], [u64; 2]) {
+    match prefix.map(|prefix| (prefix.address(), prefix.length())) {
+        Some((IpAddr::V6(address), length)) => {
+            (WideAddress::of_bytes(address.octets()).0, wide_mask(length).0)
+        }
+        Some((IpAddr::V4(_), _)) | None => ([0; 2], [0; 2]),
+    }
+}
+
 /// Netmask of a prefix length, host order.
 fn mask(length: u8) -> u32 {
     u32::MAX.checked_shl(32 - u32::from(length.min(32))).unwrap_or(0)
@@ -60,32 +103,43 @@ fn range(ports: Option<PortRange>) -> u32 {
 
 /// Destinations of the rules whose marks name services: what clients may send to.
 pub(crate) fn destinations(table: &Table) -> BTreeSet<Prefix> {
-    let used: BTreeSet<u32> = table
+    let used: BTreeSet<(u32, Family)> = table
         .services()
         .filter_map(|entry| match entry.service().key {
-            ServiceKey::Fwmark { mark, family: Family::Inet } => Some(mark),
-            ServiceKey::Fwmark { .. } | ServiceKey::Address { .. } => None,
+            ServiceKey::Fwmark { mark, family } => Some((mark, family)),
+            ServiceKey::Address { .. } => None,
         })
         .collect();
-    let rules = table.marks().iter().filter(|rule| rule.family() != Some(Family::Inet6));
-    let rules = rules.filter(|rule| used.contains(&rule.mark.get()));
-    rules.map(|rule| rule.destination.unwrap_or(Prefix::all(Family::Inet))).collect()
+    let mut destinations = BTreeSet::new();
+    for rule in table.marks().iter() {
+        for family in [Family::Inet, Family::Inet6] {
+            let fits = rule.family().is_none_or(|of| of == family);
+            if fits && used.contains(&(rule.mark.get(), family)) {
+                destinations.insert(rule.destination.unwrap_or_else(|| Prefix::all(family)));
+            }
+        }
+    }
+    destinations
 }
 
-/// Virtual addresses in prefixes; `None` if they are too many to be told apart from others.
-pub(crate) fn addresses<'a>(
-    prefixes: impl IntoIterator<Item = &'a Prefix>,
-) -> Option<BTreeSet<Ipv4Addr>> {
+/// Virtual addresses in prefixes of one family; `None` if they are too many to be told apart from others.
+fn addresses<'a>(prefixes: impl IntoIterator<Item = &'a Prefix>) -> Option<BTreeSet<IpAddr>> {
     let mut addresses = BTreeSet::new();
     for prefix in prefixes {
-        let IpAddr::V4(first) = prefix.address() else { continue };
-        let count = u64::from(!mask(prefix.length())) + 1;
-        let total = u64::try_from(addresses.len()).unwrap_or(u64::MAX);
+        let width = match prefix.family() {
+            Family::Inet => 32,
+            Family::Inet6 => 128,
+        };
+        let count = 1_u32.checked_shl(width - u32::from(prefix.length()))?;
+        let total = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
         if total.saturating_add(count) > MOST_ADDRESSES {
             return None;
         }
-        let first = u32::from(first);
-        addresses.extend((first..=first | !mask(prefix.length())).map(Ipv4Addr::from));
+        // The first address of a prefix has zeroes where the others count.
+        addresses.extend((0..count).map(|place| match prefix.address() {
+            IpAddr::V4(first) => IpAddr::V4(Ipv4Addr::from(u32::from(first) | place)),
+            IpAddr::V6(first) => IpAddr::V6(Ipv6Addr::from(u128::from(first) | u128::from(place))),
+        }));
     }
     Some(addresses)
 }

@@ -5,7 +5,7 @@
 //! Implemented once, by [`Director`] over any [`Backend`]; called by the daemon, which holds a `Box<dyn Plane>`.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use elvs_common::{Counter, DestinationLoad, TAIL_BUCKETS};
 use elvs_fastpath::Atomic64;
@@ -59,7 +59,7 @@ pub trait Plane: Send {
     /// Says how frames reach a real server's address, for all destinations with that address, now and later.
     ///
     /// Called before the table that needs it is installed, so that the first packet finds its way.
-    fn set_route(&mut self, address: Ipv4Addr, route: Route);
+    fn set_route(&mut self, address: IpAddr, route: Route);
 
     /// Says which interfaces there are, with their indexes, for firewall-mark rules that name one. A rule whose interface
     /// is not among them fits no packet.
@@ -199,7 +199,7 @@ impl<B: Backend + Send> Plane for Director<B> {
         self.put_in_force(table)
     }
 
-    fn set_route(&mut self, address: Ipv4Addr, route: Route) {
+    fn set_route(&mut self, address: IpAddr, route: Route) {
         self.keep_route(address, route);
     }
 

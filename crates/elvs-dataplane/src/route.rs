@@ -5,9 +5,9 @@
 //! Called by the daemon, which learns routes and neighbours from the kernel, and by the director, which writes them
 //! into destination records.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use elvs_common::{DestinationFlags, DestinationRecord, NextHop};
+use elvs_common::{DestinationFlags, DestinationRecord, NextHop, WideAddress};
 
 /// How frames reach a real server's address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Route {
     /// Longest IP packet on the way, bytes; 0 = unknown.
     pub mtu: u32,
     /// Source of the outer header towards it, if the director has an address on the way.
-    pub tunnel_source: Option<Ipv4Addr>,
+    pub tunnel_source: Option<IpAddr>,
     /// The address is the director's own.
     pub local: bool,
 }
@@ -34,7 +34,11 @@ impl Route {
             record.selector = (record.selector & 1) ^ 1;
         }
         record.mtu = self.mtu;
-        record.tunnel_source = self.tunnel_source.map_or(0, network_order);
+        (record.tunnel_source, record.tunnel_source6) = match self.tunnel_source {
+            Some(IpAddr::V4(source)) => (network_order(source), [0; 16]),
+            Some(IpAddr::V6(source)) => (0, source.octets()),
+            None => (0, [0; 16]),
+        };
         record.flags = if self.local {
             record.flags | DestinationFlags::LOCAL
         } else {
@@ -48,17 +52,21 @@ pub(crate) const fn network_order(address: Ipv4Addr) -> u32 {
     u32::from_ne_bytes(address.octets())
 }
 
-/// The address in a word loaded from a packet.
-pub(crate) const fn address_of(word: u32) -> Ipv4Addr {
-    let [a, b, c, d] = word.to_ne_bytes();
-    Ipv4Addr::new(a, b, c, d)
+/// What stands for an address where there is room for 32 bits, loaded as a word: itself, or the fold of an IPv6 address.
+pub(crate) const fn folded(address: IpAddr) -> u32 {
+    match address {
+        IpAddr::V4(address) => network_order(address),
+        IpAddr::V6(address) => WideAddress::of_bytes(address.octets()).fold(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use elvs_common::{DestinationFlags, DestinationRecord, NextHop};
 
-    use super::Route;
+    use super::{Route, network_order};
 
     fn hop(last: u8) -> NextHop {
         NextHop::new([last; 6], [2; 6], 3)
@@ -78,5 +86,18 @@ mod tests {
         assert_eq!((record.flags, record.mtu), (DestinationFlags::AVAILABLE, 0));
         Route::default().write(&mut record);
         assert_eq!((record.selector, record.next_hop), (1, [hop(2), NextHop::default()]));
+    }
+
+    #[test]
+    fn a_tunnel_has_the_source_of_its_next_hops_family() {
+        let mut record = DestinationRecord::default();
+        let source: Ipv6Addr = "fd00::9".parse().unwrap();
+        Route { tunnel_source: Some(source.into()), ..Route::default() }.write(&mut record);
+        assert_eq!((record.tunnel_source, record.tunnel_source6), (0, source.octets()));
+        let source = Ipv4Addr::new(192, 0, 2, 9);
+        Route { tunnel_source: Some(source.into()), ..Route::default() }.write(&mut record);
+        assert_eq!((record.tunnel_source, record.tunnel_source6), (network_order(source), [0; 16]));
+        Route::default().write(&mut record);
+        assert_eq!((record.tunnel_source, record.tunnel_source6), (0, [0; 16]));
     }
 }

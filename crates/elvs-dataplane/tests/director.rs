@@ -7,17 +7,17 @@
     reason = "tests fail loudly"
 )]
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use elvs_common::{Control, Counter, DestinationLoad, Method, TCP, UDP};
+use elvs_common::{Control, Counter, DestinationFlags, DestinationLoad, Method, TCP, UDP};
 use elvs_dataplane::{
     AssignError, AttachedMode, Backend, CompileError, DEFAULT_CONNECTIONS, FakePlane, InstallError,
     Plane, Route,
 };
 use elvs_fastpath::{Eviction, FlowKey, Insertion, NewFlow, Verdict, flow_hash, insert_flow};
 use elvs_model::{
-    Change, ConnectionState, Destination, DestinationKey, ForwardingMethod, Protocol, Scheduler,
-    ServiceKey, Table, Timeouts, VirtualService, XdpMode,
+    Change, ConnectionState, Destination, DestinationKey, ForwardingMethod, Netmask, Persistence,
+    Protocol, Scheduler, ServiceKey, Table, Timeouts, TunnelKind, VirtualService, XdpMode,
 };
 
 mod support;
@@ -267,18 +267,10 @@ fn a_table_that_does_not_fit_changes_nothing() {
             ..destination(1, 1, ForwardingMethod::Dr)
         },
     });
-    let six = "2001:db8::1".parse().unwrap();
-    let six = ServiceKey::Address { protocol: Protocol::Tcp, address: six, port: 80 };
-    let rows: [(Vec<Change>, &str); 3] = [
+    let sctp = ServiceKey::Address { protocol: Protocol::Sctp, address: VIP.into(), port: 80 };
+    let rows: [(Vec<Change>, &str); 2] = [
         (std::iter::once(add_service(DNS, Scheduler::Rr)).chain(too_many).collect(), "1025"),
-        (vec![add_service(six, Scheduler::Rr)], "2001:db8::1"),
-        (
-            vec![add_service(
-                ServiceKey::Fwmark { mark: 9, family: elvs_model::Family::Inet6 },
-                Scheduler::Rr,
-            )],
-            "FWM 9",
-        ),
+        (vec![add_service(sctp, Scheduler::Rr)], "SCTP 192.0.2.10:80"),
     ];
     for (changes, named) in rows {
         let mut other = table.clone();
@@ -298,20 +290,68 @@ fn a_table_that_does_not_fit_changes_nothing() {
 }
 
 #[test]
+fn records_of_ipv6_have_both_addresses_prefix_and_route() {
+    let vip: Ipv6Addr = "2001:db8::10".parse().unwrap();
+    let real: Ipv6Addr = "fd00::b".parse().unwrap();
+    let web = ServiceKey::Address { protocol: Protocol::Tcp, address: vip.into(), port: 80 };
+    let tunnel = ForwardingMethod::Tun(TunnelKind::Ipip);
+    let far = |address: IpAddr, method| Destination {
+        key: DestinationKey { address, port: 80 },
+        ..destination(1, 1, method)
+    };
+    let (six, four) = (far(real.into(), ForwardingMethod::Nat), far(server(1).into(), tunnel));
+    let service = VirtualService {
+        persistence: Some(Persistence { timeout: 300 }),
+        netmask: Netmask::V6(64),
+        ..VirtualService::new(web, Scheduler::Rr)
+    };
+    let (mut plane, mut table) = plane([
+        Change::AddService(service),
+        Change::AddDestination { service: web, destination: six },
+        Change::AddDestination { service: web, destination: four },
+    ]);
+    let source: Ipv6Addr = "fd00::1".parse().unwrap();
+    let tunnel_source = Some(source.into());
+    let route = Route { hop: Some(hop(11)), mtu: 1_480, tunnel_source, local: false };
+    plane.set_route(real.into(), route);
+    let record = |plane: &FakePlane, service, destination: Destination| {
+        let index = plane.destination_index(&service, &destination.key).unwrap();
+        plane.backend().record(index).unwrap()
+    };
+    let found = record(&plane, web, six);
+    let wanted =
+        DestinationFlags::AVAILABLE | DestinationFlags::IPV6 | DestinationFlags::IPV6_SERVICE;
+    assert_eq!(found.flags, wanted);
+    assert_eq!((found.address6, found.tunnel_source6), (real.octets(), source.octets()));
+    assert_eq!((found.persistence_prefix, found.persistence_mask, found.mtu), (64, 0, 1_480));
+    assert_eq!(found.next_hop[found.selector as usize], hop(11));
+    let found = record(&plane, web, four);
+    assert_eq!(found.flags, DestinationFlags::AVAILABLE | DestinationFlags::IPV6_SERVICE);
+    assert_eq!((found.address6, found.address), ([0; 16], u32::from_ne_bytes([10, 0, 0, 1])));
+    let destination = far(real.into(), tunnel);
+    let changes =
+        [add_service(WEB, Scheduler::Rr), Change::AddDestination { service: WEB, destination }];
+    change(&mut plane, &mut table, changes);
+    let found = record(&plane, WEB, destination);
+    assert_eq!(found.flags, DestinationFlags::AVAILABLE | DestinationFlags::IPV6);
+    assert_eq!((found.address6, found.tunnel_source6), (real.octets(), source.octets()));
+}
+
+#[test]
 fn routes_reach_destinations_before_and_after_they_are_installed() {
     let (mut plane, mut table) = plane([add_service(WEB, Scheduler::Rr), add(WEB, 1)]);
     assert_eq!(tcp(&plane, 1, SYN), Ok(1));
-    plane.set_route(server(1), Route { hop: Some(hop(77)), ..Route::default() });
+    plane.set_route(server(1).into(), Route { hop: Some(hop(77)), ..Route::default() });
     assert_eq!(tcp(&plane, 1, ACK), Ok(77));
-    plane.set_route(server(1), Route::default());
+    plane.set_route(server(1).into(), Route::default());
     assert_eq!(tcp(&plane, 1, ACK), Err(Verdict::Drop));
     assert_eq!(count(&plane, Counter::NoNextHop), 1);
-    plane.set_route(server(1), Route { local: true, ..Route::default() });
+    plane.set_route(server(1).into(), Route { local: true, ..Route::default() });
     assert_eq!(tcp(&plane, 1, ACK), Err(Verdict::Pass), "the director's own address");
     change(&mut plane, &mut table, [add(WEB, 20)]);
     assert_eq!(tcp(&plane, 2, SYN), Err(Verdict::Drop), "no route yet");
     assert_eq!(tcp(&plane, 3, SYN), Err(Verdict::Pass));
-    plane.set_route(server(20), Route { hop: Some(hop(20)), ..Route::default() });
+    plane.set_route(server(20).into(), Route { hop: Some(hop(20)), ..Route::default() });
     assert_eq!(tcp(&plane, 2, ACK), Ok(20));
 }
 
@@ -370,5 +410,6 @@ fn a_million_connections_are_found_listed_and_expired() {
     assert_eq!((load(&plane, DNS, 1), load(&plane, DNS, 2)), ((0, 0), (0, 0)));
     assert!(plane.recount().is_empty());
     let bytes = plane.memory_bytes();
-    assert!(bytes < 72 * u64::from(DEFAULT_CONNECTIONS) + (8 << 20), "{bytes}");
+    let wide = 144 * u64::from(DEFAULT_CONNECTIONS) / 4;
+    assert!(bytes < 72 * u64::from(DEFAULT_CONNECTIONS) + wide + (8 << 20), "{bytes}");
 }

@@ -4,9 +4,11 @@
 //!
 //! Called by the daemon before a change reaches the [`Table`](crate::Table).
 
+use std::net::IpAddr;
+
 use crate::{
-    Change, ChangeError, Destination, Family, ForwardingMethod, Protocol, ServiceKey, Table,
-    TunnelKind, VirtualService,
+    Change, ChangeError, Destination, ForwardingMethod, Protocol, ServiceKey, Table, TunnelKind,
+    VirtualService,
 };
 
 /// Whether a service, and a destination in it if given, is forwarded by this release.
@@ -41,9 +43,6 @@ impl Change {
                 }
                 destination_in_effect(destination)
             }
-            Self::AddMark(rule) if rule.family() == Some(Family::Inet6) => {
-                refuse("mark rules with IPv6 addresses are", "IPv4")
-            }
             Self::AddMark(_)
             | Self::DeleteService(_)
             | Self::DeleteDestination { .. }
@@ -56,15 +55,24 @@ impl Change {
 }
 
 fn key_in_effect(key: &ServiceKey) -> Result<(), ChangeError> {
-    if key.family() == Family::Inet6 {
-        return refuse("IPv6 services are", "IPv4");
-    }
     match key {
         ServiceKey::Address { protocol: Protocol::Sctp, .. } => {
             refuse("SCTP services are", "TCP and UDP")
         }
-        ServiceKey::Address { protocol: Protocol::Tcp | Protocol::Udp, .. }
-        | ServiceKey::Fwmark { .. } => Ok(()),
+        ServiceKey::Address { protocol: Protocol::Tcp | Protocol::Udp, address, .. } => {
+            address_in_effect(*address)
+        }
+        ServiceKey::Fwmark { .. } => Ok(()),
+    }
+}
+
+/// An IPv4 address in IPv6 form (RFC 4291 section 2.5.5.2) is in no packet.
+fn address_in_effect(address: IpAddr) -> Result<(), ChangeError> {
+    match address {
+        IpAddr::V6(mapped) => mapped.to_ipv4_mapped().map_or(Ok(()), |plain| {
+            refuse(&format!("IPv4-mapped address {mapped} is"), &plain.to_string())
+        }),
+        IpAddr::V4(_) => Ok(()),
     }
 }
 
@@ -76,10 +84,7 @@ fn service_in_effect(service: &VirtualService) -> Result<(), ChangeError> {
 }
 
 fn destination_in_effect(destination: &Destination) -> Result<(), ChangeError> {
-    if Family::of(destination.key.address) == Family::Inet6 {
-        let what = format!("IPv6 destination {} is", destination.key.address);
-        return refuse(&what, "IPv4");
-    }
+    address_in_effect(destination.key.address)?;
     match destination.method {
         ForwardingMethod::Nat | ForwardingMethod::Dr | ForwardingMethod::Tun(TunnelKind::Ipip) => {}
         ForwardingMethod::Tun(TunnelKind::Gue { .. }) => {

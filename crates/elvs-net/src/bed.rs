@@ -14,6 +14,7 @@
 //! every bed is a world of its own.
 
 mod host;
+mod wide;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,6 +24,7 @@ use std::os::unix::fs::MetadataExt;
 use elvs_model::ForwardingMethod;
 
 pub use host::Host;
+pub use wide::{CLIENT6, DIRECTOR_INSIDE6, DIRECTOR6, VIP6};
 
 use crate::namespace::{Namespace, NamespaceError, NamespaceGuard};
 use crate::netlink::{Netlink, NetlinkError};

@@ -5,6 +5,7 @@
 //! Called by the command line.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -90,7 +91,7 @@ fn print_service(out: &mut impl Write, view: &ServiceView) -> io::Result<()> {
         writeln!(
             out,
             "  {:<24} {:<6} weight {:<5} active {:<8} inactive {:<8} connections {:<10} packets {}",
-            format!("{}:{}", key.address, key.port),
+            SocketAddr::new(key.address, key.port).to_string(),
             destination.destination.method.listing_name(),
             destination.destination.weight,
             destination.active,

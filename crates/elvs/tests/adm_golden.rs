@@ -70,6 +70,13 @@ fn lists_counters_rates_and_connections() {
     replay("traffic", &mut Memory::default());
 }
 
+#[test]
+fn lists_connections_of_both_families_by_each_method() {
+    for name in ["mode-dr", "mode-nat", "mode-tun"] {
+        replay(name, &mut Memory::default());
+    }
+}
+
 /// Runs a recording's setup, then each of its commands, and reports every difference at the end.
 fn replay(name: &str, director: &mut Memory) {
     let recording = recording(name);

@@ -74,7 +74,7 @@ impl Marks {
         let foreign =
             |rule: &MarkRule| rule.family().filter(|f| !capabilities.families.contains(f));
         if let Some(family) = rules.iter().find_map(foreign) {
-            let name = if family == Family::Inet { "IPv4" } else { "IPv6" };
+            let name = family_name(family);
             let message =
                 format!("mark rules with {name} addresses are not in effect in this release");
             reporter
@@ -114,13 +114,8 @@ impl Marks {
 
     /// Says which services no packet reaches, and which marks lead nowhere.
     pub fn compare(&self, services: &[DesiredService], item: &[Item], reporter: &mut Reporter) {
-        let served: BTreeSet<u32> = services
-            .iter()
-            .filter_map(|service| match service.service.key {
-                ServiceKey::Fwmark { mark, .. } => Some(mark),
-                ServiceKey::Address { .. } => None,
-            })
-            .collect();
+        let served: BTreeSet<u32> =
+            services.iter().filter_map(mark_of).map(|(mark, _)| mark).collect();
         let mut unserved: Vec<_> =
             self.places.iter().filter(|(mark, _)| !served.contains(&mark.get())).collect();
         unserved.sort_unstable();
@@ -131,12 +126,24 @@ impl Marks {
                 .help(format!("add `virtual_server fwmark {mark} {{`, or remove this block"));
         }
         let given = |mark: u32| self.places.keys().any(|known| known.get() == mark);
-        for mark in served.into_iter().filter(|mark| !given(*mark)) {
+        for (mark, family) in services.iter().filter_map(mark_of) {
+            let reached = |rule: &MarkRule| {
+                rule.mark.get() == mark && rule.family().is_none_or(|of| of == family)
+            };
+            if self.rules.iter().any(|(rule, _)| reached(rule)) {
+                continue;
+            }
             let Some(at) = item.iter().find(|item| names(item, mark)).map(Item::head) else {
                 continue;
             };
-            let message =
-                format!("no `mark` block gives mark {mark}: no packet reaches this service");
+            let message = if given(mark) {
+                let name = family_name(family);
+                format!(
+                    "no `mark` block gives mark {mark} to {name}: no packet reaches this service"
+                )
+            } else {
+                format!("no `mark` block gives mark {mark}: no packet reaches this service")
+            };
             reporter
                 .warning(Code::NoEffect, at, message)
                 .help("marks of iptables and nftables come too late for XDP; `elvs mark import` reads their rules");
@@ -145,6 +152,21 @@ impl Marks {
 
     pub fn finish(self) -> MarkRules {
         self.rules.into_iter().map(|(rule, _)| rule).collect()
+    }
+}
+
+/// Mark and family of a service by firewall mark.
+const fn mark_of(service: &DesiredService) -> Option<(u32, Family)> {
+    match service.service.key {
+        ServiceKey::Fwmark { mark, family } => Some((mark, family)),
+        ServiceKey::Address { .. } => None,
+    }
+}
+
+const fn family_name(family: Family) -> &'static str {
+    match family {
+        Family::Inet => "IPv4",
+        Family::Inet6 => "IPv6",
     }
 }
 

@@ -94,6 +94,13 @@ pub(super) fn destination(
     }
     let word = item.arguments.first()?;
     let address = value::host_address("real server", word, reporter)?;
+    if matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()) {
+        let message = format!("real server {address} is a link-local address");
+        reporter
+            .error(Code::InvalidValue, word.extent, message)
+            .help("write an address that names one host whatever the interface, as IPVS asks for");
+        return None;
+    }
     check_family(address, word, method, defaults, capabilities, reporter);
     if defaults.vip == Some(address) {
         let message = format!("real server {address} is the VIP itself");

@@ -10,6 +10,7 @@ use crate::{Capabilities, Code, Feature, MapSource, Options, Outcome, Severity, 
 /// A release without any feature that keywords may need.
 const LEAST: Capabilities = Capabilities {
     schedulers: &[Scheduler::Rr, Scheduler::Wrr, Scheduler::Wlc],
+    families: &[Family::Inet],
     any_port: false,
     features: &[],
     ..Capabilities::THIS_RELEASE
@@ -190,8 +191,12 @@ fn values_out_of_their_limits_are_errors() {
             "2:13: error: real server 2001:db8::1 is IPv6 in a virtual server of IPv4",
         ),
         (
-            "real_server 2001:db8::1 80 { lvs_method TUN }",
-            "2:13: error: IPv6 real servers are not in effect in this release",
+            "real_server ::ffff:192.0.2.2 80 { }",
+            "2:13: error: real server ::ffff:192.0.2.2 is an IPv4 address in IPv6 form, which is in no packet",
+        ),
+        (
+            "real_server fe80::2 80 { lvs_method TUN }",
+            "2:13: error: real server fe80::2 is a link-local address",
         ),
         ("real_server 192.0.2.2 80 { weight many }", "2:35: error: weight `many` is not a number"),
         (
@@ -737,6 +742,25 @@ fn firewall_mark_services_keep_to_the_families_in_effect() {
         assert!(outcome.desired.is_none(), "{text}");
         assert!(shown(&outcome).iter().any(|d| d.contains(expected)), "{:?}", shown(&outcome));
         assert!(read_with(&text, EVERYTHING).desired.is_some(), "{text}");
+    }
+}
+
+#[test]
+fn a_firewall_mark_service_without_rules_of_its_family_is_warned_of() {
+    let text = |destination: &str| {
+        format!(
+            "mark 7 {{\n{destination}\n}}\nvirtual_server fwmark 7 {{\nlvs_sched rr\nlvs_method DR\nreal_server 2001:db8::1 {{ }}\n}}\n"
+        )
+    };
+    let outcome = read_text(&text("destination 192.0.2.1"));
+    assert!(outcome.desired.is_some());
+    let wanted =
+        "f:4:1: warning: no `mark` block gives mark 7 to IPv6: no packet reaches this service";
+    assert_eq!(shown(&outcome), [wanted]);
+    for destination in ["destination 2001:db8::9", "destination 192.0.2.1 2001:db8::9", ""] {
+        let outcome = read_text(&text(destination));
+        assert_eq!(shown(&outcome), Vec::<String>::new(), "{destination}");
+        assert!(outcome.desired.is_some());
     }
 }
 

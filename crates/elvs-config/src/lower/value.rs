@@ -87,6 +87,8 @@ pub(super) fn host_address(what: &str, word: &Word, reporter: &mut Reporter) -> 
         "a multicast address"
     } else if matches!(address, IpAddr::V4(v4) if v4.is_broadcast()) {
         "the broadcast address"
+    } else if matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some()) {
+        "an IPv4 address in IPv6 form, which is in no packet"
     } else {
         return Some(address);
     };

@@ -1,17 +1,18 @@
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use elvs_common::{
-    BLOB_LINES, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, FilterBits, Line, SERVICE_MAX_PROBES,
-    SERVICES_LINE, ServiceRecord, filter_bits, scheduler_id, service_hash, service_kind,
+    BLOB_LINES, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, FilterBits, HeaderFlags, Line, MARKED,
+    MarkLine, PersistenceLine, SERVICE_MAX_PROBES, SERVICES_LINE, ServiceFlags, ServiceRecord,
+    WideAddress, WideMark, filter_bits, scheduler_id, service_hash, service_kind,
 };
 use elvs_fastpath::{MAX_POOL, service_record};
-use elvs_model::{Family, Protocol, ServiceKey, Statistics};
+use elvs_model::{Family, Netmask, Protocol, ServiceKey, Statistics};
 use proptest::prelude::*;
 
 use super::{Blob, CompileError, Marks, compile};
-use crate::assignments::{PoolSlot, ServiceSlot};
-use crate::route::network_order;
+use crate::assignments::{PersistenceSlot, PoolSlot, ServiceSlot};
+use crate::route::folded;
 
 fn slot(key: ServiceKey, index: u32, pool: &[(u32, u32)]) -> ServiceSlot {
     ServiceSlot {
@@ -28,7 +29,7 @@ fn slot(key: ServiceKey, index: u32, pool: &[(u32, u32)]) -> ServiceSlot {
                 destination: *destination,
                 weight: *weight,
                 last_weight: *weight,
-                address: Ipv4Addr::LOCALHOST,
+                address: Ipv4Addr::LOCALHOST.into(),
                 port: 80,
             })
             .collect(),
@@ -40,27 +41,32 @@ fn key(protocol: Protocol, address: [u8; 4], port: u16) -> ServiceKey {
     ServiceKey::Address { protocol, address: Ipv4Addr::from(address).into(), port }
 }
 
-fn none() -> BTreeSet<Ipv4Addr> {
+fn none() -> BTreeSet<IpAddr> {
     BTreeSet::new()
 }
 
-/// Looks a service up as the decision core does.
+/// Looks a service up as the decision core does; `address` is the mark of a service by mark.
 fn find(
     blob: &Blob,
-    address: Ipv4Addr,
+    address: impl Into<IpAddr>,
     port: u16,
     protocol: u8,
     kind: u8,
 ) -> Option<ServiceRecord> {
     let [mask, seed, ..] = blob.lines[0].0;
-    let address = network_order(address);
-    let hash = service_hash(address, port.to_be(), protocol, seed);
+    let address = address.into();
+    let address6 = match address {
+        IpAddr::V4(_) => [0; 16],
+        IpAddr::V6(address) => address.octets(),
+    };
+    let wanted = (folded(address), address6, port.to_be(), protocol, kind);
+    let hash = service_hash(wanted.0, wanted.2, protocol, seed);
     for probe in 0..SERVICE_MAX_PROBES {
         let slot = u64::from(hash.wrapping_add(probe)) & mask;
         let line = &blob.lines[SERVICES_LINE as usize + usize::try_from(slot).unwrap()];
         let record = service_record(line);
-        let wanted = (address, port.to_be(), protocol, kind);
-        if (record.address, record.port, record.protocol, record.kind) == wanted {
+        let ServiceRecord { address, address6, port, protocol, kind, .. } = record;
+        if (address, address6, port, protocol, kind) == wanted {
             return Some(record);
         }
         if *line == Line::default() {
@@ -70,8 +76,22 @@ fn find(
     None
 }
 
-fn in_filter(blob: &Blob, first: u32, address: Ipv4Addr) -> bool {
-    filter_bits(&blob.lines, first, network_order(address)) == FilterBits::NARROW
+fn in_filter(blob: &Blob, first: u32, address: impl Into<IpAddr>) -> bool {
+    let address = address.into();
+    let bits = if address.is_ipv4() { FilterBits::NARROW } else { FilterBits::WIDE };
+    filter_bits(&blob.lines, first, folded(address)) == bits
+}
+
+fn v6(text: &str) -> Ipv6Addr {
+    text.parse().unwrap()
+}
+
+fn key6(address: Ipv6Addr, port: u16) -> ServiceKey {
+    ServiceKey::Address { protocol: Protocol::Tcp, address: address.into(), port }
+}
+
+fn persistence_before(blob: &Blob, record: &ServiceRecord) -> PersistenceLine {
+    PersistenceLine::of_line(&blob.lines[record.pool_line as usize - 1])
 }
 
 #[test]
@@ -81,7 +101,9 @@ fn a_service_is_found_with_its_list() {
     let services = [slot(key(Protocol::Tcp, vip.octets(), 80), 5, &pool)];
     let gone = Ipv4Addr::new(192, 0, 2, 99);
     let real = Ipv4Addr::new(10, 0, 0, 1);
-    let blob = compile(&services, &[gone].into(), &[real].into(), &Marks::default(), 42).unwrap();
+    let blob =
+        compile(&services, &[gone.into()].into(), &[real.into()].into(), &Marks::default(), 42)
+            .unwrap();
     assert_eq!(blob.lines[0].0[2], 42);
     let record = find(&blob, vip, 80, 6, service_kind::SERVICE).unwrap();
     assert_eq!((record.index, record.scheduler, record.tag), (5, scheduler_id::WRR, 7));
@@ -101,7 +123,10 @@ fn a_service_is_found_with_its_list() {
     }
     assert!(in_filter(&blob, FILTER_REAL_SERVER_LINE, real));
     assert!(!in_filter(&blob, FILTER_VIP_LINE, real));
-    assert_eq!(compile(&services, &[gone].into(), &[real].into(), &Marks::default(), 42), Ok(blob));
+    assert_eq!(
+        compile(&services, &[gone.into()].into(), &[real.into()].into(), &Marks::default(), 42),
+        Ok(blob)
+    );
 }
 
 #[test]
@@ -131,22 +156,108 @@ fn limits_are_named_with_their_values() {
 }
 
 #[test]
-fn services_that_are_not_forwarded_are_refused_by_name() {
-    let keys = [
-        key(Protocol::Sctp, [10, 0, 0, 1], 80),
-        ServiceKey::Fwmark { mark: 7, family: Family::Inet6 },
-        ServiceKey::Address {
-            protocol: Protocol::Tcp,
-            address: "2001:db8::1".parse().unwrap(),
-            port: 80,
-        },
+fn addresses_of_one_fold_are_told_apart() {
+    let (first, second) = (v6("fd00::1:0:2:0"), v6("fd00::2:0:1:0"));
+    assert_eq!(folded(first.into()), folded(second.into()));
+    let third = v6("2001:db8::99");
+    let services = [
+        slot(key6(first, 80), 0, &[(1, 1)]),
+        slot(key6(second, 80), 1, &[(2, 1)]),
+        slot(key(Protocol::Tcp, [192, 0, 2, 10], 80), 2, &[(3, 1)]),
     ];
-    for service in keys {
-        let error =
-            compile(&[slot(service, 0, &[])], &none(), &none(), &Marks::default(), 0).unwrap_err();
-        assert_eq!(error, CompileError::Unsupported { service });
-        assert!(error.to_string().contains(&service.to_string()), "{error}");
+    let real = v6("fd00::b");
+    let blob =
+        compile(&services, &[third.into()].into(), &[real.into()].into(), &Marks::default(), 1)
+            .unwrap();
+    for (address, index) in [(first, 0), (second, 1)] {
+        let record = find(&blob, address, 80, 6, service_kind::SERVICE6).unwrap();
+        assert_eq!((record.index, record.address6), (index, address.octets()));
+        assert!(find(&blob, address, 80, 6, service_kind::SERVICE).is_none());
     }
+    for address in [first, second, third] {
+        assert!(find(&blob, address, 0, 0, service_kind::ADDRESS6).is_some());
+        assert!(in_filter(&blob, FILTER_VIP_LINE, address));
+    }
+    assert!(in_filter(&blob, FILTER_REAL_SERVER_LINE, real));
+    assert_eq!(
+        find(&blob, Ipv4Addr::new(192, 0, 2, 10), 80, 6, service_kind::SERVICE).unwrap().index,
+        2
+    );
+    assert_eq!(blob.lines[0].0[3], HeaderFlags::MASQUERADING | HeaderFlags::WIDE);
+    let narrow = compile(&services[2..], &none(), &none(), &Marks::default(), 1).unwrap();
+    assert_eq!(narrow.lines[0].0[3], 0);
+}
+
+#[test]
+fn templates_of_ipv6_go_by_prefix_and_address_or_mark() {
+    let persistent = |key, shared| ServiceSlot {
+        flags: ServiceFlags::PERSISTENT,
+        persistence: Some(PersistenceSlot { timeout: 300, mask: Netmask::V6(50), shared }),
+        ..slot(key, 0, &[(1, 1)])
+    };
+    let vip = v6("2001:db8::10");
+    let mark = ServiceKey::Fwmark { mark: 0x0102_0304, family: Family::Inet6 };
+    let services = [persistent(key6(vip, 80), false), persistent(mark, true)];
+    let blob = compile(&services, &none(), &none(), &Marks::default(), 1).unwrap();
+    let wide_mask = WideAddress::of_bytes(v6("ffff:ffff:ffff:c000::").octets()).0;
+    let record = find(&blob, vip, 80, 6, service_kind::SERVICE6).unwrap();
+    let of_address = PersistenceLine {
+        port: 80_u16.to_be(),
+        protocol: 6,
+        wide_mask,
+        wide_address: WideAddress::of_bytes(vip.octets()).0,
+        ..PersistenceLine::default()
+    };
+    assert_eq!(persistence_before(&blob, &record), of_address);
+    let word = Ipv4Addr::from(0x0102_0304_u32.to_ne_bytes());
+    let record = find(&blob, word, 0, 0, service_kind::MARK6).unwrap();
+    let of_mark = PersistenceLine {
+        protocol: MARKED,
+        wide_mask,
+        wide_address: WideAddress::of_bytes(v6("102:304::").octets()).0,
+        ..PersistenceLine::default()
+    };
+    assert_eq!(persistence_before(&blob, &record), of_mark);
+}
+
+#[test]
+fn mark_rules_of_both_families_are_found_by_the_header() {
+    let rule = |mark| MarkLine { mark, ..MarkLine::default() };
+    let wide = |mark| WideMark { client: [1, 2], rest: rule(mark), ..WideMark::default() };
+    let marks = Marks {
+        rules: vec![rule(1), rule(2)],
+        wide_rules: vec![wide(3), wide(4)],
+        addresses: [v6("fd00::5").into()].into(),
+        every_address: true,
+        every_wide_address: false,
+    };
+    let blob = compile(&[], &none(), &none(), &marks, 1).unwrap();
+    let [_, _, _, flags, narrow_rules, wide_rules, ..] = blob.lines[0].0;
+    assert_eq!(flags, HeaderFlags::MARKS | HeaderFlags::MARKS6);
+    assert_eq!((narrow_rules >> 32, wide_rules >> 32), (2, 2));
+    let at = |word: u64| usize::try_from(word & 0xffff_ffff).unwrap();
+    let narrow = blob.lines[at(narrow_rules)..].iter().take(2).map(MarkLine::of_line);
+    assert_eq!(narrow.collect::<Vec<_>>(), marks.rules);
+    let lines = &blob.lines[at(wide_rules)..];
+    assert_eq!(lines.len(), 4);
+    let found: Vec<WideMark> =
+        lines.chunks(2).map(|pair| WideMark::of_lines(&pair[0], &pair[1])).collect();
+    assert_eq!(found, marks.wide_rules);
+    assert_eq!(filter_bits(&blob.lines, FILTER_VIP_LINE, folded(v6("fd00::5").into())), 3);
+    assert_eq!(filter_bits(&blob.lines, FILTER_VIP_LINE, 77), FilterBits::NARROW);
+    let marks = Marks { every_wide_address: true, ..Marks::default() };
+    let blob = compile(&[], &none(), &none(), &marks, 1).unwrap();
+    assert_eq!(filter_bits(&blob.lines, FILTER_VIP_LINE, 77), FilterBits::WIDE);
+    assert_eq!(filter_bits(&blob.lines, FILTER_REAL_SERVER_LINE, 77), 0);
+}
+
+#[test]
+fn services_that_are_not_forwarded_are_refused_by_name() {
+    let service = key(Protocol::Sctp, [10, 0, 0, 1], 80);
+    let error =
+        compile(&[slot(service, 0, &[])], &none(), &none(), &Marks::default(), 0).unwrap_err();
+    assert_eq!(error, CompileError::Unsupported { service });
+    assert!(error.to_string().contains(&service.to_string()), "{error}");
 }
 
 proptest! {

@@ -23,7 +23,7 @@ use super::object::{LoadError, load_director, program};
 use super::paths::{Paths, link_pin, pinned_programs};
 use super::permission::{PermissionError, check_capabilities, ensure_bpf_fs};
 use super::pins;
-use super::tables::{DataPlane, Kernel, TableError, settings_for};
+use super::tables::{DataPlane, Kernel, TableError, settings_for, wide_for};
 use crate::backend::AttachedMode;
 use crate::director::{Director, InstallError};
 use crate::plane::{LoadDifference, Plane};
@@ -66,7 +66,7 @@ impl Options {
     }
 
     fn wide(&self) -> u32 {
-        self.wide_connections.unwrap_or(self.connections / 4).max(1)
+        self.wide_connections.unwrap_or_else(|| wide_for(self.connections))
     }
 }
 

@@ -70,6 +70,12 @@ pub(crate) const fn buckets_for(connections: u32) -> u32 {
     if buckets < 8 { 8 } else { buckets }
 }
 
+/// Connections of the wide table beside one for that many, if nothing else is said.
+pub(crate) const fn wide_for(connections: u32) -> u32 {
+    let wide = connections / 4;
+    if wide == 0 { 1 } else { wide }
+}
+
 /// Settings of new tables, with IPVS's timeouts.
 pub(crate) fn settings_for(
     connections: u32,

@@ -67,7 +67,7 @@ pub fn plane(changes: impl IntoIterator<Item = Change>) -> (FakePlane, Table) {
     let mut plane = FakePlane::for_connections(256);
     for last in 1..10 {
         let route = Route { hop: Some(hop(last)), mtu: 1500, ..Route::default() };
-        plane.set_route(server(last), route);
+        plane.set_route(server(last).into(), route);
     }
     let mut table = Table::new();
     apply(&mut table, changes);

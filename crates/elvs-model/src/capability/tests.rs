@@ -1,6 +1,6 @@
 use super::*;
 use crate::Scheduler;
-use crate::{DestinationKey, Netmask, TunnelChecksum};
+use crate::{DestinationKey, Family, Netmask, TunnelChecksum};
 
 fn service(protocol: Protocol, address: &str, port: u16) -> VirtualService {
     let key = ServiceKey::Address { protocol, address: address.parse().unwrap(), port };
@@ -21,14 +21,16 @@ fn destination(address: &str, method: ForwardingMethod) -> Destination {
 fn forwards_what_first_light_promises() {
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         for scheduler in Scheduler::ALL {
-            let service = VirtualService { scheduler, ..service(protocol, "10.0.0.100", 80) };
-            for method in [
-                ForwardingMethod::Nat,
-                ForwardingMethod::Dr,
-                ForwardingMethod::Tun(TunnelKind::Ipip),
-            ] {
-                let destination = destination("10.0.0.21", method);
-                assert_eq!(in_effect(&service, Some(&destination)), Ok(()));
+            for (vip, real) in [("10.0.0.100", "10.0.0.21"), ("fd00::100", "fd00::21")] {
+                let service = VirtualService { scheduler, ..service(protocol, vip, 80) };
+                for method in [
+                    ForwardingMethod::Nat,
+                    ForwardingMethod::Dr,
+                    ForwardingMethod::Tun(TunnelKind::Ipip),
+                ] {
+                    let destination = destination(real, method);
+                    assert_eq!(in_effect(&service, Some(&destination)), Ok(()));
+                }
             }
         }
     }
@@ -41,10 +43,8 @@ fn forwards_what_first_light_promises() {
 #[test]
 fn refuses_by_name_what_it_does_not_forward() {
     let plain = || service(Protocol::Tcp, "10.0.0.100", 80);
-    let mark = ServiceKey::Fwmark { mark: 7, family: Family::Inet6 };
     let cases = [
-        ("IPv6", VirtualService::new(mark, Scheduler::Wlc)),
-        ("IPv6", service(Protocol::Tcp, "fd00::100", 80)),
+        ("::ffff:10.0.0.100", service(Protocol::Tcp, "::ffff:10.0.0.100", 80)),
         ("SCTP", service(Protocol::Sctp, "10.0.0.100", 80)),
         ("engine sip", VirtualService { engine: Some("sip".to_owned()), ..plain() }),
     ];
@@ -65,7 +65,7 @@ fn refuses_destinations_it_cannot_reach() {
     let cases = [
         ("gue", destination("10.0.0.21", gue)),
         ("gre", destination("10.0.0.21", gre)),
-        ("fd00::21", destination("fd00::21", ForwardingMethod::Dr)),
+        ("::ffff:10.0.0.21", destination("::ffff:10.0.0.21", ForwardingMethod::Dr)),
     ];
     let service = service(Protocol::Tcp, "10.0.0.100", 80);
     for (named, destination) in cases {
@@ -90,13 +90,16 @@ fn a_destination_of_an_unknown_service_is_left_to_the_table() {
 }
 
 #[test]
-fn mark_rules_of_ipv6_are_refused_by_name_and_can_always_be_deleted() {
-    let rule: crate::MarkRule = "--destination fd00::100 --mark 7".parse().unwrap();
+fn marks_of_both_families_are_in_effect() {
     let table = Table::new();
-    let Err(ChangeError::Unsupported(message)) = Change::AddMark(rule.clone()).in_effect(&table)
-    else {
-        panic!("accepted");
-    };
-    assert!(message.starts_with("mark rules with IPv6 addresses are not in effect"), "{message}");
-    assert_eq!(Change::DeleteMark(rule).in_effect(&table), Ok(()));
+    for family in [Family::Inet, Family::Inet6] {
+        let key = ServiceKey::Fwmark { mark: 7, family };
+        assert_eq!(in_effect(&VirtualService::new(key, Scheduler::Wlc), None), Ok(()));
+    }
+    for destination in ["fd00::100", "10.0.0.100"] {
+        let rule: crate::MarkRule =
+            format!("--destination {destination} --mark 7").parse().unwrap();
+        assert_eq!(Change::AddMark(rule.clone()).in_effect(&table), Ok(()));
+        assert_eq!(Change::DeleteMark(rule).in_effect(&table), Ok(()));
+    }
 }

@@ -4,7 +4,7 @@
 //!
 //! Called by the server's tasks.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use elvs_api::{
@@ -38,8 +38,7 @@ impl Api {
         for view in services {
             for destination in view.destinations.iter().rev() {
                 let key = destination.destination.key;
-                let IpAddr::V4(address) = key.address else { continue };
-                if let Some(problem) = problems.get(&address) {
+                if let Some(problem) = problems.get(&key.address) {
                     found.push(DestinationState {
                         service: view.service.key,
                         destination: SocketAddr::new(key.address, key.port),

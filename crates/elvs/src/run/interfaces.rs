@@ -5,13 +5,18 @@
 //! Called by the node.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use elvs_model::{DataPlaneSettings, InterfaceName, Prefix, ServiceKey, Table};
+use elvs_model::{DataPlaneSettings, Family, InterfaceName, Prefix, ServiceKey, Table};
 use elvs_net::{Netlink, NetlinkError};
 
-/// An address of nobody (RFC 5737), whose route is the default route.
-const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
+/// An address of nobody (RFC 5737, RFC 3849), whose route is the default route.
+const fn elsewhere(family: Family) -> IpAddr {
+    match family {
+        Family::Inet => IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)),
+        Family::Inet6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+    }
+}
 
 /// Names of the interfaces that a table needs: where packets for its virtual addresses arrive, and where its real
 /// servers are reached (replies of masqueraded ones arrive there).
@@ -34,7 +39,8 @@ pub(super) async fn wanted(
             }
             // The VIP is routed to this host: its packets come by the way that leads elsewhere.
             None => {
-                indexes.extend(netlink.route(ELSEWHERE).await.ok().and_then(|route| route.ifindex));
+                let route = netlink.route(elsewhere(Family::of(vip))).await.ok();
+                indexes.extend(route.and_then(|route| route.ifindex));
             }
         }
     }
@@ -63,10 +69,24 @@ pub(super) async fn indexes(netlink: &Netlink) -> Result<HashMap<String, u32>, N
     Ok(links.into_iter().map(|link| (link.name, link.ifindex)).collect())
 }
 
-/// An address for each mark rule that its packets may go to.
-fn marked_addresses(table: &Table) -> impl Iterator<Item = IpAddr> {
-    let rules = table.marks().iter().filter(|rule| rule.interface.is_none());
-    rules.map(|rule| rule.destination.map_or(ELSEWHERE, Prefix::address))
+/// An address for each mark rule that its packets may go to; for one of both families, in each that has a service by its
+/// mark.
+fn marked_addresses(table: &Table) -> BTreeSet<IpAddr> {
+    let mut addresses = BTreeSet::new();
+    for rule in table.marks().iter().filter(|rule| rule.interface.is_none()) {
+        for family in [Family::Inet, Family::Inet6] {
+            let by_mark = ServiceKey::Fwmark { mark: rule.mark.get(), family };
+            let fits = match rule.family() {
+                Some(of) => of == family,
+                None => table.service(&by_mark).is_some(),
+            };
+            if fits {
+                let address = rule.destination.map(Prefix::address);
+                addresses.insert(address.unwrap_or_else(|| elsewhere(family)));
+            }
+        }
+    }
+    addresses
 }
 
 fn virtual_addresses(table: &Table) -> BTreeSet<IpAddr> {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -27,7 +27,7 @@ pub(super) struct Node {
     /// Whoever changes the table or the configuration holds this.
     writer: tokio::sync::Mutex<Desired>,
     netlink: Netlink,
-    problems: Mutex<BTreeMap<Ipv4Addr, Problem>>,
+    problems: Mutex<BTreeMap<IpAddr, Problem>>,
     /// Addresses of real servers changed: next hops must be looked at.
     pub(super) routes_stale: Notify,
     pub(super) instance: String,
@@ -151,7 +151,7 @@ impl Node {
     /// Learns the way to every real server of a table, installs it, and attaches the program where it is needed.
     async fn put_in_force(&self, table: &Table, desired: &Desired) -> Result<(), InstallError> {
         let old = addresses(&self.table());
-        let new: BTreeSet<Ipv4Addr> = addresses(table).difference(&old).copied().collect();
+        let new: BTreeSet<IpAddr> = addresses(table).difference(&old).copied().collect();
         self.learn(&new).await;
         self.with_plane(|plane| plane.install(table))?;
         self.forget_problems(table);
@@ -161,7 +161,7 @@ impl Node {
     }
 
     /// Learns the way to addresses and tells the plane.
-    pub(super) async fn learn(&self, addresses: &BTreeSet<Ipv4Addr>) {
+    pub(super) async fn learn(&self, addresses: &BTreeSet<IpAddr>) {
         for (address, Learned { route, problem }) in learn(&self.netlink, addresses).await {
             self.set_route(address, route);
             let mut problems = self.problems();
@@ -180,7 +180,7 @@ impl Node {
         }
     }
 
-    fn set_route(&self, address: Ipv4Addr, route: Route) {
+    fn set_route(&self, address: IpAddr, route: Route) {
         self.with_plane(|plane| plane.set_route(address, route));
     }
 
@@ -240,7 +240,7 @@ impl Node {
     }
 
     /// Real servers in the table.
-    pub(super) fn real_servers(&self) -> BTreeSet<Ipv4Addr> {
+    pub(super) fn real_servers(&self) -> BTreeSet<IpAddr> {
         addresses(&self.table())
     }
 
@@ -248,7 +248,7 @@ impl Node {
         self.with_plane(|plane| plane.table().clone())
     }
 
-    pub(super) fn problems(&self) -> MutexGuard<'_, BTreeMap<Ipv4Addr, Problem>> {
+    pub(super) fn problems(&self) -> MutexGuard<'_, BTreeMap<IpAddr, Problem>> {
         self.problems.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -281,15 +281,10 @@ impl Node {
     }
 }
 
-/// IPv4 addresses of a table's real servers.
-fn addresses(table: &Table) -> BTreeSet<Ipv4Addr> {
+/// Addresses of a table's real servers.
+fn addresses(table: &Table) -> BTreeSet<IpAddr> {
     let destinations = table.services().flat_map(|service| service.destinations());
-    destinations
-        .filter_map(|destination| match destination.key.address {
-            IpAddr::V4(address) => Some(address),
-            IpAddr::V6(_) => None,
-        })
-        .collect()
+    destinations.map(|destination| destination.key.address).collect()
 }
 
 /// Makes a configuration's changes on a table that `ipvsadm` may have changed too: what is there already is edited,

@@ -6,7 +6,7 @@
 //! Called by the node when real servers appear, and run by the daemon as a task.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,8 +37,8 @@ pub(super) struct Learned {
 /// Learns the way to each address; waits a little for neighbours that have to be resolved first.
 pub(super) async fn learn(
     netlink: &Netlink,
-    addresses: &BTreeSet<Ipv4Addr>,
-) -> BTreeMap<Ipv4Addr, Learned> {
+    addresses: &BTreeSet<IpAddr>,
+) -> BTreeMap<IpAddr, Learned> {
     let deadline = Instant::now() + PATIENCE;
     let mut learned = BTreeMap::new();
     let mut open = addresses.clone();
@@ -63,8 +63,8 @@ pub(super) async fn learn(
 }
 
 /// Looks at one address; `ask` makes the kernel resolve its neighbour.
-async fn look(netlink: &Netlink, address: Ipv4Addr, ask: bool) -> Learned {
-    let hop = match netlink.next_hop(IpAddr::V4(address)).await {
+async fn look(netlink: &Netlink, address: IpAddr, ask: bool) -> Learned {
+    let hop = match netlink.next_hop(address).await {
         Ok(hop) => hop,
         Err(NextHopError::Local { .. }) => {
             return Learned { route: Route { local: true, ..Route::default() }, problem: None };
@@ -74,20 +74,18 @@ async fn look(netlink: &Netlink, address: Ipv4Addr, ask: bool) -> Learned {
             return Learned { route: Route::default(), problem: Some(problem) };
         }
     };
-    let neighbour = hop.neighbour(IpAddr::V4(address));
+    let neighbour = hop.neighbour(address);
     if ask && let Err(error) = netlink.keep_resolved(hop.ifindex, neighbour).await {
         warn!("neighbour {neighbour} cannot be kept resolved: {error}");
     }
     let problem = hop.destination_mac.is_none().then(|| Problem {
         neighbour: Some(neighbour),
         text: format!(
-            "next hop {neighbour} does not answer ARP: is it up, on this network, and is its link connected?"
+            "next hop {neighbour} does not answer {}: is it up, on this network, and is its link connected?",
+            if neighbour.is_ipv4() { "ARP" } else { "neighbour solicitations" }
         ),
     });
-    let tunnel_source = match hop.source {
-        IpAddr::V4(source) => Some(source),
-        IpAddr::V6(_) => None,
-    };
+    let tunnel_source = Some(hop.source);
     let hop_to = hop
         .destination_mac
         .map(|destination_mac| NextHop::new(destination_mac, hop.source_mac, hop.ifindex));

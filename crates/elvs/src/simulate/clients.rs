@@ -5,9 +5,9 @@
 //! Called by [`super::run`], with `--moved`.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
-use elvs_model::{Scheduler, SchedulerFlags, ServiceKey, VirtualService};
+use elvs_model::{Family, Scheduler, SchedulerFlags, ServiceKey, VirtualService};
 
 use super::host::Host;
 use super::script::Flow;
@@ -15,7 +15,7 @@ use super::script::Flow;
 /// Clients by service.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
-    seen: HashMap<ServiceKey, BTreeMap<SocketAddrV4, Flow>>,
+    seen: HashMap<ServiceKey, BTreeMap<SocketAddr, Flow>>,
 }
 
 impl Clients {
@@ -26,15 +26,16 @@ impl Clients {
         }
         let by_port = service.flags.0 & SchedulerFlags::FLAG_2 != 0;
         let port = if by_port { flow.client.port() } else { 0 };
-        let client = SocketAddrV4::new(*flow.client.ip(), port);
+        let client = SocketAddr::new(flow.client.ip(), port);
         self.seen.entry(service.key).or_default().entry(client).or_insert(*flow);
     }
 
     /// Index of the destination that each client of a service would be sent to; `None` if the service has another kind
-    /// of scheduler.
+    /// of scheduler, or is of IPv6.
     pub(super) fn picks(&self, host: &Host, key: &ServiceKey) -> Option<Vec<Option<u32>>> {
         let service = host.table().service(key)?.service();
-        if !matches!(service.scheduler, Scheduler::Dh | Scheduler::Sh | Scheduler::Mh) {
+        let by_table = matches!(service.scheduler, Scheduler::Dh | Scheduler::Sh | Scheduler::Mh);
+        if !by_table || key.family() == Family::Inet6 {
             return None;
         }
         let clients = self.seen.get(key).into_iter().flat_map(BTreeMap::values);

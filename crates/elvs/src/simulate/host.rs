@@ -6,16 +6,17 @@
 //! Called by [`super::run`].
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use elvs_api::VERSION;
-use elvs_common::{REFRESH_TICKS, TCP};
+use elvs_common::{REFRESH_TICKS, TCP, WideAddress};
 use elvs_dataplane::{Backend, Estimator, FakePlane, InstallError, Plane, Route};
-use elvs_fastpath::{FlowKey, Pick, Verdict, find_service, pick, service_record};
+use elvs_fastpath::{FlowKey, Narrow, Pick, Verdict, Wide, WideValue, pick};
 use elvs_model::{
-    Change, ChangeError, Destination, DestinationKey, ForwardingMethod, NodeInfo, Protocol,
-    ServiceKey, ServiceView, Table, Timeouts,
+    Change, ChangeError, ConnectionView, Destination, DestinationKey, Family, ForwardingMethod,
+    MarkedPacket, NodeInfo, Protocol, ServiceKey, ServiceView, Table, Timeouts,
 };
+use indexmap::IndexSet;
 
 use super::packet::{ACK, FIN, INTERFACE, SYN, frame, hop_to, sent_to};
 use super::script::Flow;
@@ -40,7 +41,7 @@ const MTU: u32 = 1_500;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Placed {
     /// Real server, and the port that it is reached at.
-    pub(super) server: SocketAddrV4,
+    pub(super) server: SocketAddr,
     /// The destination, if it is in the table.
     pub(super) destination: Option<Destination>,
     /// Connections that its first packet made: 0 if it belonged to one already.
@@ -53,6 +54,8 @@ pub(super) type Fate = Result<Placed, &'static str>;
 /// The director.
 pub(super) struct Host {
     plane: FakePlane,
+    /// Addresses of real servers so far; the place of each is its number in frames.
+    servers: IndexSet<IpAddr>,
     /// Connections of each destination so far, by index.
     counted: HashMap<u32, u64>,
     /// Seconds since rates were estimated.
@@ -66,7 +69,7 @@ impl Host {
         let connections = connections.clamp(LEAST_CONNECTIONS, MOST_CONNECTIONS);
         let plane = FakePlane::for_connections(connections);
         plane.backend().seed_random(seed);
-        Self { plane, counted: HashMap::new(), estimated_s: 0 }
+        Self { plane, servers: IndexSet::new(), counted: HashMap::new(), estimated_s: 0 }
     }
 
     /// The table in force.
@@ -74,11 +77,21 @@ impl Host {
         self.plane.table()
     }
 
-    /// The service that a connection belongs to.
+    /// The service that a connection belongs to (`ip_vs_service_find`).
     pub(super) fn service_of(&self, flow: &Flow) -> Option<ServiceKey> {
-        let line = find_service(self.plane.backend(), &key_of(flow), INTERFACE)?;
-        let index = service_record(line).index;
-        self.plane.assignments().services().find(|slot| slot.index == index).map(|slot| slot.key)
+        let Flow { protocol, client, service } = *flow;
+        let mark = self.table().marks().mark_of(&MarkedPacket {
+            source: client.ip(),
+            destination: service.ip(),
+            protocol: protocol.number(),
+            source_port: client.port(),
+            destination_port: service.port(),
+            interface: "",
+        });
+        let by_mark = ServiceKey::Fwmark { mark: mark.get(), family: Family::of(service.ip()) };
+        let by_port = |port| ServiceKey::Address { protocol, address: service.ip(), port };
+        let keys = [by_mark, by_port(service.port()), by_port(0)];
+        keys.into_iter().find(|key| self.table().service(key).is_some())
     }
 
     /// A client begins a connection: TCP's handshake, or one datagram.
@@ -94,11 +107,11 @@ impl Host {
 
     /// Whole seconds until a connection's entry expires.
     pub(super) fn expires_s(&self, flow: &Flow) -> Option<u32> {
-        let mut all = self.plane.connections();
+        let mut all = self.plane.connections().map(ConnectionView::from);
         let found = all.find(|connection| {
             connection.protocol == flow.protocol.number()
-                && connection.client == std::net::SocketAddr::V4(flow.client)
-                && connection.service == std::net::SocketAddr::V4(flow.service)
+                && connection.client == flow.client
+                && connection.service == flow.service
         });
         found.map(|connection| connection.expires_s)
     }
@@ -152,8 +165,14 @@ impl Host {
     /// What the scheduler would answer a client, by the index of the destination. Only for schedulers whose picks
     /// change nothing.
     pub(super) fn ask_scheduler(&self, flow: &Flow) -> Option<u32> {
-        match pick::<elvs_fastpath::Narrow, _>(self.plane.backend(), &key_of(flow), INTERFACE, true)
-        {
+        let backend = self.plane.backend();
+        let key = key_of(flow);
+        let picked = if flow.client.is_ipv4() {
+            pick::<Narrow, _>(backend, &key.fold(), INTERFACE, true)
+        } else {
+            pick::<Wide, _>(backend, &key, INTERFACE, true)
+        };
+        match picked {
             Pick::Destination(index) | Pick::Once(index) => Some(index),
             Pick::Nobody | Pick::Contended | Pick::NoService | Pick::NoTemplate => None,
         }
@@ -164,7 +183,12 @@ impl Host {
         let mut sent = frame(flow.protocol.number(), flow.client, flow.service, flags);
         let verdict = self.plane.process(&mut sent);
         let server = match verdict {
-            Verdict::Transmit | Verdict::Redirect(_) => sent_to(&sent),
+            Verdict::Transmit | Verdict::Redirect(_) => {
+                sent_to(&sent).and_then(|(number, port)| {
+                    let server = self.servers.get_index(usize::try_from(number).ok()?)?;
+                    Some(SocketAddr::new(*server, port))
+                })
+            }
             Verdict::Pass | Verdict::Drop => None,
         };
         let Some(server) = server else {
@@ -187,9 +211,9 @@ impl Host {
         total.saturating_sub(before)
     }
 
-    fn destination(&self, service: &ServiceKey, server: SocketAddrV4) -> Option<Destination> {
+    fn destination(&self, service: &ServiceKey, server: SocketAddr) -> Option<Destination> {
         let entry = self.table().service(service)?;
-        let address = IpAddr::V4(*server.ip());
+        let address = server.ip();
         let exact = entry.destination(&DestinationKey { address, port: server.port() });
         exact.or_else(|| entry.destinations().find(|d| d.key.address == address)).copied()
     }
@@ -208,12 +232,18 @@ impl Host {
 
     fn install(&mut self, table: &Table) -> Result<(), InstallError> {
         for destination in table.services().flat_map(|entry| entry.destinations()) {
-            if let IpAddr::V4(address) = destination.key.address {
-                let hop = Some(hop_to(address));
-                // Tunnels need a source; any address of the director's will do.
-                let tunnel_source = Some(Ipv4Addr::new(192, 0, 2, 1));
-                self.plane.set_route(address, Route { hop, mtu: MTU, tunnel_source, local: false });
+            let address = destination.key.address;
+            let (number, new) = self.servers.insert_full(address);
+            if !new {
+                continue;
             }
+            let hop = u32::try_from(number).ok().map(hop_to);
+            // Tunnels need a source; any address of the director's will do.
+            let tunnel_source = Some(match address {
+                IpAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
+                IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+            });
+            self.plane.set_route(address, Route { hop, mtu: MTU, tunnel_source, local: false });
         }
         self.plane.install(table).map(drop)
     }
@@ -251,10 +281,15 @@ impl Director for Host {
     }
 }
 
-/// The key by which the data plane knows a connection.
-fn key_of(flow: &Flow) -> FlowKey {
-    let address = |end: &SocketAddrV4| u32::from_ne_bytes(end.ip().octets());
-    FlowKey::new(
+/// The key by which the wide table knows a connection, and whose fold is that of an IPv4 connection.
+fn key_of(flow: &Flow) -> FlowKey<WideValue> {
+    let address = |end: &SocketAddr| {
+        WideAddress::of_bytes(match end.ip() {
+            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+            IpAddr::V6(address) => address.octets(),
+        })
+    };
+    FlowKey::wide(
         address(&flow.client),
         address(&flow.service),
         flow.client.port().to_be(),

@@ -4,7 +4,7 @@
 //!
 //! Called by [`super::host`].
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use elvs_common::{NextHop, TCP};
 use elvs_dataplane::MemoryFrame;
@@ -21,21 +21,17 @@ pub(super) const ACK: u8 = 0x10;
 const DIRECTOR: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const NEIGHBOUR: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const ETHERNET: usize = 14;
-const IPIP: u8 = 4;
+/// Protocol numbers of IPv4 and IPv6 within another packet.
+const INNER: [u8; 2] = [4, 41];
 
-/// The way to a real server: its address is in its MAC address, so that a frame says where it went.
-pub(super) const fn hop_to(server: Ipv4Addr) -> NextHop {
-    let [a, b, c, d] = server.octets();
+/// The way to a real server: its number is in its MAC address, so that a frame says where it went.
+pub(super) const fn hop_to(server: u32) -> NextHop {
+    let [a, b, c, d] = server.to_be_bytes();
     NextHop::new([2, 1, a, b, c, d], DIRECTOR, INTERFACE)
 }
 
-/// A TCP segment, or with another protocol number a UDP datagram without payload.
-pub(super) fn frame(
-    protocol: u8,
-    from: SocketAddrV4,
-    to: SocketAddrV4,
-    tcp_flags: u8,
-) -> MemoryFrame {
+/// A TCP segment, or with another protocol number a UDP datagram without payload. Both ends are of one family.
+pub(super) fn frame(protocol: u8, from: SocketAddr, to: SocketAddr, tcp_flags: u8) -> MemoryFrame {
     let mut transport = Vec::with_capacity(20);
     transport.extend(from.port().to_be_bytes());
     transport.extend(to.port().to_be_bytes());
@@ -45,9 +41,10 @@ pub(super) fn frame(
     } else {
         transport.extend([0, 8, 0, 0]);
     }
-    let [length_high, length_low] = if protocol == TCP { [0, 20] } else { [0, 8] };
-    let pseudo = [0, protocol, length_high, length_low];
-    let sum = checksum(&[&from.ip().octets(), &to.ip().octets(), &pseudo, &transport]);
+    let length = if protocol == TCP { 20 } else { 8 };
+    let addresses = [octets(from.ip()), octets(to.ip())].concat();
+    // Both families' pseudo headers add up to the same.
+    let sum = checksum(&[&addresses, &[0, protocol, 0, length], &transport]);
     let field = if protocol == TCP { 16..18 } else { 6..8 };
     // RFC 768: a sum of 0 is sent as all ones.
     let sum = if sum == 0 { 0xffff } else { sum };
@@ -55,39 +52,50 @@ pub(super) fn frame(
         place.copy_from_slice(&sum.to_be_bytes());
     }
 
-    let total = 20 + length_low;
-    let head = [0x45, 0, 0, total, 0, 1, 0x40, 0, 64, protocol];
-    let header_sum = checksum(&[&head, &from.ip().octets(), &to.ip().octets()]);
-    let mut bytes = Vec::with_capacity(ETHERNET + usize::from(total));
+    let mut bytes = Vec::with_capacity(ETHERNET + 40 + usize::from(length));
     bytes.extend(DIRECTOR);
     bytes.extend(NEIGHBOUR);
-    bytes.extend([8, 0]);
-    bytes.extend(head);
-    bytes.extend(header_sum.to_be_bytes());
-    bytes.extend(from.ip().octets());
-    bytes.extend(to.ip().octets());
+    if from.is_ipv4() {
+        let head = [0x45, 0, 0, 20 + length, 0, 1, 0x40, 0, 64, protocol];
+        bytes.extend([8, 0]);
+        bytes.extend(head);
+        bytes.extend(checksum(&[&head, &addresses]).to_be_bytes());
+    } else {
+        bytes.extend([0x86, 0xdd]);
+        bytes.extend([0x60, 0, 0, 0, 0, length, protocol, 64]);
+    }
+    bytes.extend(addresses);
     bytes.extend(transport);
     MemoryFrame::new(bytes, INTERFACE)
 }
 
-/// Real server that a frame left for, and the port that it reaches there.
-pub(super) fn sent_to(frame: &MemoryFrame) -> Option<SocketAddrV4> {
-    let [2, 1, a, b, c, d] = *frame.bytes.first_chunk()? else { return None };
-    let mut header = frame.bytes.get(ETHERNET..)?;
-    if protocol_of(header)? == IPIP {
-        header = behind(header)?;
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
     }
-    let [_, _, high, low] = *behind(header)?.first_chunk()?;
-    Some(SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low])))
 }
 
-fn protocol_of(header: &[u8]) -> Option<u8> {
-    header.get(9).copied()
+/// Number of the real server that a frame left for, and the port that it reaches there.
+pub(super) fn sent_to(frame: &MemoryFrame) -> Option<(u32, u16)> {
+    let [2, 1, a, b, c, d] = *frame.bytes.first_chunk()? else { return None };
+    let (mut protocol, mut rest) = parted(frame.bytes.get(ETHERNET..)?)?;
+    if INNER.contains(&protocol) {
+        (protocol, rest) = parted(rest)?;
+    }
+    if INNER.contains(&protocol) {
+        return None;
+    }
+    let [_, _, high, low] = *rest.first_chunk()?;
+    Some((u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([high, low])))
 }
 
-/// What follows an IPv4 header.
-fn behind(header: &[u8]) -> Option<&[u8]> {
-    header.get(usize::from(header.first()? & 15) * 4..)
+/// Protocol number in an IP header, and what follows it.
+fn parted(header: &[u8]) -> Option<(u8, &[u8])> {
+    let first = header.first()?;
+    let (protocol, length) =
+        if first >> 4 == 4 { (9, usize::from(first & 15) * 4) } else { (6, 40) };
+    Some((*header.get(protocol)?, header.get(length..)?))
 }
 
 /// Internet checksum (RFC 1071); every part but the last has an even length.
@@ -111,28 +119,43 @@ mod tests {
 
     use super::*;
 
+    const FAMILIES: [(&str, &str); 2] =
+        [("10.0.0.1:40000", "10.0.0.100:80"), ("[fd00::1]:40000", "[fd00::100]:80")];
+
     #[test]
     fn checksums_add_up_to_nothing() {
-        let (from, to) = ("10.0.0.1:40000".parse().unwrap(), "10.0.0.100:80".parse().unwrap());
-        for (protocol, length) in [(TCP, 20_u8), (UDP, 8)] {
-            let bytes = frame(protocol, from, to, SYN).bytes;
-            assert_eq!(checksum(&[&bytes[14..34]]), 0);
-            let pseudo = [0, protocol, 0, length];
-            let sum = checksum(&[&bytes[26..34], &pseudo, &bytes[34..]]);
-            assert!(sum == 0 || sum == 0xffff, "{sum:04x}");
-            assert_eq!(bytes.len(), 34 + usize::from(length));
+        for (from, to) in FAMILIES {
+            let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
+            let (addresses, payload) = if from.is_ipv4() { (26, 34) } else { (22, 54) };
+            for (protocol, length) in [(TCP, 20_u8), (UDP, 8)] {
+                let bytes = frame(protocol, from, to, SYN).bytes;
+                if from.is_ipv4() {
+                    assert_eq!(checksum(&[&bytes[14..34]]), 0);
+                }
+                let pseudo = [0, protocol, 0, length];
+                let sum = checksum(&[&bytes[addresses..payload], &pseudo, &bytes[payload..]]);
+                assert!(sum == 0 || sum == 0xffff, "{sum:04x}");
+                assert_eq!(bytes.len(), payload + usize::from(length));
+            }
         }
     }
 
     #[test]
     fn a_frame_says_where_it_went() {
-        let (from, to) = ("10.0.0.1:40000".parse().unwrap(), "10.0.0.100:80".parse().unwrap());
-        let mut frame = frame(TCP, from, to, SYN);
-        assert_eq!(sent_to(&frame), None, "still the director's");
-        frame.bytes[..6].copy_from_slice(&[2, 1, 10, 0, 0, 21]);
-        assert_eq!(sent_to(&frame), Some("10.0.0.21:80".parse().unwrap()));
-        let outer = [0x45, 0, 0, 60, 0, 1, 0, 0, 64, IPIP, 0, 0, 10, 0, 0, 10, 10, 0, 0, 21];
-        frame.bytes.splice(14..14, outer);
-        assert_eq!(sent_to(&frame), Some("10.0.0.21:80".parse().unwrap()), "tunnelled");
+        let outer4 = [0x45, 0, 0, 60, 0, 1, 0, 0, 64, 0, 0, 0, 10, 0, 0, 10, 10, 0, 0, 21];
+        let outer6: [u8; 40] = core::array::from_fn(|at| if at == 0 { 0x60 } else { 0 });
+        for ((from, to), inner) in FAMILIES.into_iter().zip(INNER) {
+            let mut plain = frame(TCP, from.parse().unwrap(), to.parse().unwrap(), SYN);
+            assert_eq!(sent_to(&plain), None, "still the director's");
+            plain.bytes[..6].copy_from_slice(&[2, 1, 0, 0, 1, 21]);
+            assert_eq!(sent_to(&plain), Some((277, 80)));
+            for (outer, protocol) in [(&outer4[..], 9), (&outer6[..], 6)] {
+                let mut tunnelled = plain.bytes.clone();
+                tunnelled.splice(14..14, outer.iter().copied());
+                tunnelled[14 + protocol] = inner;
+                let sent = sent_to(&MemoryFrame::new(tunnelled, INTERFACE));
+                assert_eq!(sent, Some((277, 80)), "{to} in {outer:?}");
+            }
+        }
     }
 }

@@ -271,7 +271,7 @@ impl<'a> Runner<'a> {
     fn compare(&mut self, line: &Line, service: Option<ServiceKey>, fate: &Fate) {
         let Some(expected) = line.expected else { return };
         let got = fate.map_or(Place::Nobody, |placed| {
-            Place::Server((*placed.server.ip()).into(), Some(placed.server.port()))
+            Place::Server(placed.server.ip(), Some(placed.server.port()))
         });
         let entry = service.and_then(|key| self.host.table().service(&key));
         let random = entry.is_some_and(|entry| entry.service().scheduler == Scheduler::Twos);

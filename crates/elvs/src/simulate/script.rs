@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use elvs_model::{
     Change, ChangeError, MarkRule, Protocol, ServiceKey, Setting, SettingError, SettingValue, Table,
@@ -69,15 +69,15 @@ impl Action {
     }
 }
 
-/// The ends of a connection.
+/// The ends of a connection; both are of one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Flow {
     /// TCP or UDP.
     pub(super) protocol: Protocol,
     /// The client.
-    pub(super) client: SocketAddrV4,
+    pub(super) client: SocketAddr,
     /// The virtual service.
-    pub(super) service: SocketAddrV4,
+    pub(super) service: SocketAddr,
 }
 
 /// What follows the arrow of an event.
@@ -378,17 +378,19 @@ fn flow(protocol: &str, client: &str, service: &str) -> Result<Flow, String> {
         "sctp" => return Err("`sctp` is not in this release: what works is tcp and udp".to_owned()),
         _ => return Err(format!("`{protocol}` is no protocol of a connection: tcp and udp are")),
     };
-    Ok(Flow { protocol, client: end(client)?, service: end(service)? })
+    let flow = Flow { protocol, client: end(client)?, service: end(service)? };
+    if flow.client.is_ipv4() != flow.service.is_ipv4() {
+        return Err(format!(
+            "`{client}` and `{service}` are of different families: no packet has both"
+        ));
+    }
+    Ok(flow)
 }
 
-fn end(text: &str) -> Result<SocketAddrV4, String> {
-    match text.parse() {
-        Ok(SocketAddr::V4(end)) => Ok(end),
-        Ok(SocketAddr::V6(_)) => {
-            Err(format!("`{text}`: IPv6 is not in this release: what works is IPv4"))
-        }
-        Err(_) => Err(format!("`{text}` is no ADDRESS:PORT, as in 192.0.2.1:40000")),
-    }
+fn end(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_error| {
+        format!("`{text}` is no ADDRESS:PORT, as in 192.0.2.1:40000 and [2001:db8::1]:40000")
+    })
 }
 
 fn place(text: &str) -> Result<Place, String> {

@@ -227,6 +227,7 @@ fn connection(line: &str) -> Option<ConnectionView> {
         ConnectionState::Established,
         ConnectionState::SynRecv,
         ConnectionState::FinWait,
+        ConnectionState::TimeWait,
         ConnectionState::Udp,
         ConnectionState::Assured,
     ]
