@@ -54,6 +54,7 @@ impl Place {
             pin_root: "/sys/fs/bpf/elvs-lab".into(),
             state_dir: state.path().to_path_buf(),
             connections,
+            wide_connections: None,
         };
         Self { options, _state: state }
     }
@@ -172,7 +173,7 @@ fn packets_are_forwarded_and_a_second_daemon_adopts_their_connections() {
     assert_eq!(listed.len(), 3);
     let first = listed.iter().find(|c| c.client.port() == 1000).unwrap();
     assert_eq!(first.state, ConnectionState::Established);
-    assert_eq!(first.client.ip(), &client);
+    assert_eq!(first.client.ip(), client);
     assert_eq!(first.service.to_string(), "192.0.2.10:80");
     assert_eq!(first.destination.to_string(), "10.0.0.2:80");
     assert!((898..=900).contains(&first.expires_s), "{first:?}");
@@ -190,7 +191,9 @@ fn packets_are_forwarded_and_a_second_daemon_adopts_their_connections() {
     let other = Options { connections: 8_192, ..place.options.clone() };
     let Opened { mut plane, adopted, warnings } = open(&other).unwrap();
     assert!(adopted);
-    assert_eq!(warnings, [Warning::Capacity { configured: 8_192, existing: 4_096 }]);
+    let capacity = |what, configured, existing| Warning::Capacity { what, configured, existing };
+    let wanted = [capacity("flow table", 8_192, 4_096), capacity("wide flow table", 2_048, 1_024)];
+    assert_eq!(warnings, wanted);
     assert_eq!(plane.table(), &table(&[key], &[1, 2]));
     assert_eq!(plane.connections().count(), 3);
     assert_eq!(plane.destination_index(&key, &destination(2).key), Some(second));

@@ -71,6 +71,7 @@ impl Both {
             pin_root: "/sys/fs/bpf/elvs-lab-hostile".into(),
             state_dir: state.path().to_path_buf(),
             connections: CONNECTIONS,
+            wide_connections: None,
         };
         let kernel = open(&options).unwrap().plane;
         let pins = options.pin_root.join(&options.instance).join(format!("v{LAYOUT_VERSION}"));

@@ -54,6 +54,12 @@ impl Method {
             _ => None,
         }
     }
+
+    /// Whether the replies of connections by a method's bits pass the director.
+    #[inline(always)]
+    pub const fn replies_pass(bits: u32) -> bool {
+        bits & 2 == 0
+    }
 }
 
 /// A control word. See the module's table for its bits.

@@ -33,7 +33,8 @@ pub use destination::{
 };
 pub use maps::{
     GENERAL_PROGRAM, LAYOUT_VERSION, MAX_DESTINATIONS, MAX_SERVICES, NOTES, PERSIST_PROGRAM,
-    SCHEDULE_PROGRAM, map_names, program_names,
+    PROGRAMS, SCHEDULE_PROGRAM, WIDE_CONNECT_PROGRAM, WIDE_OPEN_PROGRAM, WIDE_PERSIST_PROGRAM,
+    WIDE_PROGRAM, WIDE_REPLY_PROGRAM, WIDE_SEND_PROGRAM, map_names, program_names,
 };
 pub use settings::{SettingFlags, Settings, ticks_from_seconds};
 pub use state::{TCP_STATES, TcpState};

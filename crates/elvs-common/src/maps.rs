@@ -15,6 +15,20 @@ pub const SCHEDULE_PROGRAM: u32 = 0;
 pub const GENERAL_PROGRAM: u32 = 1;
 /// Element of the program that makes persistence templates in the program map.
 pub const PERSIST_PROGRAM: u32 = 2;
+/// Element of the program for packets of the wide table.
+pub const WIDE_PROGRAM: u32 = 3;
+/// Element of the program that schedules new connections of the wide table.
+pub const WIDE_OPEN_PROGRAM: u32 = 4;
+/// Element of the program that makes persistence templates in the wide table.
+pub const WIDE_PERSIST_PROGRAM: u32 = 9;
+/// Element of the program that sends a packet of the wide table to the destination that is noted.
+pub const WIDE_SEND_PROGRAM: u32 = 10;
+/// Element of the program that makes the connection of the wide table whose destination is noted.
+pub const WIDE_CONNECT_PROGRAM: u32 = 11;
+/// Element of the program for replies to packets of the wide table.
+pub const WIDE_REPLY_PROGRAM: u32 = 12;
+/// Elements of the program map.
+pub const PROGRAMS: u32 = 16;
 
 /// Words that the programs of one packet leave for one another, per CPU.
 pub const NOTES: usize = 16;
@@ -23,6 +37,10 @@ pub const NOTES: usize = 16;
 pub mod map_names {
     /// Flow table: buckets of four slots.
     pub const FLOWS: &str = "ELVS_FLOWS";
+    /// Wide flow table: buckets of four slots of 64 bytes.
+    pub const WIDE_FLOWS: &str = "ELVS_WIDE";
+    /// Next hops of IPv6 clients of NAT services.
+    pub const WIDE_CLIENTS: &str = "ELVS_CLIENTS6";
     /// Outer map whose only element is the configuration in force.
     pub const CONFIG: &str = "ELVS_CONFIG";
     /// Destination records.
@@ -45,8 +63,10 @@ pub mod map_names {
     pub const CLIENTS: &str = "ELVS_CLIENTS";
 
     /// All of them.
-    pub const ALL: [&str; 11] = [
+    pub const ALL: [&str; 13] = [
         FLOWS,
+        WIDE_FLOWS,
+        WIDE_CLIENTS,
         CONFIG,
         DESTINATIONS,
         LOADS,
@@ -70,11 +90,29 @@ pub mod program_names {
     pub const SCHEDULE: &str = "elvs_schedule";
     /// The stage between, for new clients of persistent services: element [`super::PERSIST_PROGRAM`].
     pub const PERSIST: &str = "elvs_persist";
+    /// Packets of known connections of the wide table: element [`super::WIDE_PROGRAM`].
+    pub const WIDE: &str = "elvs_wide";
+    /// New connections of the wide table: element [`super::WIDE_OPEN_PROGRAM`].
+    pub const WIDE_OPEN: &str = "elvs_wide_open";
+    /// New clients of persistent services of the wide table: element [`super::WIDE_PERSIST_PROGRAM`].
+    pub const WIDE_PERSIST: &str = "elvs_wide_keep";
+    /// Packets that open connections of the wide table: element [`super::WIDE_SEND_PROGRAM`].
+    pub const WIDE_SEND: &str = "elvs_wide_send";
+    /// New clients' connections of the wide table: element [`super::WIDE_CONNECT_PROGRAM`].
+    pub const WIDE_CONNECT: &str = "elvs_wide_join";
+    /// Replies of the wide table: element [`super::WIDE_REPLY_PROGRAM`].
+    pub const WIDE_REPLY: &str = "elvs_wide_reply";
     /// The director's stages in the program map: element and name.
-    pub const STAGES: [(u32, &str); 3] = [
+    pub const STAGES: [(u32, &str); 9] = [
         (super::SCHEDULE_PROGRAM, SCHEDULE),
         (super::GENERAL_PROGRAM, GENERAL),
         (super::PERSIST_PROGRAM, PERSIST),
+        (super::WIDE_PROGRAM, WIDE),
+        (super::WIDE_OPEN_PROGRAM, WIDE_OPEN),
+        (super::WIDE_PERSIST_PROGRAM, WIDE_PERSIST),
+        (super::WIDE_SEND_PROGRAM, WIDE_SEND),
+        (super::WIDE_REPLY_PROGRAM, WIDE_REPLY),
+        (super::WIDE_CONNECT_PROGRAM, WIDE_CONNECT),
     ];
     /// Removes the outer header on a tunnelled real server.
     pub const DECAP: &str = "elvs_decap";

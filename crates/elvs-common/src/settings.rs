@@ -20,6 +20,10 @@ pub struct Settings {
     pub connections: u32,
     /// See [`SettingFlags`].
     pub flags: u32,
+    /// As `buckets`, of the wide flow table.
+    pub wide_buckets: u32,
+    /// As `connections`, of the wide flow table.
+    pub wide_connections: u32,
     /// Secret of the flow hash.
     pub seed: [u64; 2],
 }
@@ -67,8 +71,8 @@ pub const fn ticks_from_seconds(seconds: u32, jiffies_per_second: u32, tick_shif
     ticks
 }
 
-const _: () = assert!(size_of::<Settings>() == 104);
-const _: () = assert!(core::mem::offset_of!(Settings, seed) == 88);
+const _: () = assert!(size_of::<Settings>() == 112);
+const _: () = assert!(core::mem::offset_of!(Settings, seed) == 96);
 
 #[cfg(test)]
 mod tests {

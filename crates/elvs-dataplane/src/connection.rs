@@ -5,16 +5,19 @@
 //!
 //! Called by [`crate::Director`]; order is that of the table.
 
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use elvs_common::{Control, Settings, TCP, TcpState, UDP, template_protocol};
+use elvs_common::{
+    Control, DestinationFlags, DestinationRecord, Settings, TAIL_BUCKETS, TCP, TcpState, UDP,
+    WideAddress, template_protocol,
+};
 use elvs_fastpath::{
-    Atomic64, Slot, client_of, client_port_of, destination_of, virtual_of, virtual_port_of,
+    AddressValue, Addresses, Atomic64, FlowMemory, Slot, WideValue, client_port_of, destination_of,
+    virtual_port_of,
 };
 use elvs_model::{ConnectionState, ConnectionView};
 
 use crate::backend::{Backend, Now};
-use crate::route::address_of;
 
 /// Times a slot is read again when packets change it meanwhile.
 const TRIES: u32 = 8;
@@ -31,11 +34,11 @@ pub struct Connection {
     /// Whole seconds until it expires if no packet comes.
     pub expires_s: u32,
     /// Client.
-    pub client: SocketAddrV4,
+    pub client: SocketAddr,
     /// Virtual service.
-    pub service: SocketAddrV4,
+    pub service: SocketAddr,
     /// Real server.
-    pub destination: SocketAddrV4,
+    pub destination: SocketAddr,
     /// Index of the destination.
     pub index: u32,
 }
@@ -52,15 +55,7 @@ impl From<Connection> for ConnectionView {
             destination,
             index: _,
         } = connection;
-        Self {
-            protocol,
-            expires_s,
-            state,
-            client: SocketAddr::V4(client),
-            service: SocketAddr::V4(service),
-            destination: SocketAddr::V4(destination),
-            engine: None,
-        }
+        Self { protocol, expires_s, state, client, service, destination, engine: None }
     }
 }
 
@@ -68,18 +63,33 @@ impl From<Connection> for ConnectionView {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Live {
     pub(crate) control: Control,
-    pub(crate) addresses: u64,
+    /// As the wide table has them.
+    pub(crate) addresses: WideValue,
     pub(crate) ports_destination: u64,
 }
 
+impl Live {
+    /// Client's address.
+    pub(crate) const fn client(&self) -> WideAddress {
+        let [first, second, ..] = self.addresses;
+        WideAddress([first, second])
+    }
+
+    /// Virtual address.
+    pub(crate) const fn address(&self) -> WideAddress {
+        let [_, _, first, second, _] = self.addresses;
+        WideAddress([first, second])
+    }
+}
+
 /// Reads a slot; `None` if it holds no connection, or a new one each time it is looked at.
-pub(crate) fn read<W: Atomic64>(slot: &Slot<W>) -> Option<Live> {
+pub(crate) fn read<W: Atomic64, A: Addresses>(slot: &Slot<W, A>) -> Option<Live> {
     for _ in 0..TRIES {
         let control = Control(slot.control.load());
         if !control.is_live() {
             return None;
         }
-        let addresses = slot.addresses.load();
+        let addresses = slot.addresses.read().widened();
         let ports_destination = slot.ports_destination.load();
         let again = Control(slot.control.load());
         if control.same_connection(again) {
@@ -89,15 +99,39 @@ pub(crate) fn read<W: Atomic64>(slot: &Slot<W>) -> Option<Live> {
     None
 }
 
+/// The live entries of the buckets from `first` to before `end`, in both tables: those of the wide one come after those of
+/// the other.
+pub(crate) fn entries<B: Backend>(
+    backend: &B,
+    first: u32,
+    end: u32,
+) -> impl Iterator<Item = Live> + '_ {
+    let narrow = (first..end).map_while(|index| backend.bucket(index));
+    let before = narrow_buckets(backend);
+    let wide =
+        (first.max(before)..end).map_while(move |index| backend.wide().bucket(index - before));
+    narrow
+        .flat_map(|bucket| bucket.slots.iter().filter_map(read))
+        .chain(wide.flat_map(|bucket| bucket.slots.iter().filter_map(read)))
+}
+
+/// Buckets of the table of IPv4 connections, its tail included.
+pub(crate) fn narrow_buckets<B: Backend>(backend: &B) -> u32 {
+    backend.settings().buckets.saturating_add(TAIL_BUCKETS)
+}
+
 /// All connections, in table order.
-#[derive(Debug)]
 pub struct Connections<'a, B> {
     backend: &'a B,
     settings: Settings,
     now: Now,
-    bucket: u32,
-    end: u32,
-    way: usize,
+    entries: Box<dyn Iterator<Item = Live> + 'a>,
+}
+
+impl<B> std::fmt::Debug for Connections<'_, B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connections").field("now", &self.now).finish_non_exhaustive()
+    }
 }
 
 impl<'a, B: Backend> Connections<'a, B> {
@@ -105,10 +139,10 @@ impl<'a, B: Backend> Connections<'a, B> {
         Self::between(backend, 0, u32::MAX)
     }
 
-    /// Those in the buckets `first..end`.
+    /// Those in the buckets `first..end`; see [`entries`].
     pub(crate) fn between(backend: &'a B, first: u32, end: u32) -> Self {
         let (settings, now) = (backend.settings(), backend.now());
-        Self { backend, settings, now, bucket: first, end, way: 0 }
+        Self { backend, settings, now, entries: Box::new(entries(backend, first, end)) }
     }
 
     fn show(&self, live: &Live) -> Connection {
@@ -135,9 +169,9 @@ impl<'a, B: Backend> Connections<'a, B> {
             template,
             state,
             expires_s: self.expires(live.control, ticks),
-            client: socket(client_of(live.addresses), client_port_of(live.ports_destination)),
-            service: socket(virtual_of(live.addresses), virtual_port_of(live.ports_destination)),
-            destination: socket(record.address, port),
+            client: socket(live.client(), client_port_of(live.ports_destination)),
+            service: socket(live.address(), virtual_port_of(live.ports_destination)),
+            destination: socket(address_of(&record), port),
             index,
         }
     }
@@ -156,20 +190,8 @@ impl<B: Backend> Iterator for Connections<'_, B> {
     type Item = Connection;
 
     fn next(&mut self) -> Option<Connection> {
-        loop {
-            if self.bucket >= self.end {
-                return None;
-            }
-            let bucket = self.backend.bucket(self.bucket)?;
-            while let Some(slot) = bucket.slots.get(self.way) {
-                self.way += 1;
-                if let Some(live) = read(slot).filter(|live| !live.control.is_locality()) {
-                    return Some(self.show(&live));
-                }
-            }
-            self.way = 0;
-            self.bucket += 1;
-        }
+        let live = self.entries.find(|live| !live.control.is_locality())?;
+        Some(self.show(&live))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -177,8 +199,17 @@ impl<B: Backend> Iterator for Connections<'_, B> {
     }
 }
 
-fn socket(address: u32, port: u16) -> SocketAddrV4 {
-    SocketAddrV4::new(address_of(address), u16::from_be(port))
+/// Address of a destination.
+fn address_of(record: &DestinationRecord) -> WideAddress {
+    if record.flags & DestinationFlags::IPV6 != 0 {
+        WideAddress::of_bytes(record.address6)
+    } else {
+        WideAddress::of_v4(record.address)
+    }
+}
+
+fn socket(address: WideAddress, port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::from(address.bytes())).to_canonical(), u16::from_be(port))
 }
 
 /// State of a protocol's number; what is not TCP has the one state of UDP.

@@ -11,8 +11,8 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use elvs_common::{
-    Control, DestinationFlags, DestinationLoad, DestinationRecord, LAYOUT_VERSION, Line,
-    SettingFlags, Settings, TcpState, ticks_from_seconds,
+    DestinationFlags, DestinationLoad, DestinationRecord, LAYOUT_VERSION, Line, SettingFlags,
+    Settings, TcpState, ticks_from_seconds,
 };
 use elvs_fastpath::{Atomic64, destination_of};
 use elvs_model::{
@@ -23,7 +23,7 @@ use elvs_model::{
 use crate::assignments::{AssignError, Assignments, DestinationSlot, ServiceSlot};
 use crate::backend::{Backend, BackendError};
 use crate::compile::{CompileError, compile};
-use crate::connection::read;
+use crate::connection::entries;
 use crate::estimator::Estimator;
 use crate::marks;
 use crate::plane::{Load, LoadDifference};
@@ -421,12 +421,8 @@ impl<B: Backend> Director<B> {
     /// Persistence templates of each destination's index.
     fn templates(&self) -> HashMap<u32, u32> {
         let mut templates = HashMap::new();
-        let buckets = (0..).map_while(|index| self.backend.bucket(index));
-        for slot in buckets.flat_map(|bucket| &bucket.slots) {
-            if let Some(live) = read(slot)
-                && live.control.is_template()
-                && !live.control.is_locality()
-            {
+        for live in entries(&self.backend, 0, u32::MAX) {
+            if live.control.is_template() && !live.control.is_locality() {
                 *templates.entry(destination_of(live.ports_destination)).or_default() += 1;
             }
         }
@@ -440,17 +436,11 @@ impl<B: Backend> Director<B> {
         };
         let before: Vec<u64> = (0..).map_while(recorded).collect();
         let mut counted: HashMap<u32, u64> = HashMap::new();
-        let mut index = 0;
-        while let Some(bucket) = self.backend.bucket(index) {
-            for slot in &bucket.slots {
-                let control = Control(Atomic64::load(&slot.control));
-                if control.is_live() && !control.is_template() {
-                    let destination = destination_of(Atomic64::load(&slot.ports_destination));
-                    let load = counted.entry(destination).or_default();
-                    *load = load.wrapping_add(DestinationLoad::unit(control.inactive()));
-                }
+        for live in entries(&self.backend, 0, u32::MAX) {
+            if !live.control.is_template() {
+                let load = counted.entry(destination_of(live.ports_destination)).or_default();
+                *load = load.wrapping_add(DestinationLoad::unit(live.control.inactive()));
             }
-            index += 1;
         }
         let assigned = self.assignments.destinations().map(|(_, _, slot)| slot.index);
         let indexes: BTreeSet<u32> = assigned.chain(counted.keys().copied()).collect();

@@ -12,14 +12,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use elvs_common::{
     BLOB_LINES, COUNTERS, Counter, DestinationRecord, DestinationStats, Line, MAX_DESTINATIONS,
-    MAX_SERVICES, NOTES, NextHop, Settings, TAIL_BUCKETS,
+    MAX_SERVICES, NOTES, NextHop, Settings, TAIL_BUCKETS, WideAddress,
 };
-use elvs_fastpath::{Bucket, ClientHop, FlowMemory, Frame, Host, Note, Verdict, process};
+use elvs_fastpath::{
+    Bucket, ClientHop, FlowMemory, Frame, Host, Note, Verdict, WideBucket, WideWords, process,
+};
 use elvs_model::{Statistics, XdpMode};
 
 use crate::backend::{AttachError, AttachedMode, Backend, BackendError, Now};
 use crate::director::Director;
-use crate::kernel::{buckets_for, settings_for};
+use crate::kernel::{buckets_for, settings_for, wide_for};
 use crate::sweep::Pass;
 
 /// Jiffies a second of the made-up clock.
@@ -62,6 +64,7 @@ impl FakePlane {
 #[derive(Debug)]
 pub struct Heap {
     flows: Vec<Bucket<AtomicU64>>,
+    wide: WideFlows,
     lines: Vec<Line>,
     records: Vec<DestinationRecord>,
     loads: Vec<AtomicU64>,
@@ -70,7 +73,7 @@ pub struct Heap {
     counters: Vec<AtomicU64>,
     settings: Settings,
     jiffies: AtomicU64,
-    clients: Mutex<BTreeMap<u32, NextHop>>,
+    clients: Mutex<BTreeMap<WideAddress, NextHop>>,
     attached: BTreeMap<String, AttachedMode>,
     refuses_swaps: bool,
     random: AtomicU64,
@@ -89,16 +92,24 @@ impl Heap {
     /// Tables for that many connections.
     pub fn new(connections: u32) -> Self {
         let buckets = buckets_for(connections);
+        let wide_buckets = buckets_for(wide_for(connections));
         let lines = usize::try_from(MAX_DESTINATIONS).unwrap_or(0);
         Self {
             flows: (0..buckets + TAIL_BUCKETS).map(|_| Bucket::default()).collect(),
+            wide: WideFlows((0..wide_buckets + TAIL_BUCKETS).map(|_| Bucket::default()).collect()),
             lines: Vec::new(),
             records: vec![DestinationRecord::default(); lines],
             loads: words(MAX_DESTINATIONS),
             schedulers: words(MAX_SERVICES),
             statistics: (0..MAX_DESTINATIONS).map(|_| <[AtomicU64; 5]>::default()).collect(),
             counters: (0..COUNTERS).map(|_| AtomicU64::new(0)).collect(),
-            settings: settings_for(connections, JIFFIES_PER_SECOND, TICK_SHIFT, SEED),
+            settings: settings_for(
+                connections,
+                wide_for(connections),
+                JIFFIES_PER_SECOND,
+                TICK_SHIFT,
+                SEED,
+            ),
             jiffies: AtomicU64::new(START),
             clients: Mutex::default(),
             attached: BTreeMap::new(),
@@ -131,13 +142,37 @@ impl Heap {
 
 impl FlowMemory for Heap {
     type Word = AtomicU64;
+    type Addresses = AtomicU64;
 
     fn bucket(&self, index: u32) -> Option<&Bucket<AtomicU64>> {
         at(&self.flows, index)
     }
 }
 
+/// The wide flow table in plain memory.
+#[derive(Debug)]
+pub struct WideFlows(Vec<WideBucket<AtomicU64>>);
+
+impl FlowMemory for WideFlows {
+    type Word = AtomicU64;
+    type Addresses = WideWords<AtomicU64>;
+
+    fn bucket(&self, index: u32) -> Option<&WideBucket<AtomicU64>> {
+        at(&self.0, index)
+    }
+}
+
 impl Host for Heap {
+    type Wide = WideFlows;
+
+    fn wide(&self) -> &WideFlows {
+        &self.wide
+    }
+
+    fn wide_buckets(&self) -> u32 {
+        self.settings.wide_buckets
+    }
+
     fn tick(&self) -> u32 {
         Backend::now(self).tick()
     }
@@ -214,6 +249,10 @@ impl Host for Heap {
     }
 
     fn client_hop(&self, client: u32, learned: Option<NextHop>) -> ClientHop {
+        self.wide_client_hop(WideAddress::of_v4(client), learned)
+    }
+
+    fn wide_client_hop(&self, client: WideAddress, learned: Option<NextHop>) -> ClientHop {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(hop) = learned {
             clients.insert(client, hop);
@@ -224,9 +263,19 @@ impl Host for Heap {
     fn route(&self, _address: u32) -> Option<NextHop> {
         None
     }
+
+    fn wide_route(&self, _address: WideAddress) -> Option<NextHop> {
+        None
+    }
 }
 
 impl Backend for Heap {
+    type Wide = WideFlows;
+
+    fn wide(&self) -> &WideFlows {
+        &self.wide
+    }
+
     fn now(&self) -> Now {
         Now { jiffies: self.jiffies.load(Ordering::Acquire), tick_shift: self.settings.tick_shift }
     }
@@ -294,6 +343,7 @@ impl Backend for Heap {
     fn memory_bytes(&self) -> u64 {
         let sizes = [
             size_of_val(self.flows.as_slice()),
+            size_of_val(self.wide.0.as_slice()),
             size_of_val(self.lines.as_slice()),
             size_of_val(self.records.as_slice()),
             size_of_val(self.loads.as_slice()),

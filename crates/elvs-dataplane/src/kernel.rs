@@ -28,4 +28,4 @@ pub(crate) use object::load_helper;
 pub(crate) use paths::{escape, unescape};
 pub(crate) use permission::prepare_pins;
 pub(crate) use pins::remove_link as remove_pinned_link;
-pub(crate) use tables::{buckets_for, settings_for};
+pub(crate) use tables::{buckets_for, settings_for, wide_for};

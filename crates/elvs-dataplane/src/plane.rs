@@ -120,7 +120,7 @@ pub trait Plane: Send {
 
     /// Buckets that connections lie in: those of [`Self::buckets`] and the tail that chains run into.
     fn table_buckets(&self) -> u32 {
-        self.buckets().saturating_add(TAIL_BUCKETS)
+        self.buckets().saturating_add(2 * TAIL_BUCKETS)
     }
 
     /// Connections of all destinations, removed ones included.
@@ -224,7 +224,8 @@ impl<B: Backend + Send> Plane for Director<B> {
     }
 
     fn buckets(&self) -> u32 {
-        self.backend().settings().buckets
+        let settings = self.backend().settings();
+        settings.buckets.saturating_add(settings.wide_buckets)
     }
 
     fn capacity(&self) -> u32 {

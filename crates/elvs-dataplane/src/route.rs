@@ -60,12 +60,6 @@ pub(crate) const fn folded(address: IpAddr) -> u32 {
     }
 }
 
-/// The address in a word loaded from a packet.
-pub(crate) const fn address_of(word: u32) -> Ipv4Addr {
-    let [a, b, c, d] = word.to_ne_bytes();
-    Ipv4Addr::new(a, b, c, d)
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};

@@ -10,15 +10,15 @@ use std::sync::atomic::AtomicU64;
 
 use elvs_common::{
     Control, DestinationFlags, DestinationLoad, LBLC_PORTS, MARKED, REFRESH_TICKS, Settings, TCP,
-    TcpState, template_protocol, ticks_from_seconds,
+    TcpState, WideAddress, template_protocol, ticks_from_seconds,
 };
 use elvs_fastpath::{
-    Atomic64, FlowKey, Slot, client_of, destination_of, find_key, ports_of, release_flow,
-    virtual_of, virtual_port_of,
+    Atomic64, FlowKey, FlowMemory, WideValue, destination_of, find_key, ports_of, release_flow,
+    virtual_port_of,
 };
 
 use crate::backend::{Backend, Now};
-use crate::connection::{Live, read};
+use crate::connection::{Live, narrow_buckets, read};
 
 /// What one slice of a pass came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,33 +60,19 @@ impl Sweeper {
         let settings = backend.settings();
         let now = backend.now().later(ahead);
         let mut report = SweepReport::default();
+        let narrow = narrow_buckets(backend);
+        let moment = Moment { backend, settings: &settings, now, lifetimes };
         for _ in 0..buckets {
-            let Some(bucket) = backend.bucket(self.bucket) else {
+            let met = match self.bucket.checked_sub(narrow) {
+                None => self.meet(&moment, backend, Table::Narrow, self.bucket, &mut report),
+                Some(index) => self.meet(&moment, backend.wide(), Table::Wide, index, &mut report),
+            };
+            if !met {
                 self.add(&report);
                 report.pass = Some(self.pass);
                 (self.bucket, self.pass) = (0, Pass::default());
                 self.templates.next_pass();
                 return report;
-            };
-            for slot in &bucket.slots {
-                let Some(live) = read(slot) else { continue };
-                let over = if live.control.is_locality() {
-                    lifetimes.are_over(backend, &settings, now, &live)
-                } else if live.control.is_template() {
-                    self.templates.is_over(backend, &settings, now, slot, &live)
-                } else {
-                    if let Some(template) = template_of(backend, &live) {
-                        self.templates.mark(&template);
-                        assure(backend, &settings, slot, &live, &template);
-                    }
-                    has_expired(&settings, now, live.control)
-                };
-                if over && release_flow(backend, self.bucket, slot, live.control) {
-                    report.expired += 1;
-                    take_load(backend, &live);
-                } else {
-                    report.live += 1;
-                }
             }
             self.bucket += 1;
         }
@@ -94,10 +80,59 @@ impl Sweeper {
         report
     }
 
+    /// Looks at one bucket of a table; false if it has none of that index.
+    fn meet<B: Backend, M: FlowMemory<Word = AtomicU64>>(
+        &mut self,
+        moment: &Moment<'_, B>,
+        memory: &M,
+        table: Table,
+        index: u32,
+        report: &mut SweepReport,
+    ) -> bool {
+        let Some(bucket) = memory.bucket(index) else { return false };
+        let backend = moment.backend;
+        for slot in &bucket.slots {
+            let Some(live) = read(slot) else { continue };
+            let over = if live.control.is_locality() {
+                moment.forgets(&live)
+            } else if live.control.is_template() {
+                self.templates.is_over(moment, &slot.control, &live)
+            } else {
+                if let Some(template) = template_of(backend, &live) {
+                    self.templates.mark(&template);
+                    assure(moment, table, &slot.control, &live, &template);
+                }
+                has_expired(moment.settings, moment.now, live.control)
+            };
+            if over && release_flow(memory, index, slot, live.control) {
+                report.expired += 1;
+                take_load(backend, &live);
+            } else {
+                report.live += 1;
+            }
+        }
+        true
+    }
+
     const fn add(&mut self, report: &SweepReport) {
         self.pass.expired += report.expired;
         self.pass.live += report.live;
     }
+}
+
+/// One of the two flow tables; a connection's template is in that of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Table {
+    Narrow,
+    Wide,
+}
+
+/// What a slice goes by.
+struct Moment<'a, B> {
+    backend: &'a B,
+    settings: &'a Settings,
+    now: Now,
+    lifetimes: Lifetimes,
 }
 
 fn has_expired(settings: &Settings, now: Now, control: Control) -> bool {
@@ -127,28 +162,39 @@ fn take_load<B: Backend>(backend: &B, ended: &Live) {
     }
 }
 
-/// Key of a connection's persistence template, if its service is persistent.
-fn template_of<B: Backend>(backend: &B, live: &Live) -> Option<FlowKey> {
+/// Key of a connection's persistence template, as the wide table has it, if its service is persistent.
+fn template_of<B: Backend>(backend: &B, live: &Live) -> Option<FlowKey<WideValue>> {
     let record = backend.record(destination_of(live.ports_destination))?;
     if record.persistence_ticks == 0 {
         return None;
     }
+    let ipv6 = record.flags & DestinationFlags::IPV6_SERVICE != 0;
     let marked = record.template_address != 0;
-    let address = if marked { record.template_address } else { virtual_of(live.addresses) };
+    let address = match (marked, ipv6) {
+        (false, _) => live.address(),
+        (true, false) => WideAddress::of_v4(record.template_address),
+        (true, true) => WideAddress([u64::from(record.template_address.to_le()).to_le(), 0]),
+    };
     let shared = record.flags & DestinationFlags::SHARED_TEMPLATE != 0;
     let port = if shared { 0 } else { virtual_port_of(live.ports_destination) };
     let protocol = if marked { MARKED } else { live.control.protocol() };
-    let client = client_of(live.addresses) & record.persistence_mask;
-    Some(FlowKey::new(client, address, 0, port, template_protocol(protocol)))
+    let client = if ipv6 {
+        let bits = u128::from_be_bytes(live.client().bytes());
+        let mask = u128::MAX.checked_shl(128 - record.persistence_prefix.min(128)).unwrap_or(0);
+        WideAddress::of_bytes((bits & mask).to_be_bytes())
+    } else {
+        WideAddress::of_v4(live.client().v4() & record.persistence_mask)
+    };
+    Some(FlowKey::wide(client, address, 0, port, template_protocol(protocol)))
 }
 
 /// Tells a connection's template that it was established, once (`ip_vs_control_assure_ct`).
 fn assure<B: Backend>(
-    backend: &B,
-    settings: &Settings,
-    slot: &Slot<AtomicU64>,
+    moment: &Moment<'_, B>,
+    table: Table,
+    control: &AtomicU64,
     live: &Live,
-    key: &FlowKey,
+    key: &FlowKey<WideValue>,
 ) {
     let established = live.control.protocol() != TCP
         || [TcpState::Established, TcpState::FinWait, TcpState::CloseWait, TcpState::TimeWait]
@@ -158,16 +204,30 @@ fn assure<B: Backend>(
         return;
     }
     // Whoever changes one of the two meanwhile is met again in the next pass.
-    if let Some(found) = find_key(backend, key, settings.buckets, settings.seed) {
-        let assured = found.control.with_assured();
-        let _ = Atomic64::compare_exchange(&found.slot.control, found.control.0, assured.0);
+    let (backend, settings) = (moment.backend, moment.settings);
+    match table {
+        Table::Narrow => {
+            let found = find_key(backend, &key.fold(), settings.buckets, settings.seed);
+            if let Some(found) = found {
+                mark_assured(&found.slot.control, found.control);
+            }
+        }
+        Table::Wide => {
+            let found = find_key(backend.wide(), key, settings.wide_buckets, settings.seed);
+            if let Some(found) = found {
+                mark_assured(&found.slot.control, found.control);
+            }
+        }
     }
-    let told = live.control.with_assured();
-    let _ = Atomic64::compare_exchange(&slot.control, live.control.0, told.0);
+    mark_assured(control, live.control);
+}
+
+fn mark_assured(word: &AtomicU64, found: Control) {
+    let _ = Atomic64::compare_exchange(word, found.0, found.with_assured().0);
 }
 
 /// What a persistence template goes by: its words in the table without the destination.
-type TemplateKey = (u64, u32, u8);
+type TemplateKey = (WideValue, u32, u8);
 
 /// Seconds that a template lives on at a time while it has connections (`ip_vs_conn_expire`).
 const CONTROLLED_S: u64 = 60;
@@ -181,14 +241,17 @@ pub(crate) struct Lifetimes {
     pub(crate) lblcr: u32,
 }
 
-impl Lifetimes {
+impl<B: Backend> Moment<'_, B> {
     /// Whether an entry of lblc or lblcr is to end.
-    fn are_over<B: Backend>(self, backend: &B, settings: &Settings, now: Now, live: &Live) -> bool {
-        let record = backend.record(destination_of(live.ports_destination)).unwrap_or_default();
+    fn forgets(&self, live: &Live) -> bool {
+        let settings = self.settings;
+        let destination = destination_of(live.ports_destination);
+        let record = self.backend.record(destination).unwrap_or_default();
         let single = ports_of(live.ports_destination) == LBLC_PORTS;
-        let seconds = if single { self.lblc } else { self.lblcr };
+        let seconds = if single { self.lifetimes.lblc } else { self.lifetimes.lblcr };
         let ticks = ticks_from_seconds(seconds, settings.jiffies_per_second, settings.tick_shift);
-        record.flags & DestinationFlags::AVAILABLE == 0 || now.idle(live.control.tick()) > ticks
+        record.flags & DestinationFlags::AVAILABLE == 0
+            || self.now.idle(live.control.tick()) > ticks
     }
 }
 
@@ -213,7 +276,7 @@ impl Templates {
     }
 
     /// Meets a connection of a template.
-    fn mark(&mut self, key: &FlowKey) {
+    fn mark(&mut self, key: &FlowKey<WideValue>) {
         if let Some(met) = self.watched.get_mut(&(key.addresses, key.ports, key.protocol)) {
             *met = true;
         }
@@ -222,12 +285,11 @@ impl Templates {
     /// Meets a template; whether it is to end.
     fn is_over<B: Backend>(
         &mut self,
-        backend: &B,
-        settings: &Settings,
-        now: Now,
-        slot: &Slot<AtomicU64>,
+        moment: &Moment<'_, B>,
+        control: &AtomicU64,
         live: &Live,
     ) -> bool {
+        let Moment { backend, settings, now, .. } = *moment;
         let destination = destination_of(live.ports_destination);
         let ticks = backend.record(destination).map_or(0, |record| record.persistence_ticks);
         if now.idle(live.control.tick()) <= ticks {
@@ -242,7 +304,7 @@ impl Templates {
                 let tick = now.tick().wrapping_sub(ticks).wrapping_add(more.min(ticks));
                 // If a packet was first, it has renewed the template itself.
                 let _ = Atomic64::compare_exchange(
-                    &slot.control,
+                    control,
                     live.control.0,
                     live.control.with_tick(tick).0,
                 );

@@ -10,7 +10,7 @@
 
 mod support;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use std::sync::atomic::Ordering;
 
@@ -76,7 +76,7 @@ fn clients_of_one_network_share_a_template_and_others_do_not() {
     assert_ne!(connect(&plane, (STRANGER, 1), 80), Ok(first));
     let shown: Vec<_> = plane.connections().filter(|connection| connection.template).collect();
     assert_eq!(shown.len(), 2);
-    let shown = shown.iter().find(|template| template.destination.ip() == &server(first)).unwrap();
+    let shown = shown.iter().find(|template| template.destination.ip() == server(first)).unwrap();
     assert_eq!(shown.client.to_string(), "203.0.113.0:0");
     assert_eq!(shown.service.to_string(), "192.0.2.10:80");
     assert_eq!((shown.protocol, shown.state, shown.expires_s), (TCP, ConnectionState::None, 300));
@@ -88,11 +88,11 @@ fn clients_of_one_network_share_a_template_and_others_do_not() {
     sweep(&mut plane);
     let states = |plane: &FakePlane| {
         let templates = plane.connections().filter(|connection| connection.template);
-        templates.map(|template| (*template.client.ip(), template.state)).collect::<Vec<_>>()
+        templates.map(|template| (template.client.ip(), template.state)).collect::<Vec<_>>()
     };
     let mut shown = states(&plane);
     shown.sort_by_key(|(client, _)| *client);
-    let network = |address: [u8; 4]| Ipv4Addr::from(address);
+    let network = |address: [u8; 4]| IpAddr::from(address);
     assert_eq!(
         shown,
         [

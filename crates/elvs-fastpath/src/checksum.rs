@@ -3,6 +3,8 @@
 //! One's complement sums do not care for byte order as long as all words are loaded alike, so everything here works
 //! on words as they lie in memory.
 
+use elvs_common::WideAddress;
+
 /// A change of checksummed data, summed up.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Delta(u64);
@@ -18,6 +20,19 @@ impl Delta {
     #[inline(always)]
     pub(crate) const fn half(self, old: u16, new: u16) -> Self {
         Self(self.0 + !old as u64 + new as u64)
+    }
+
+    /// Replaces an address of 128 bits.
+    #[inline(always)]
+    pub(crate) const fn wide(self, old: WideAddress, new: WideAddress) -> Self {
+        let ([o0, o1], [n0, n1]) = (old.0, new.0);
+        self.long(o0, n0).long(o1, n1)
+    }
+
+    #[inline(always)]
+    const fn long(self, old: u64, new: u64) -> Self {
+        self.word((old & 0xffff_ffff) as u32, (new & 0xffff_ffff) as u32)
+            .word((old >> 32) as u32, (new >> 32) as u32)
     }
 
     /// The checksum after the change.

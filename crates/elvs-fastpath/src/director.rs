@@ -4,7 +4,8 @@
 //! handed to the host's stack, or dropped, and the latter two are counted by reason.
 
 use elvs_common::{
-    Control, Counter, DestinationFlags, DestinationStats, Method, SettingFlags, TCP, UDP,
+    Control, Counter, DestinationFlags, DestinationStats, FilterBits, Method, SettingFlags, TCP,
+    UDP,
 };
 
 use crate::atomic::Atomic64;
@@ -20,9 +21,11 @@ use crate::packet::{
     Ipv4, Kind, Transport, is_balanced, kind, parse_ipv4, parse_plain, parse_transport,
     plain_addresses, plain_protocol,
 };
-use crate::service::{is_virtual, may_be_real_server, may_be_virtual};
+use crate::service::{has_wide, is_virtual, may_be_real_server, virtual_tables};
+use crate::side::Narrow;
 use crate::tcp::Direction;
 use crate::track::{asks_anew, end_for, is_reuse, track};
+use crate::wide::{connect_wide, forward_wide, open_wide, persist_wide, reply_wide, send_wide};
 
 /// Times that [`forward_new`] is tried; the kernel allows as many tail calls.
 pub const SCHEDULE_TRIES: u32 = 32;
@@ -38,14 +41,17 @@ pub fn process<H: Host, F: Frame>(host: &H, frame: &mut F) -> Verdict {
         action = match action {
             Action::SCHEDULE => forward_new(host, frame),
             Action::PERSIST => persist(host, frame),
+            Action::WIDE => forward_wide(host, frame),
+            Action::WIDE_REPLY => reply_wide(host, frame),
+            Action::WIDE_OPEN => open_wide(host, frame),
+            Action::WIDE_PERSIST => persist_wide(host, frame),
+            Action::WIDE_CONNECT => connect_wide(host, frame),
+            Action::WIDE_SEND => send_wide(host, frame),
             decided => return decided.verdict(),
         };
         tries += 1;
     }
-    if action == Action::SCHEDULE || action == Action::PERSIST {
-        action = drop(host, Counter::SchedulerContended);
-    }
-    action.verdict()
+    drop(host, Counter::SchedulerContended).verdict()
 }
 
 /// First stage of [`process`]: forwards packets of known connections and passes what is not ours, for frames without
@@ -60,7 +66,11 @@ pub fn forward_plain<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
         Kind::Plain => {
             // The rest of the header is read afterwards: what is read before a table is asked must be kept meanwhile.
             let Some((source, destination)) = plain_addresses(frame) else { return Action::PASS };
-            let to_virtual = may_be_virtual(host, destination);
+            let tables = virtual_tables(host, destination);
+            if tables & FilterBits::WIDE != 0 {
+                return Action::WIDE;
+            }
+            let to_virtual = tables & FilterBits::NARROW != 0;
             if !to_virtual && !may_be_real_server(host, source) {
                 return Action::PASS;
             }
@@ -72,7 +82,8 @@ pub fn forward_plain<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
             }
         }
         Kind::General => Action::GENERAL,
-        Kind::Other => Action::PASS,
+        Kind::Wide if has_wide(host) => Action::WIDE,
+        Kind::Wide | Kind::Other => Action::PASS,
     }
 }
 
@@ -96,8 +107,14 @@ fn forward_plain_of<H: Host, F: Frame>(
 pub fn forward_general<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     match parse_ipv4(host, frame) {
         Some(ip) => {
-            forward_known::<false, _, _>(host, frame, &ip, may_be_virtual(host, ip.destination))
+            let tables = virtual_tables(host, ip.destination);
+            if tables & FilterBits::WIDE != 0 {
+                return Action::WIDE;
+            }
+            forward_known::<false, _, _>(host, frame, &ip, tables & FilterBits::NARROW != 0)
         }
+        // IPv6 with VLAN tags.
+        None if has_wide(host) => Action::WIDE,
         None => Action::PASS,
     }
 }
@@ -148,7 +165,7 @@ fn forward_known<const PLAIN: bool, H: Host, F: Frame>(
 #[inline(always)]
 pub fn forward_new<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     match parse_new(host, frame) {
-        Some((ip, transport)) => open(host, frame, &ip, &transport),
+        Some((ip, transport)) => open::<Narrow, _, _>(host, frame, &ip, &transport),
         None => Action::PASS,
     }
 }
@@ -158,7 +175,7 @@ pub fn forward_new<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
 #[inline(always)]
 pub fn persist<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     match parse_new(host, frame) {
-        Some((ip, transport)) => open_remembered(host, frame, &ip, &transport),
+        Some((ip, transport)) => open_remembered::<Narrow, _, _>(host, frame, &ip, &transport),
         None => Action::PASS,
     }
 }
@@ -205,17 +222,13 @@ fn request<const PLAIN: bool, H: Host, F: Frame>(
         };
         if !anew {
             let index = destination_of(found.ports_destination);
-            let direction = if found.control.method_bits() == Method::Nat as u32 {
-                Direction::Input
-            } else {
-                Direction::InputOnly
-            };
+            let direction = Direction::of_request(found.control.method_bits());
             return known::<PLAIN, _, _>(host, frame, ip, transport, &found, index, direction);
         }
         if PLAIN {
             return Action::GENERAL;
         }
-        end_for(host, &found, Counter::Reused);
+        end_for::<Narrow, _>(host, &found, Counter::Reused);
     }
     if PLAIN {
         open_at_once(host, frame, ip, transport, bucket, insertions)
@@ -242,12 +255,12 @@ fn known<const PLAIN: bool, H: Host, F: Frame>(
     }
     if destination.flags & DestinationFlags::AVAILABLE == 0 {
         if !PLAIN && host.settings() & SettingFlags::EXPIRE_NODEST_CONN != 0 {
-            end_for(host, found, Counter::ExpiredNodest);
+            end_for::<Narrow, _>(host, found, Counter::ExpiredNodest);
             return Action::SCHEDULE;
         }
         return drop(host, Counter::DestinationGone);
     }
-    if !track::<PLAIN, _>(host, ip.protocol, transport.flags, found, index, direction) {
+    if !track::<PLAIN, _, _, _>(host, ip.protocol, transport.flags, found, index, direction) {
         return Action::GENERAL;
     }
     host.add_stats(
@@ -304,7 +317,14 @@ fn reply<const PLAIN: bool, H: Host, F: Frame>(
         return drop(host, Counter::TtlExpired);
     }
     let index = destination_of(found.ports_destination);
-    if !track::<PLAIN, _>(host, ip.protocol, transport.flags, &found, index, Direction::Output) {
+    if !track::<PLAIN, _, _, _>(
+        host,
+        ip.protocol,
+        transport.flags,
+        &found,
+        index,
+        Direction::Output,
+    ) {
         return Action::GENERAL;
     }
     host.add_stats(

@@ -8,7 +8,7 @@
 //! | word of a slot | content |
 //! |---|---|
 //! | `control` | see [`Control`]: phase, state, generation, tick of the last packet |
-//! | `addresses` | client address (low half), virtual address (high half), network order as loaded |
+//! | `addresses` | client address (low half), virtual address (high half), network order as loaded; see [`Addresses`] for the wide table |
 //! | `ports_destination` | client port, virtual port (network order as loaded), destination index (high half) |
 //! | `aux` | slot 0: insertion lock of the bucket, odd while it is taken, raised by 2 with each insertion; slot 1: displaced counter; slots 2 and 3: reserved |
 //!
@@ -30,23 +30,174 @@
 //!   over go up by one; they go down after it was freed. A lookup goes on to the next bucket only where the counter
 //!   is above 0, so most misses cost one bucket.
 //!
+//! The **wide table**, for IPv6 and full NAT, is the same with slots of 64 bytes (a cache line each): five words of addresses
+//! instead of one, which everything here is generic over.
+//!
 //! **Invariant:** a live slot is found from its key by [`find_flow`]; a control word is changed by compare-and-swap
 //! only; nobody but the claimer writes the words of a claimed slot.
 //!
 //! Called by the decision core, and by the daemon's sweeper ([`release_flow`]).
 
-use elvs_common::{BUCKET_SLOTS, CHAIN_BUCKETS, Control, chain_offset};
+use elvs_common::{BUCKET_SLOTS, CHAIN_BUCKETS, Control, WideAddress, chain_offset};
 
 use crate::atomic::Atomic64;
+
+/// Words of a slot that hold addresses, and what is read of them at once.
+pub trait Addresses {
+    /// What is read.
+    type Value: AddressValue;
+
+    /// Reads them one by one.
+    fn read(&self) -> Self::Value;
+
+    /// Writes them one by one; for who has claimed the slot.
+    fn write(&self, value: Self::Value);
+}
+
+/// Addresses of one connection.
+pub trait AddressValue: Copy + PartialEq {
+    /// What a search keeps of a found connection's addresses.
+    type Kept: Copy;
+
+    /// How a search holds the addresses it looks for: what lies on the stack of a program in the kernel is scarce.
+    type Wanted<'a>: Copy;
+
+    /// What is kept of no connection.
+    const NONE: Self::Kept;
+
+    /// What is kept of a connection.
+    fn kept(self) -> Self::Kept;
+
+    /// These addresses, to be looked for.
+    fn wanted(&self) -> Self::Wanted<'_>;
+
+    /// Whether they name the connection looked for, ports apart.
+    fn is(self, wanted: Self::Wanted<'_>) -> bool;
+
+    /// As the wide table has them.
+    fn widened(self) -> WideValue;
+
+    /// See [`FlowKey::hash`].
+    fn hash(self, client_port: u16, protocol: u8, seed: [u64; 2]) -> u64;
+}
+
+impl<W: Atomic64> Addresses for W {
+    type Value = u64;
+
+    #[inline(always)]
+    fn read(&self) -> u64 {
+        self.load()
+    }
+
+    #[inline(always)]
+    fn write(&self, value: u64) {
+        self.store(value);
+    }
+}
+
+impl AddressValue for u64 {
+    type Kept = Self;
+    type Wanted<'a> = Self;
+
+    const NONE: Self = 0;
+
+    #[inline(always)]
+    fn kept(self) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    fn wanted(&self) -> Self {
+        *self
+    }
+
+    #[inline(always)]
+    fn is(self, wanted: Self) -> bool {
+        self == wanted
+    }
+
+    #[inline(always)]
+    fn widened(self) -> WideValue {
+        let ([c0, c1], [v0, v1]) =
+            (WideAddress::of_v4(client_of(self)).0, WideAddress::of_v4(virtual_of(self)).0);
+        [c0, c1, v0, v1, 0]
+    }
+
+    #[inline(always)]
+    fn hash(self, client_port: u16, protocol: u8, seed: [u64; 2]) -> u64 {
+        flow_hash(client_of(self), client_port, protocol, seed)
+    }
+}
+
+/// Addresses of a slot of the wide table: client's and virtual address, two words each ([`WideAddress`]), and the local
+/// end of full NAT: port (lowest 16 bits, network order as loaded) and index of the local address (high half).
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct WideWords<W>([W; 5]);
+
+/// What [`WideWords`] hold.
+pub type WideValue = [u64; 5];
+
+impl<W: Atomic64> Addresses for WideWords<W> {
+    type Value = WideValue;
+
+    #[inline(always)]
+    fn read(&self) -> WideValue {
+        let [a, b, c, d, e] = &self.0;
+        [a.load(), b.load(), c.load(), d.load(), e.load()]
+    }
+
+    #[inline(always)]
+    fn write(&self, value: WideValue) {
+        let ([a, b, c, d, e], [v, w, x, y, z]) = (&self.0, value);
+        a.store(v);
+        b.store(w);
+        c.store(x);
+        d.store(y);
+        e.store(z);
+    }
+}
+
+impl AddressValue for WideValue {
+    type Kept = ();
+    type Wanted<'a> = &'a Self;
+
+    const NONE: () = ();
+
+    #[inline(always)]
+    fn kept(self) {}
+
+    #[inline(always)]
+    fn wanted(&self) -> &Self {
+        self
+    }
+
+    #[inline(always)]
+    fn is(self, wanted: &Self) -> bool {
+        let ([a, b, c, d, _], [v, w, x, y, _]) = (self, *wanted);
+        (a ^ v) | (b ^ w) | (c ^ x) | (d ^ y) == 0
+    }
+
+    #[inline(always)]
+    fn widened(self) -> WideValue {
+        self
+    }
+
+    #[inline(always)]
+    fn hash(self, client_port: u16, protocol: u8, seed: [u64; 2]) -> u64 {
+        let [first, second, ..] = self;
+        wide_hash(WideAddress([first, second]), client_port, protocol, seed)
+    }
+}
 
 /// One slot.
 #[derive(Debug, Default)]
 #[repr(C)]
-pub struct Slot<W> {
+pub struct Slot<W, A = W> {
     /// [`Control`] word.
     pub control: W,
     /// Client address, virtual address.
-    pub addresses: W,
+    pub addresses: A,
     /// Client port, virtual port, destination.
     pub ports_destination: W,
     /// See the module's table.
@@ -56,18 +207,22 @@ pub struct Slot<W> {
 /// One bucket.
 #[derive(Debug, Default)]
 #[repr(C, align(128))]
-pub struct Bucket<W> {
+pub struct Bucket<W, A = W> {
     /// Its slots.
-    pub slots: [Slot<W>; BUCKET_SLOTS],
+    pub slots: [Slot<W, A>; BUCKET_SLOTS],
 }
+
+/// A bucket of the wide table.
+pub type WideBucket<W> = Bucket<W, WideWords<W>>;
 
 const _: () = assert!(size_of::<Bucket<u64>>() == 128);
 const _: () = assert!(size_of::<Slot<u64>>() == elvs_common::SLOT_BYTES);
+const _: () = assert!(size_of::<WideBucket<u64>>() == 256);
 
-impl<W> Bucket<W> {
+impl<W, A> Bucket<W, A> {
     /// Slot of an index; only its low two bits count.
     #[inline(always)]
-    pub fn slot(&self, index: u32) -> &Slot<W> {
+    pub fn slot(&self, index: u32) -> &Slot<W, A> {
         // An address computed, not a branch taken: hash bits are unpredictable.
         #[expect(clippy::indexing_slicing, reason = "the mask keeps the index inside")]
         &self.slots[(index & 3) as usize]
@@ -87,7 +242,7 @@ impl<W> Bucket<W> {
     }
 }
 
-impl<W: Atomic64> Bucket<W> {
+impl<W: Atomic64, A> Bucket<W, A> {
     /// How often connections of this home bucket were inserted, and whether one is being; for [`claim_at_home`].
     #[inline(always)]
     pub fn insertions(&self) -> u64 {
@@ -113,8 +268,11 @@ pub trait FlowMemory {
     /// Its words.
     type Word: Atomic64;
 
+    /// Its words that hold addresses: one, or those of the wide table.
+    type Addresses: Addresses;
+
     /// Bucket of an index, `None` outside the table.
-    fn bucket(&self, index: u32) -> Option<&Bucket<Self::Word>>;
+    fn bucket(&self, index: u32) -> Option<&BucketOf<Self>>;
 
     /// Runs a step with 0, 1, 2 ... below `times`, until it answers false.
     ///
@@ -127,6 +285,26 @@ pub trait FlowMemory {
     }
 }
 
+/// A bucket of a memory.
+pub type BucketOf<M> = Bucket<<M as FlowMemory>::Word, <M as FlowMemory>::Addresses>;
+
+/// A slot of a memory.
+pub type SlotOf<M> = Slot<<M as FlowMemory>::Word, <M as FlowMemory>::Addresses>;
+
+/// What is read of the addresses of a slot of a memory.
+pub type ValueOf<M> = <<M as FlowMemory>::Addresses as Addresses>::Value;
+
+/// What a search keeps of them.
+type KeptOf<A> = <<A as Addresses>::Value as AddressValue>::Kept;
+
+/// A connection found in a memory.
+pub type FoundOf<'a, M> = FoundFlow<
+    'a,
+    <M as FlowMemory>::Word,
+    <M as FlowMemory>::Addresses,
+    KeptOf<<M as FlowMemory>::Addresses>,
+>;
+
 /// Body of a loop; see [`FlowMemory::repeat`].
 ///
 /// Implementors have fields of eight bytes only: the verifier refuses the unaligned stores into the stack that smaller
@@ -138,9 +316,10 @@ pub trait Step {
 
 /// What names a connection. Addresses and ports are as loaded from the packet (network order in memory).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FlowKey {
-    /// Client address (low half), virtual address (high half).
-    pub addresses: u64,
+#[repr(C)]
+pub struct FlowKey<V = u64> {
+    /// Client address (low half), virtual address (high half), or those of [`WideWords`].
+    pub addresses: V,
     /// Client port (low half), virtual port (high half).
     pub ports: u32,
     /// IP protocol number.
@@ -181,21 +360,67 @@ impl FlowKey {
     pub const fn port(&self) -> u16 {
         virtual_port_of(self.ports as u64)
     }
+}
 
-    /// See [`flow_hash`].
+impl FlowKey<WideValue> {
+    /// Key of its parts; addresses of both families.
     #[inline(always)]
-    pub const fn hash(&self, seed: [u64; 2]) -> u64 {
-        flow_hash(self.client(), self.client_port(), self.protocol, seed)
+    pub const fn wide(
+        client: WideAddress,
+        address: WideAddress,
+        client_port: u16,
+        port: u16,
+        protocol: u8,
+    ) -> Self {
+        let ([c0, c1], [a0, a1]) = (client.0, address.0);
+        let ports = client_port as u32 | (port as u32) << 16;
+        Self { addresses: [c0, c1, a0, a1, 0], ports, protocol }
+    }
+
+    /// Client's address.
+    #[inline(always)]
+    pub const fn wide_client(&self) -> WideAddress {
+        let [first, second, ..] = self.addresses;
+        WideAddress([first, second])
+    }
+
+    /// Virtual address.
+    #[inline(always)]
+    pub const fn wide_address(&self) -> WideAddress {
+        let [_, _, first, second, _] = self.addresses;
+        WideAddress([first, second])
+    }
+
+    /// The same with both addresses folded: all that schedulers want to know of it.
+    #[inline(always)]
+    pub const fn fold(&self) -> FlowKey {
+        let (client, address) = (self.wide_client().fold(), self.wide_address().fold());
+        let addresses = client as u64 | (address as u64) << 32;
+        FlowKey { addresses, ports: self.ports, protocol: self.protocol }
+    }
+}
+
+impl<V: AddressValue> FlowKey<V> {
+    /// Hash of the client's end; see [`flow_hash`].
+    #[inline(always)]
+    pub fn hash(&self, seed: [u64; 2]) -> u64 {
+        self.addresses.hash(client_port_of(self.ports as u64), self.protocol, seed)
     }
 
     /// Whether an entry of its protocol is that of this key, for [`find_flow`].
     #[inline(always)]
-    pub fn matches(&self) -> impl Fn(Control, u64, u64) -> bool + Copy + use<> {
-        // What a loop keeps has eight bytes; see [`Step`].
-        let (wanted, ports) = (self.addresses, self.ports as u64);
-        move |_, addresses, ports_destination| {
-            addresses == wanted && ports_of(ports_destination) as u64 == ports
-        }
+    pub fn matches(&self) -> impl Fn(Control, V, u64) -> bool + Copy {
+        matches(&self.addresses, self.ports)
+    }
+}
+
+/// [`FlowKey::matches`] of its parts.
+#[inline(always)]
+fn matches<V: AddressValue>(addresses: &V, ports: u32) -> impl Fn(Control, V, u64) -> bool + Copy {
+    // What a loop keeps has eight bytes; see [`Step`].
+    let (wanted, ports) = (addresses.wanted(), ports as u64);
+    move |_, addresses: V, ports_destination| {
+        addresses.is(wanted) && ports_of(ports_destination) as u64 == ports
     }
 }
 
@@ -209,6 +434,18 @@ pub const fn flow_hash(client: u32, client_port: u16, protocol: u8, seed: [u64; 
     let mixed = (key ^ add).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mixed = (mixed ^ mixed >> 32).wrapping_mul(multiply | 1);
     mixed ^ mixed >> 29
+}
+
+/// As [`flow_hash`], of an address of the wide table.
+#[inline(always)]
+pub const fn wide_hash(client: WideAddress, client_port: u16, protocol: u8, seed: [u64; 2]) -> u64 {
+    let ([add, multiply], [first, second]) = (seed, client.0);
+    let mixed = (first ^ add).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ mixed >> 32 ^ second).wrapping_mul(multiply | 1);
+    let rest = (client_port as u64) << 8 | protocol as u64;
+    let mixed = (mixed ^ mixed >> 29 ^ rest.wrapping_mul(0xd6e8_feb8_6659_fd93))
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ mixed >> 32
 }
 
 /// Home bucket of a hash in a table of `buckets`.
@@ -259,19 +496,29 @@ const _: () = assert!(WAYS as usize == BUCKET_SLOTS);
 
 /// A connection found in the table, as it was at one moment.
 #[derive(Clone, Copy, Debug)]
-pub struct FoundFlow<'a, W> {
+pub struct FoundFlow<'a, W, A = W, V = u64> {
     /// Whether there is one; the other fields mean something only then.
     pub hit: bool,
     /// Its slot.
-    pub slot: &'a Slot<W>,
+    pub slot: &'a Slot<W, A>,
     /// Bucket of the slot.
     pub bucket: u32,
     /// Control word.
     pub control: Control,
-    /// Addresses word.
-    pub addresses: u64,
+    /// Addresses, of the table of IPv4 connections only; see [`wide_addresses`].
+    pub addresses: V,
     /// Ports and destination.
     pub ports_destination: u64,
+}
+
+/// Addresses of a connection found in the wide table; `None` if it has ended meanwhile.
+#[inline(always)]
+pub fn wide_addresses<W: Atomic64>(
+    found: &FoundFlow<'_, W, WideWords<W>, ()>,
+) -> Option<WideValue> {
+    let addresses = found.slot.addresses.read();
+    let same = found.control.same_connection(Control(found.slot.control.load()));
+    same.then_some(addresses)
 }
 
 /// Finds the live connection whose control word, addresses and ports satisfy `matches` in the chain of a hash.
@@ -281,8 +528,8 @@ pub fn find_flow<'a, M: FlowMemory>(
     hash: u64,
     buckets: u32,
     protocol: u8,
-    matches: &(impl Fn(Control, u64, u64) -> bool + Copy),
-) -> Option<FoundFlow<'a, M::Word>> {
+    matches: &(impl Fn(Control, ValueOf<M>, u64) -> bool + Copy),
+) -> Option<FoundOf<'a, M>> {
     let home = home_bucket(hash, buckets);
     let found = search_chain(memory, memory.bucket(home)?, home, protocol, matches);
     found.hit.then_some(found)
@@ -292,11 +539,25 @@ pub fn find_flow<'a, M: FlowMemory>(
 #[inline(always)]
 pub fn find_key<'a, M: FlowMemory>(
     memory: &'a M,
-    key: &FlowKey,
+    key: &FlowKey<ValueOf<M>>,
     buckets: u32,
     seed: [u64; 2],
-) -> Option<FoundFlow<'a, M::Word>> {
-    find_flow(memory, key.hash(seed), buckets, key.protocol, &key.matches())
+) -> Option<FoundOf<'a, M>> {
+    find_parts(memory, &key.addresses, key.ports, key.protocol, buckets, seed)
+}
+
+/// As [`find_key`], of a key's parts.
+#[inline(always)]
+pub(crate) fn find_parts<'a, M: FlowMemory>(
+    memory: &'a M,
+    addresses: &ValueOf<M>,
+    ports: u32,
+    protocol: u8,
+    buckets: u32,
+    seed: [u64; 2],
+) -> Option<FoundOf<'a, M>> {
+    let hash = addresses.hash(client_port_of(ports as u64), protocol, seed);
+    find_flow(memory, hash, buckets, protocol, &matches(addresses, ports))
 }
 
 /// As [`find_flow`], from the home bucket on. Every field of the answer always has a value: the verifier refuses the
@@ -304,11 +565,11 @@ pub fn find_key<'a, M: FlowMemory>(
 #[inline(always)]
 fn search_chain<'a, M: FlowMemory>(
     memory: &'a M,
-    bucket: &'a Bucket<M::Word>,
+    bucket: &'a BucketOf<M>,
     home: u32,
     protocol: u8,
-    matches: &(impl Fn(Control, u64, u64) -> bool + Copy),
-) -> FoundFlow<'a, M::Word> {
+    matches: &(impl Fn(Control, ValueOf<M>, u64) -> bool + Copy),
+) -> FoundOf<'a, M> {
     let found = search_bucket(bucket, home, protocol, matches);
     if found.hit || bucket.displaced().load() == 0 {
         return found;
@@ -320,11 +581,11 @@ fn search_chain<'a, M: FlowMemory>(
 #[inline(always)]
 pub(crate) fn search<'a, const HOME_ONLY: bool, M: FlowMemory>(
     memory: &'a M,
-    bucket: &'a Bucket<M::Word>,
+    bucket: &'a BucketOf<M>,
     home: u32,
     protocol: u8,
-    matches: &(impl Fn(Control, u64, u64) -> bool + Copy),
-) -> FoundFlow<'a, M::Word> {
+    matches: &(impl Fn(Control, ValueOf<M>, u64) -> bool + Copy),
+) -> FoundOf<'a, M> {
     if HOME_ONLY {
         search_bucket(bucket, home, protocol, matches)
     } else {
@@ -336,11 +597,11 @@ pub(crate) fn search<'a, const HOME_ONLY: bool, M: FlowMemory>(
 #[inline(always)]
 fn search_displaced<'a, M: FlowMemory>(
     memory: &'a M,
-    found: FoundFlow<'a, M::Word>,
+    found: FoundOf<'a, M>,
     home: u32,
     protocol: u8,
-    matches: &(impl Fn(Control, u64, u64) -> bool + Copy),
-) -> FoundFlow<'a, M::Word> {
+    matches: &(impl Fn(Control, ValueOf<M>, u64) -> bool + Copy),
+) -> FoundOf<'a, M> {
     let place = home as u64 | (protocol as u64) << 32;
     let mut search = Displaced { memory, place, matches: *matches };
     memory.repeat(CHAIN_BUCKETS - 1, &mut search);
@@ -357,18 +618,18 @@ fn search_displaced<'a, M: FlowMemory>(
 
 /// The connection wanted, if it is in a bucket.
 #[inline(always)]
-fn search_bucket<'a, W: Atomic64>(
-    bucket: &'a Bucket<W>,
+fn search_bucket<'a, W: Atomic64, A: Addresses>(
+    bucket: &'a Bucket<W, A>,
     index: u32,
     protocol: u8,
-    matches: &(impl Fn(Control, u64, u64) -> bool + Copy),
-) -> FoundFlow<'a, W> {
+    matches: &(impl Fn(Control, A::Value, u64) -> bool + Copy),
+) -> FoundFlow<'a, W, A, KeptOf<A>> {
     let mut found = FoundFlow {
         hit: false,
         slot: bucket.slot(0),
         bucket: index,
         control: Control(0),
-        addresses: 0,
+        addresses: <A::Value as AddressValue>::NONE,
         ports_destination: 0,
     };
     let mut round = 0;
@@ -376,7 +637,7 @@ fn search_bucket<'a, W: Atomic64>(
         let slot = bucket.slot(round);
         let control = Control(slot.control.load());
         if control.is_live_of(protocol) {
-            let addresses = slot.addresses.load();
+            let addresses = slot.addresses.read();
             let ports_destination = slot.ports_destination.load();
             if matches(control, addresses, ports_destination)
                 && control.same_connection(Control(slot.control.load()))
@@ -386,7 +647,7 @@ fn search_bucket<'a, W: Atomic64>(
                     slot,
                     bucket: index,
                     control,
-                    addresses,
+                    addresses: addresses.kept(),
                     ports_destination,
                 };
                 break;
@@ -475,7 +736,7 @@ struct Displaced<'a, M, F: Copy> {
 /// Where the distance lies in [`Displaced::place`].
 const DISTANCE_SHIFT: u32 = 40;
 
-impl<M: FlowMemory, F: Fn(Control, u64, u64) -> bool + Copy> Step for Displaced<'_, M, F> {
+impl<M: FlowMemory, F: Fn(Control, ValueOf<M>, u64) -> bool + Copy> Step for Displaced<'_, M, F> {
     #[inline(always)]
     fn step(&mut self, round: u32) -> bool {
         let distance = round + 1;
@@ -491,15 +752,32 @@ impl<M: FlowMemory, F: Fn(Control, u64, u64) -> bool + Copy> Step for Displaced<
 
 /// A connection to insert.
 #[derive(Clone, Copy, Debug)]
-pub struct NewFlow {
+pub struct NewFlow<V = u64> {
     /// Its key.
-    pub key: FlowKey,
+    pub key: FlowKey<V>,
     /// Its hash.
     pub hash: u64,
     /// Control word: live, with distance and generation 0.
     pub control: Control,
     /// Index of its destination.
     pub destination: u32,
+}
+
+impl<V: AddressValue> NewFlow<V> {
+    #[inline(always)]
+    const fn entry(&self) -> Entry<'_, V> {
+        let Self { key, hash, control, destination } = self;
+        Entry { key, hash: *hash, control: *control, destination: *destination }
+    }
+}
+
+/// A [`NewFlow`] whose key lies elsewhere: for the wide table in the kernel not on the stack, which is too short for it.
+#[derive(Clone, Copy)]
+pub(crate) struct Entry<'a, V> {
+    pub(crate) key: &'a FlowKey<V>,
+    pub(crate) hash: u64,
+    pub(crate) control: Control,
+    pub(crate) destination: u32,
 }
 
 /// What may happen to a connection that is in the way when the chain is full.
@@ -558,7 +836,18 @@ const LOCK_TRIES: u32 = 128;
 pub fn insert_flow<M: FlowMemory>(
     memory: &M,
     buckets: u32,
-    flow: &NewFlow,
+    flow: &NewFlow<ValueOf<M>>,
+    eviction: &impl Fn(Control) -> Eviction,
+) -> Inserted {
+    insert_entry(memory, buckets, &flow.entry(), eviction)
+}
+
+/// [`insert_flow`].
+#[inline(always)]
+pub(crate) fn insert_entry<M: FlowMemory>(
+    memory: &M,
+    buckets: u32,
+    flow: &Entry<'_, ValueOf<M>>,
     eviction: &impl Fn(Control) -> Eviction,
 ) -> Inserted {
     let home = home_bucket(flow.hash, buckets);
@@ -599,9 +888,9 @@ impl<M: FlowMemory> Step for Lock<'_, M> {
 #[inline(always)]
 fn insert_locked<M: FlowMemory>(
     memory: &M,
-    bucket: &Bucket<M::Word>,
+    bucket: &BucketOf<M>,
     home: u32,
-    flow: &NewFlow,
+    flow: &Entry<'_, ValueOf<M>>,
     eviction: &impl Fn(Control) -> Eviction,
 ) -> Inserted {
     let key = flow.key;
@@ -617,7 +906,7 @@ fn insert_locked<M: FlowMemory>(
         if control.is_free()
             && slot.control.compare_exchange(control.0, control.claimed().0).is_ok()
         {
-            fill_slot(slot, control, flow.control, &flow.key, flow.destination);
+            fill_slot(slot, control, flow.control, flow.key, flow.destination);
             return Inserted::only(Insertion::Done);
         }
         round += 1;
@@ -741,7 +1030,7 @@ impl<M: FlowMemory, E: Fn(Control) -> Eviction> Step for Victim<'_, M, E> {
 fn replace<M: FlowMemory>(
     memory: &M,
     place: Place,
-    flow: &NewFlow,
+    flow: &Entry<'_, ValueOf<M>>,
     eviction: &impl Fn(Control) -> Eviction,
 ) -> Inserted {
     let Some(bucket) = memory.bucket(place.bucket()) else {
@@ -773,22 +1062,22 @@ fn replace<M: FlowMemory>(
 
 /// Fills and publishes a slot that the caller has claimed; `free` is the control word it had.
 #[inline(always)]
-fn fill<M: FlowMemory>(memory: &M, free: Control, place: Place, flow: &NewFlow) {
+fn fill<M: FlowMemory>(memory: &M, free: Control, place: Place, flow: &Entry<'_, ValueOf<M>>) {
     let Some(bucket) = memory.bucket(place.bucket()) else { return };
     shift_displaced(memory, place.home, place.distance, 1);
     let control = flow.control.with_distance(place.distance);
-    fill_slot(bucket.slot(place.way), free, control, &flow.key, flow.destination);
+    fill_slot(bucket.slot(place.way), free, control, flow.key, flow.destination);
 }
 
 #[inline(always)]
-fn fill_slot<W: Atomic64>(
-    slot: &Slot<W>,
+fn fill_slot<W: Atomic64, A: Addresses>(
+    slot: &Slot<W, A>,
     free: Control,
     control: Control,
-    key: &FlowKey,
+    key: &FlowKey<A::Value>,
     destination: u32,
 ) {
-    slot.addresses.store(key.addresses);
+    slot.addresses.write(key.addresses);
     slot.ports_destination.store(key.ports as u64 | (destination as u64) << 32);
     slot.control.store(control.with_generation_of(free).0);
 }
@@ -800,7 +1089,7 @@ fn fill_slot<W: Atomic64>(
 pub fn release_flow<M: FlowMemory>(
     memory: &M,
     bucket: u32,
-    slot: &Slot<M::Word>,
+    slot: &SlotOf<M>,
     control: Control,
 ) -> bool {
     if slot.control.compare_exchange(control.0, control.freed().0).is_err() {

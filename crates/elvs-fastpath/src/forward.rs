@@ -258,7 +258,7 @@ fn encapsulate<F: Frame, const TAGS: usize>(
 
 /// Lowers the time to live by one (RFC 1812 section 5.3.1); the caller has seen that it is above 1.
 #[inline(always)]
-fn age(header: &mut [u8; 20]) {
+pub(crate) fn age(header: &mut [u8; 20]) {
     let [_, _, _, _, _, _, _, _, ttl, _, c0, c1, ..] = header;
     *ttl = ttl.wrapping_sub(1);
     // RFC 1141: the word with the time to live goes down by 0x0100, so the checksum goes up by as much, and the carry
@@ -270,7 +270,7 @@ fn age(header: &mut [u8; 20]) {
 
 /// Writes the Ethernet addresses and says where the frame goes.
 #[inline(always)]
-fn address_frame<F: Frame>(frame: &mut F, hop: &NextHop) -> Option<Action> {
+pub(crate) fn address_frame<F: Frame>(frame: &mut F, hop: &NextHop) -> Option<Action> {
     let ethernet = frame.window::<12>(0)?;
     *ethernet = hop.addresses();
     Some(if hop.ifindex == frame.ingress() {

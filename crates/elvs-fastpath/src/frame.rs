@@ -1,6 +1,9 @@
 //! Access to a packet's bytes, and what becomes of it.
 
-use elvs_common::{GENERAL_PROGRAM, PERSIST_PROGRAM, SCHEDULE_PROGRAM};
+use elvs_common::{
+    GENERAL_PROGRAM, PERSIST_PROGRAM, SCHEDULE_PROGRAM, WIDE_CONNECT_PROGRAM, WIDE_OPEN_PROGRAM,
+    WIDE_PERSIST_PROGRAM, WIDE_PROGRAM, WIDE_REPLY_PROGRAM, WIDE_SEND_PROGRAM,
+};
 
 /// A frame as received, Ethernet header first.
 pub trait Frame {
@@ -67,6 +70,18 @@ impl Action {
     pub const GENERAL: Self = Self::stage(GENERAL_PROGRAM);
     /// Not decided yet: the client has no persistence template.
     pub const PERSIST: Self = Self::stage(PERSIST_PROGRAM);
+    /// Not decided yet: the packet may be one of the wide table.
+    pub const WIDE: Self = Self::stage(WIDE_PROGRAM);
+    /// Not decided yet: the packet may be a reply to one of the wide table.
+    pub const WIDE_REPLY: Self = Self::stage(WIDE_REPLY_PROGRAM);
+    /// As [`Self::SCHEDULE`], for the wide table.
+    pub const WIDE_OPEN: Self = Self::stage(WIDE_OPEN_PROGRAM);
+    /// As [`Self::PERSIST`], for the wide table.
+    pub const WIDE_PERSIST: Self = Self::stage(WIDE_PERSIST_PROGRAM);
+    /// Not decided yet, but the destination of a new connection is noted.
+    pub const WIDE_CONNECT: Self = Self::stage(WIDE_CONNECT_PROGRAM);
+    /// Not decided yet, but the destination is noted.
+    pub const WIDE_SEND: Self = Self::stage(WIDE_SEND_PROGRAM);
     const REDIRECT: u64 = 3;
     const STAGE: u64 = 4;
 

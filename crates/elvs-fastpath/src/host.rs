@@ -2,18 +2,29 @@
 
 use elvs_common::{
     Control, Counter, DestinationLoad, DestinationRecord, DestinationStats, Line, NextHop,
+    WideAddress,
 };
 
 use crate::atomic::Atomic64;
-use crate::flow::{FlowKey, FlowMemory};
+use crate::flow::{FlowKey, FlowMemory, WideValue, WideWords};
 use crate::frame::Action;
-use crate::open::{Remembered, remember};
+use crate::open::{Remembered, memorize, remember};
 use crate::schedule::{Located, Pick, locate, pick};
+use crate::side::{Narrow, Wide};
 
 /// The tables and the clock.
 ///
 /// Methods that return `Option` answer `None` for an index outside their table, nothing else.
-pub trait Host: FlowMemory {
+pub trait Host: FlowMemory<Addresses = <Self as FlowMemory>::Word> {
+    /// The wide flow table.
+    type Wide: FlowMemory<Word = Self::Word, Addresses = WideWords<Self::Word>>;
+
+    /// The wide flow table.
+    fn wide(&self) -> &Self::Wide;
+
+    /// Buckets of the wide table that hash values map to.
+    fn wide_buckets(&self) -> u32;
+
     /// Tick of now; see [`elvs_common::Settings`].
     fn tick(&self) -> u32;
 
@@ -49,7 +60,16 @@ pub trait Host: FlowMemory {
     where
         Self: Sized,
     {
-        pick(self, opening, ingress, scheduled)
+        pick::<Narrow, _>(self, opening, ingress, scheduled)
+    }
+
+    /// As [`Self::pick`], for the wide table.
+    #[inline(always)]
+    fn wide_pick(&self, opening: &FlowKey<WideValue>, ingress: u32, scheduled: bool) -> Pick
+    where
+        Self: Sized,
+    {
+        pick::<Wide, _>(self, opening, ingress, scheduled)
     }
 
     /// Looks for the least loaded destination of an address's set; see [`locate`]. A function of its own in the kernel.
@@ -58,7 +78,16 @@ pub trait Host: FlowMemory {
     where
         Self: Sized,
     {
-        locate(self, opening, ingress)
+        locate::<Narrow, _>(self, opening, ingress)
+    }
+
+    /// As [`Self::locate`], for the wide table.
+    #[inline(always)]
+    fn wide_locate(&self, opening: &FlowKey<WideValue>, ingress: u32) -> Located
+    where
+        Self: Sized,
+    {
+        locate::<Wide, _>(self, opening, ingress)
     }
 
     /// Puts an entry into the flow table, in the kernel by a function of its own as well.
@@ -67,7 +96,51 @@ pub trait Host: FlowMemory {
     where
         Self: Sized,
     {
-        remember(self, key, control, destination)
+        remember::<Narrow, _>(self, key, control, destination)
+    }
+
+    /// As [`Self::remember`], into the wide table.
+    #[inline(always)]
+    fn wide_remember(
+        &self,
+        key: &FlowKey<WideValue>,
+        control: Control,
+        destination: u32,
+    ) -> Remembered
+    where
+        Self: Sized,
+    {
+        remember::<Wide, _>(self, key, control, destination)
+    }
+
+    /// Remembers a scheduler's choice; see [`memorize`].
+    #[inline(always)]
+    fn memorize(&self, opening: &FlowKey, ingress: u32, destination: u32, place: u8) -> Remembered
+    where
+        Self: Sized,
+    {
+        memorize::<Narrow, _>(self, opening, ingress, destination, place)
+    }
+
+    /// The same key, where there is room for it.
+    #[inline(always)]
+    fn wide_stash<'a>(&'a self, key: &'a FlowKey<WideValue>) -> &'a FlowKey<WideValue> {
+        key
+    }
+
+    /// As [`Self::memorize`], in the wide table.
+    #[inline(always)]
+    fn wide_memorize(
+        &self,
+        opening: &FlowKey<WideValue>,
+        ingress: u32,
+        destination: u32,
+        place: u8,
+    ) -> Remembered
+    where
+        Self: Sized,
+    {
+        memorize::<Wide, _>(self, opening, ingress, destination, place)
     }
 
     /// Leaves a word for a later stage of the same packet; see [`Note`].
@@ -91,6 +164,9 @@ pub trait Host: FlowMemory {
     /// table has no resolved neighbour.
     fn client_hop(&self, client: u32, learned: Option<NextHop>) -> ClientHop;
 
+    /// As [`Self::client_hop`], for a client of either family.
+    fn wide_client_hop(&self, client: WideAddress, learned: Option<NextHop>) -> ClientHop;
+
     /// The same pointer, but the compiler does not know.
     ///
     /// Without it the compiler joins the paths on which something was found and on which it was not before it tests
@@ -109,12 +185,15 @@ pub trait Host: FlowMemory {
 
     /// Next hop towards an address by the kernel's routing table, for when the daemon has given none.
     fn route(&self, address: u32) -> Option<NextHop>;
+
+    /// As [`Self::route`], towards an address of either family.
+    fn wide_route(&self, address: WideAddress) -> Option<NextHop>;
 }
 
 /// A word that the stages of one packet leave for one another, by its place among the [`elvs_common::NOTES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Note {
-    /// Index of the destination that the packet goes to.
+    /// Index of the destination that the packet goes to (low half), and what the stage before says of it.
     Destination = 1,
 }
 

@@ -19,22 +19,28 @@ mod open;
 mod packet;
 mod schedule;
 mod service;
+mod side;
 mod tcp;
 mod track;
+mod wide;
 
 pub use atomic::Atomic64;
 pub use director::{SCHEDULE_TRIES, forward_general, forward_new, forward_plain, persist, process};
 pub use flow::{
-    Bucket, Claim, Eviction, FlowKey, FlowMemory, FoundFlow, Inserted, Insertion, NewFlow, Slot,
-    Step, claim_at_home, client_of, client_port_of, destination_of, find_flow, find_key, flow_hash,
-    home_bucket, insert_flow, ports_of, release_flow, virtual_of, virtual_port_of,
+    AddressValue, Addresses, Bucket, BucketOf, Claim, Eviction, FlowKey, FlowMemory, FoundFlow,
+    FoundOf, Inserted, Insertion, NewFlow, Slot, SlotOf, Step, ValueOf, WideBucket, WideValue,
+    WideWords, claim_at_home, client_of, client_port_of, destination_of, find_flow, find_key,
+    flow_hash, home_bucket, insert_flow, ports_of, release_flow, virtual_of, virtual_port_of,
+    wide_addresses, wide_hash,
 };
 pub use frame::{Action, Frame, Verdict};
 pub use host::{ClientHop, Host, Note};
-pub use open::{Remembered, remember};
+pub use open::{Remembered, memorize, memory_control, remember};
 pub use schedule::{
     Located, MAGLEV_PRIMES, MAX_POOL, MaglevEntry, MaglevProgress, Pick, carry_over, dh_table,
-    locate, mh_table, pick, sh_table, wrr_parameters,
+    locate, memory_key, mh_table, pick, sh_table, wrr_parameters,
 };
-pub use service::{find_service, service_record};
+pub use service::{find_service, find_wide_service, service_record};
+pub use side::{Narrow, Side, Wide};
 pub use tcp::{Direction, TcpFlags, next_state};
+pub use wide::{connect_wide, forward_wide, open_wide, persist_wide, reply_wide, send_wide};

@@ -10,13 +10,14 @@ use elvs_common::{
 };
 
 use crate::atomic::Atomic64;
-use crate::flow::{Bucket, Eviction, FlowKey, Insertion, NewFlow, claim_at_home, insert_flow};
+use crate::flow::{Bucket, Entry, Eviction, FlowKey, Insertion, claim_at_home, insert_entry};
 use crate::forward::{daemon_hop, is_ready, send, send_to};
 use crate::frame::{Action, Frame};
 use crate::host::{Host, add_load, drop, give_load, take_load};
 use crate::packet::{Ipv4, Transport};
 use crate::schedule::{Located, Pick, memory_key, pick_at_once};
-use crate::service::{find_service, find_service_at_once, service_record};
+use crate::service::{find_service_at_once, service_record};
+use crate::side::{Narrow, Side};
 use crate::tcp::{Direction, TcpFlags, next_state};
 
 /// TCP port 20, as loaded: IPVS never schedules connections from it (active FTP's data connections).
@@ -49,9 +50,7 @@ fn may_open_sloppily<H: Host>(host: &H, transport: &Transport) -> bool {
 #[inline(always)]
 const fn opened(protocol: u8, flags: TcpFlags, method: u32, tick: u32) -> Control {
     let (state, inactive) = if protocol == TCP {
-        let direction =
-            if method == Method::Nat as u32 { Direction::Input } else { Direction::InputOnly };
-        let state = next_state(direction, TcpState::None as u8, flags);
+        let state = next_state(Direction::of_request(method), TcpState::None as u8, flags);
         (state, !TcpState::is_active_bits(state))
     } else {
         (0, true)
@@ -108,94 +107,188 @@ pub(crate) fn open_at_once<H: Host, F: Frame>(
     let control = opened(ip.protocol, transport.flags, method, host.tick());
     claim.publish(&flow_key(ip, transport), control, index);
     add_load(host, index, DestinationLoad::unit(control.inactive()));
-    host.add_stats(index, first_packet(ip));
+    host.add_stats(index, first_packet(ip.length as u64));
     if method == Method::Nat as u32 {
-        learn_client(host, frame, ip.source);
+        Narrow::learn_client(host, frame, ip);
     }
     send_to(host, frame, ip, method, destination, hop)
 }
 
 #[inline(always)]
-fn first_packet(ip: &Ipv4) -> DestinationStats {
+fn first_packet(length: u64) -> DestinationStats {
     DestinationStats {
         connections: 1,
         in_packets: 1,
-        in_bytes: ip.length as u64,
+        in_bytes: length,
         ..DestinationStats::default()
+    }
+}
+
+/// How packets of one side are read and sent on.
+pub(crate) trait Path: Side {
+    /// A packet's headers.
+    type Packet;
+
+    /// [`forward_new`](crate::director::forward_new), or the like of it.
+    const OPEN: Action;
+    /// [`persist`](crate::director::persist), or the like of it.
+    const REMEMBER: Action;
+
+    /// Key of the connection that a packet opens.
+    fn key(packet: &Self::Packet, transport: &Transport) -> FlowKey<Self::Value>;
+
+    /// IP protocol number.
+    fn protocol(packet: &Self::Packet) -> u8;
+
+    /// Bytes of the IP packet.
+    fn length(packet: &Self::Packet) -> u64;
+
+    /// Remembers the hop a NAT client's first packet came from, so that the reply need not wait for its neighbour.
+    fn learn_client<H: Host, F: Frame>(host: &H, frame: &mut F, packet: &Self::Packet);
+
+    /// [`connect`], after something was remembered.
+    fn connect<H: Host, F: Frame>(
+        host: &H,
+        frame: &mut F,
+        packet: &Self::Packet,
+        transport: &Transport,
+        key: &FlowKey<Self::Value>,
+        index: u32,
+        once: bool,
+    ) -> Action;
+
+    /// Sends a packet of no connection, or the first one of a connection, to a destination.
+    fn send<H: Host, F: Frame>(
+        host: &H,
+        frame: &mut F,
+        packet: &Self::Packet,
+        method: u32,
+        index: u32,
+    ) -> Action;
+}
+
+impl Path for Narrow {
+    type Packet = Ipv4;
+
+    const OPEN: Action = Action::SCHEDULE;
+    const REMEMBER: Action = Action::PERSIST;
+
+    #[inline(always)]
+    fn key(packet: &Ipv4, transport: &Transport) -> FlowKey {
+        flow_key(packet, transport)
+    }
+
+    #[inline(always)]
+    fn protocol(packet: &Ipv4) -> u8 {
+        packet.protocol
+    }
+
+    #[inline(always)]
+    fn length(packet: &Ipv4) -> u64 {
+        packet.length as u64
+    }
+
+    #[inline(always)]
+    fn learn_client<H: Host, F: Frame>(host: &H, frame: &mut F, packet: &Ipv4) {
+        if let Some(hop) = arrival(frame) {
+            host.client_hop(packet.source, Some(hop));
+        }
+    }
+
+    #[inline(always)]
+    fn connect<H: Host, F: Frame>(
+        host: &H,
+        frame: &mut F,
+        packet: &Ipv4,
+        transport: &Transport,
+        key: &FlowKey,
+        index: u32,
+        once: bool,
+    ) -> Action {
+        connect::<Self, _, _>(host, frame, packet, transport, key, index, once)
+    }
+
+    #[inline(always)]
+    fn send<H: Host, F: Frame>(
+        host: &H,
+        frame: &mut F,
+        packet: &Ipv4,
+        method: u32,
+        index: u32,
+    ) -> Action {
+        let Some(destination) = host.destination(index) else { return drop(host, Counter::Bug) };
+        send(host, frame, packet, method, destination)
     }
 }
 
 /// Opens a connection if the packet may do that and goes to a virtual service.
 #[inline(always)]
-pub(crate) fn open<H: Host, F: Frame>(
+pub(crate) fn open<P: Path, H: Host, F: Frame>(
     host: &H,
     frame: &mut F,
-    ip: &Ipv4,
+    packet: &P::Packet,
     transport: &Transport,
 ) -> Action {
-    let key = flow_key(ip, transport);
-    if !may_open(ip.protocol, transport) && !may_open_sloppily(host, transport) {
-        if find_service(host, &key, frame.ingress()).is_some() {
+    let key = P::key(packet, transport);
+    if !may_open(P::protocol(packet), transport) && !may_open_sloppily(host, transport) {
+        if P::find_service(host, &key, frame.ingress()).is_some() {
             host.count(Counter::NotSyn);
         }
         return Action::PASS;
     }
-    let (index, once) = match host.pick(&key, frame.ingress(), false) {
+    let (index, once) = match P::pick(host, &key, frame.ingress(), false) {
         Pick::Destination(index) => (index, false),
         Pick::Once(index) => (index, true),
         Pick::Nobody => return drop(host, Counter::NoDestination),
-        Pick::Contended => return Action::SCHEDULE,
+        Pick::Contended => return P::OPEN,
         Pick::NoService => return Action::PASS,
-        Pick::NoTemplate => return Action::PERSIST,
+        Pick::NoTemplate => return P::REMEMBER,
     };
-    connect(host, frame, ip, transport, &key, index, once)
+    connect::<P, _, _>(host, frame, packet, transport, &key, index, once)
 }
 
 /// As [`open`], for a client that a persistent service, or one that goes by locality, remembers nothing of: the scheduler
-/// chooses, and that is remembered. [`Action::PERSIST`] says that another CPU was in the way: try again.
+/// chooses, and that is remembered. [`Path::REMEMBER`] says that another CPU was in the way: try again.
 #[inline(always)]
-pub(crate) fn open_remembered<H: Host, F: Frame>(
+pub(crate) fn open_remembered<P: Path, H: Host, F: Frame>(
     host: &H,
     frame: &mut F,
-    ip: &Ipv4,
+    packet: &P::Packet,
     transport: &Transport,
 ) -> Action {
-    let key = flow_key(ip, transport);
+    let key = P::key(packet, transport);
     let ingress = frame.ingress();
-    let (index, once) = match host.locate(&key, ingress) {
+    let (index, once) = match P::locate(host, &key, ingress) {
         Located::Destination(index) => (index, false),
         Located::Once(index) => (index, true),
         Located::Newcomer(place) => {
-            let (index, once) = match host.pick(&key, ingress, true) {
+            let (index, once) = match P::pick(host, &key, ingress, true) {
                 Pick::Destination(index) => (index, false),
                 Pick::Once(index) => (index, true),
                 Pick::Nobody => return drop(host, Counter::NoDestination),
-                Pick::Contended => return Action::PERSIST,
-                Pick::NoService | Pick::NoTemplate => return Action::SCHEDULE,
+                Pick::Contended => return P::REMEMBER,
+                Pick::NoService | Pick::NoTemplate => return P::OPEN,
             };
-            let Some(memory) = memory_key(host, &key, ingress, index) else {
-                return Action::SCHEDULE;
-            };
-            let control = Control::live(memory.protocol, place, Method::Nat, false, host.tick());
-            match host.remember(&memory, control, index) {
+            match P::memorize(host, &key, ingress, index, place) {
                 Remembered::New => (index, once),
                 Remembered::Known { destination, method: _ } => (destination, once),
+                Remembered::Unwanted => return P::OPEN,
                 Remembered::Full => return drop(host, Counter::TableFull),
                 Remembered::Contended => return drop(host, Counter::InsertContended),
             }
         }
     };
-    connect(host, frame, ip, transport, &key, index, once)
+    P::connect(host, frame, packet, transport, &key, index, once)
 }
 
 /// Makes a connection to a destination, unless it is for `once`, and forwards its first packet.
 #[inline(always)]
-fn connect<H: Host, F: Frame>(
+pub(crate) fn connect<P: Path, H: Host, F: Frame>(
     host: &H,
     frame: &mut F,
-    ip: &Ipv4,
+    packet: &P::Packet,
     transport: &Transport,
-    key: &FlowKey,
+    key: &FlowKey<P::Value>,
     index: u32,
     once: bool,
 ) -> Action {
@@ -204,8 +297,8 @@ fn connect<H: Host, F: Frame>(
     let mut method = destination.method;
     let mut connections = 1;
     if !once {
-        let control = opened(ip.protocol, transport.flags, method, host.tick());
-        match host.remember(key, control, index) {
+        let control = opened(P::protocol(packet), transport.flags, method, host.tick());
+        match P::remember(host, key, control, index) {
             Remembered::New => give_load(host, index, control.inactive()),
             Remembered::Known { destination, method: known } => {
                 host.count(Counter::InsertRace);
@@ -214,15 +307,16 @@ fn connect<H: Host, F: Frame>(
                 connections = 0;
             }
             Remembered::Full => return drop(host, Counter::TableFull),
-            Remembered::Contended => return drop(host, Counter::InsertContended),
+            Remembered::Contended | Remembered::Unwanted => {
+                return drop(host, Counter::InsertContended);
+            }
         }
     }
-    host.add_stats(index, DestinationStats { connections, ..first_packet(ip) });
-    let Some(destination) = host.destination(index) else { return drop(host, Counter::Bug) };
+    host.add_stats(index, DestinationStats { connections, ..first_packet(P::length(packet)) });
     if method == Method::Nat as u32 {
-        learn_client(host, frame, ip.source);
+        P::learn_client(host, frame, packet);
     }
-    send(host, frame, ip, method, destination)
+    P::send(host, frame, packet, method, index)
 }
 
 /// What came of putting an entry into the flow table.
@@ -241,6 +335,8 @@ pub enum Remembered {
     Full,
     /// Another CPU was inserting into the same part of the table for too long.
     Contended,
+    /// The service, which may have changed meanwhile, remembers no choices.
+    Unwanted,
 }
 
 /// Bit of [`Remembered::Known`] in a word.
@@ -254,6 +350,7 @@ impl From<Remembered> for u64 {
             Remembered::New => 0,
             Remembered::Full => 1,
             Remembered::Contended => 2,
+            Remembered::Unwanted => 3,
             Remembered::Known { destination, method } => {
                 KNOWN | (method as Self) << 32 | destination as Self
             }
@@ -268,6 +365,7 @@ impl From<u64> for Remembered {
             0 => Self::New,
             1 => Self::Full,
             2 => Self::Contended,
+            3 => Self::Unwanted,
             word => {
                 let destination = (word & 0xffff_ffff) as u32;
                 Self::Known { destination, method: (word >> 32 & 7) as u32 }
@@ -278,16 +376,18 @@ impl From<u64> for Remembered {
 
 /// Puts an entry into the flow table. One that has to make room for it is counted, and taken off its destination's load.
 #[inline(always)]
-pub fn remember<H: Host>(
+pub fn remember<S: Side, H: Host>(
     host: &H,
-    key: &FlowKey,
+    key: &FlowKey<S::Value>,
     control: Control,
     destination: u32,
 ) -> Remembered {
     let hash = key.hash(host.seed());
-    let flow = NewFlow { key: *key, hash, control, destination };
+    let flow = Entry { key, hash, control, destination };
     let tick = control.tick();
-    let inserted = insert_flow(host, host.buckets(), &flow, &|other| evictable(host, other, tick));
+    let inserted = insert_entry(S::memory(host), S::buckets(host), &flow, &|other| {
+        evictable(host, other, tick)
+    });
     match inserted.outcome {
         Insertion::Done => return Remembered::New,
         Insertion::Exists => {
@@ -301,6 +401,29 @@ pub fn remember<H: Host>(
     }
     take_load(host, inserted.destination, inserted.control);
     Remembered::New
+}
+
+/// Puts the entry into the flow table that remembers a scheduler's choice for a packet: its client's template, or its
+/// address's memory, there with its `place` among the destinations of a set.
+#[inline(always)]
+pub fn memorize<S: Side, H: Host>(
+    host: &H,
+    opening: &FlowKey<S::Value>,
+    ingress: u32,
+    destination: u32,
+    place: u8,
+) -> Remembered {
+    let Some(key) = memory_key::<S, _>(host, opening, ingress, destination) else {
+        return Remembered::Unwanted;
+    };
+    let control = memory_control(host, key.protocol, place);
+    remember::<S, _>(host, S::stash(host, &key), control, destination)
+}
+
+/// Control word of an entry that remembers a scheduler's choice.
+#[inline(always)]
+pub fn memory_control<H: Host>(host: &H, protocol: u8, place: u8) -> Control {
+    Control::live(protocol, place, Method::Nat, false, host.tick())
 }
 
 /// Judges a connection that is in the way of a new one.
@@ -319,13 +442,10 @@ fn evictable<H: Host>(host: &H, control: Control, tick: u32) -> Eviction {
     }
 }
 
-/// Remembers the hop a NAT client's first packet came from, so that the reply need not wait for ARP.
+/// The hop that a frame came from, as the next hop of an answer.
 #[inline(always)]
-fn learn_client<H: Host, F: Frame>(host: &H, frame: &mut F, client: u32) {
+pub(crate) fn arrival<F: Frame>(frame: &mut F) -> Option<NextHop> {
     let ifindex = frame.ingress();
-    if let Some([d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5]) = frame.window::<12>(0) {
-        let hop =
-            NextHop::new([*s0, *s1, *s2, *s3, *s4, *s5], [*d0, *d1, *d2, *d3, *d4, *d5], ifindex);
-        host.client_hop(client, Some(hop));
-    }
+    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5] = *frame.window::<12>(0)?;
+    Some(NextHop::new([s0, s1, s2, s3, s4, s5], [d0, d1, d2, d3, d4, d5], ifindex))
 }

@@ -47,6 +47,8 @@ impl Transport {
 }
 
 const IPV4: u16 = 0x0800;
+/// Ethernet type of IPv6.
+pub(crate) const IPV6: u16 = 0x86dd;
 const VLAN: u16 = 0x8100;
 const SERVICE_VLAN: u16 = 0x88a8;
 
@@ -57,6 +59,8 @@ pub(crate) enum Kind {
     Plain,
     /// IPv4 with options, or anything with VLAN tags.
     General,
+    /// IPv6.
+    Wide,
     /// Something else.
     Other,
 }
@@ -73,6 +77,7 @@ pub(crate) fn kind<F: Frame>(frame: &mut F) -> Kind {
     }
     match (u16::from_be_bytes([*e0, *e1]), *version_ihl) {
         (IPV4 | VLAN | SERVICE_VLAN, _) => Kind::General,
+        (IPV6, _) => Kind::Wide,
         _ => Kind::Other,
     }
 }
@@ -120,13 +125,19 @@ pub(crate) fn parse_plain<F: Frame>(frame: &mut F, protocol: u8) -> Option<Ipv4>
 /// The IPv4 packet in a frame; `None` if it holds something else or too little to tell its addresses.
 #[inline(always)]
 pub(crate) fn parse_ipv4<H: Host, F: Frame>(host: &H, frame: &mut F) -> Option<Ipv4> {
+    match ip_start(host, frame)? {
+        (IPV4, offset) => parse_header(frame, offset),
+        _ => None,
+    }
+}
+
+/// Ethernet type after up to two VLAN tags, and offset of what follows it.
+#[inline(always)]
+pub(crate) fn ip_start<H: Host, F: Frame>(host: &H, frame: &mut F) -> Option<(u16, usize)> {
     let [.., e0, e1] = *frame.window::<14>(0)?;
     let mut ethertype = u16::from_be_bytes([e0, e1]);
     let mut offset = 14_u64;
-    if ethertype != IPV4 {
-        if ethertype != VLAN && ethertype != SERVICE_VLAN {
-            return None;
-        }
+    if ethertype == VLAN || ethertype == SERVICE_VLAN {
         let [_, _, e0, e1] = *frame.window::<4>(14)?;
         ethertype = u16::from_be_bytes([e0, e1]);
         offset = 18;
@@ -135,11 +146,8 @@ pub(crate) fn parse_ipv4<H: Host, F: Frame>(host: &H, frame: &mut F) -> Option<I
             ethertype = u16::from_be_bytes([e0, e1]);
             offset = 22;
         }
-        if ethertype != IPV4 {
-            return None;
-        }
     }
-    parse_header(frame, (host.forget(offset) & 0x1f) as usize)
+    Some((ethertype, (host.forget(offset) & 0x1f) as usize))
 }
 
 #[inline(always)]
@@ -172,17 +180,28 @@ fn parse_header<F: Frame>(frame: &mut F, offset: usize) -> Option<Ipv4> {
 pub(crate) fn parse_transport<F: Frame>(frame: &mut F, ip: &Ipv4) -> Option<Transport> {
     let length = ip.length as usize;
     let header = ip.payload - ip.offset;
-    if ip.protocol == TCP {
-        if length < header + 20 {
+    transport_at(frame, ip.protocol, ip.payload, length.checked_sub(header)?)
+}
+
+/// As [`parse_transport`], of a header at an offset with so many bytes of its packet from there on.
+#[inline(always)]
+pub(crate) fn transport_at<F: Frame>(
+    frame: &mut F,
+    protocol: u8,
+    offset: usize,
+    room: usize,
+) -> Option<Transport> {
+    if protocol == TCP {
+        if room < 20 {
             return None;
         }
-        let [.., flags] = *frame.window::<14>(ip.payload)?;
-        Some(Transport { ports: frame.word(ip.payload)?, flags: TcpFlags(flags) })
+        let [.., flags] = *frame.window::<14>(offset)?;
+        Some(Transport { ports: frame.word(offset)?, flags: TcpFlags(flags) })
     } else {
-        if length < header + 8 {
+        if room < 8 {
             return None;
         }
-        Some(Transport { ports: frame.word(ip.payload)?, flags: TcpFlags(0) })
+        Some(Transport { ports: frame.word(offset)?, flags: TcpFlags(0) })
     }
 }
 

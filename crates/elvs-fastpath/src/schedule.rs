@@ -17,10 +17,12 @@ use elvs_common::{
 use crate::atomic::Atomic64;
 use crate::flow::FlowKey;
 use crate::host::Host;
-use crate::service::{find_service, service_record};
+use crate::service::service_record;
+use crate::side::Side;
 
 pub(crate) use cursor::pick_at_once;
 pub use hash::{MAGLEV_PRIMES, MaglevEntry, MaglevProgress, dh_table, mh_table, sh_table};
+pub(crate) use locality::MEMORY;
 pub use locality::{Located, locate};
 
 /// Most destinations of one service.
@@ -79,18 +81,23 @@ impl From<u64> for Pick {
 /// destination), or the scheduler's choice. `ingress` is the interface that the packet came by; `scheduled` asks for the
 /// scheduler's choice even where something may be remembered.
 #[inline(always)]
-pub fn pick<H: Host>(host: &H, opening: &FlowKey, ingress: u32, scheduled: bool) -> Pick {
-    let Some(record) = record(host, opening, ingress) else { return Pick::NoService };
+pub fn pick<S: Side, H: Host>(
+    host: &H,
+    opening: &FlowKey<S::Value>,
+    ingress: u32,
+    scheduled: bool,
+) -> Pick {
+    let Some(record) = record::<S, _>(host, opening, ingress) else { return Pick::NoService };
     let persistent = record.flags & ServiceFlags::PERSISTENT != 0;
     let by_locality =
         record.scheduler == scheduler_id::LBLC || record.scheduler == scheduler_id::LBLCR;
     let picked = if scheduled || !persistent && !by_locality {
-        choose(host, &record, opening)
+        choose(host, &record, &S::fold(opening))
     } else {
         let found = if persistent {
-            persist::find(host, &record, opening)
+            persist::find::<S, _>(host, &record, opening)
         } else if record.scheduler == scheduler_id::LBLC {
-            locality::find(host, &record, opening)
+            locality::find::<S, _>(host, &record, opening)
         } else {
             // For [`locate`].
             Choice::NOBODY
@@ -116,17 +123,17 @@ pub fn pick<H: Host>(host: &H, opening: &FlowKey, ingress: u32, scheduled: bool)
 /// Key of the entry that remembers a scheduler's choice, a destination; `None` if the service, which may have changed meanwhile, wants
 /// none. A persistent service remembers clients only, whatever its scheduler.
 #[inline(always)]
-pub(crate) fn memory_key<H: Host>(
+pub fn memory_key<S: Side, H: Host>(
     host: &H,
-    opening: &FlowKey,
+    opening: &FlowKey<S::Value>,
     ingress: u32,
     destination: u32,
-) -> Option<FlowKey> {
-    let record = record(host, opening, ingress)?;
+) -> Option<FlowKey<S::Value>> {
+    let record = record::<S, _>(host, opening, ingress)?;
     if record.flags & ServiceFlags::PERSISTENT != 0 {
-        persist::key(host, &record, opening)
+        persist::key::<S, _>(host, &record, opening)
     } else if record.scheduler == scheduler_id::LBLC || record.scheduler == scheduler_id::LBLCR {
-        Some(locality::key(&record, opening, destination))
+        Some(S::locality_key(&record, opening, destination))
     } else {
         None
     }
@@ -134,8 +141,12 @@ pub(crate) fn memory_key<H: Host>(
 
 /// The service of a packet, its scheduler without the mark of careful services.
 #[inline(always)]
-fn record<H: Host>(host: &H, opening: &FlowKey, ingress: u32) -> Option<ServiceRecord> {
-    let record = service_record(find_service(host, opening, ingress)?);
+fn record<S: Side, H: Host>(
+    host: &H,
+    opening: &FlowKey<S::Value>,
+    ingress: u32,
+) -> Option<ServiceRecord> {
+    let record = service_record(S::find_service(host, opening, ingress)?);
     Some(ServiceRecord { scheduler: record.scheduler & !scheduler_id::CAREFUL, ..record })
 }
 

@@ -2,18 +2,28 @@
 
 use elvs_common::{
     FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, FilterBits, HEADER_LINE, HeaderFlags, Line,
-    SERVICE_MAX_PROBES, SERVICES_LINE, ServiceRecord, filter_line, filter_place, filter_shift,
-    filter_word, service_hash, service_key, service_kind,
+    SERVICE_MAX_PROBES, SERVICES_LINE, ServiceRecord, WideAddress, filter_line, filter_place,
+    filter_shift, filter_word, service_hash, service_key, service_kind,
 };
 
-use crate::flow::FlowKey;
+use crate::flow::{FlowKey, WideValue, virtual_port_of};
 use crate::host::Host;
-use crate::mark::mark_of;
+use crate::mark::{mark_of, wide_mark_of};
 
-/// Whether an address may be a virtual one (a filter: it can err towards yes).
+/// Which tables may know an address as a virtual one, as [`FilterBits`] and bits above them that mean nothing (a filter: it
+/// can err towards yes).
 #[inline(always)]
-pub(crate) fn may_be_virtual<H: Host>(host: &H, address: u32) -> bool {
-    filter_bits(host, FILTER_VIP_LINE, address) & FilterBits::NARROW != 0
+pub(crate) fn virtual_tables<H: Host>(host: &H, address: u32) -> u64 {
+    filter_bits(host, FILTER_VIP_LINE, address)
+}
+
+/// Whether there are services of the wide table.
+#[inline(always)]
+pub(crate) fn has_wide<H: Host>(host: &H) -> bool {
+    host.line(HEADER_LINE).is_some_and(|header| {
+        let [_, _, _, flags, ..] = header.0;
+        flags & HeaderFlags::WIDE != 0
+    })
 }
 
 /// Whether an address may be that of a real server whose replies are rewritten (a filter).
@@ -52,6 +62,34 @@ pub fn find_service<'a, H: Host>(host: &'a H, packet: &FlowKey, ingress: u32) ->
     }
 }
 
+/// As [`find_service`], of a packet of either family.
+#[inline(always)]
+pub fn find_wide_service<'a, H: Host>(
+    host: &'a H,
+    packet: &FlowKey<WideValue>,
+    ingress: u32,
+) -> Option<&'a Line> {
+    let address = packet.wide_address();
+    if address.is_v4() {
+        return find_service(host, &packet.fold(), ingress);
+    }
+    let header = host.line(HEADER_LINE)?;
+    let [_, _, _, flags, ..] = header.0;
+    if flags & HeaderFlags::MARKS6 != 0 {
+        let mark = wide_mark_of(host, packet, ingress);
+        if mark != 0
+            && let Some(found) = host.opaque(find(host, mark, 0, 0, service_kind::MARK6))
+        {
+            return Some(found);
+        }
+    }
+    let port = virtual_port_of(packet.ports as u64);
+    match host.opaque(find6(host, address, port, packet.protocol)) {
+        None => host.opaque(find6(host, address, 0, packet.protocol)),
+        found => found,
+    }
+}
+
 /// As [`find_service`], if the service lies in the first slot of its key (another one may be in its place), if there are no
 /// firewall marks, and if no real server's replies are rewritten or `source`, as that filter says, is none: a packet could
 /// be such a reply as well.
@@ -65,7 +103,8 @@ pub(crate) fn find_service_at_once<H: Host>(
 ) -> Option<&Line> {
     let header = host.line(HEADER_LINE)?;
     let [mask, seed, _, flags, ..] = header.0;
-    if flags != 0 && (flags & HeaderFlags::MARKS != 0 || may_be_real_server(host, source)) {
+    let narrow = flags & (HeaderFlags::MARKS | HeaderFlags::MASQUERADING);
+    if narrow != 0 && (narrow & HeaderFlags::MARKS != 0 || may_be_real_server(host, source)) {
         return None;
     }
     let slot = service_hash(address, port, protocol, seed) & low(mask);
@@ -78,6 +117,63 @@ pub(crate) fn find_service_at_once<H: Host>(
 #[inline(always)]
 pub(crate) fn is_virtual<H: Host>(host: &H, address: u32) -> bool {
     find(host, address, 0, 0, service_kind::ADDRESS).is_some()
+}
+
+/// As [`is_virtual`], of either family.
+#[inline(always)]
+pub(crate) fn is_wide_virtual<H: Host>(host: &H, address: WideAddress) -> bool {
+    if address.is_v4() {
+        return is_virtual(host, address.v4());
+    }
+    find_wide(host, address, 0, 0, service_kind::ADDRESS6).is_some()
+}
+
+/// [`FilterBits::WIDE`] of an address in the filter of virtual and local addresses.
+#[inline(always)]
+pub(crate) fn may_be_wide<H: Host>(host: &H, address: WideAddress) -> bool {
+    filter_bits(host, FILTER_VIP_LINE, address.fold()) & FilterBits::WIDE != 0
+}
+
+/// Whether an address may be that of a real server whose replies are rewritten by the wide table (a filter).
+#[inline(always)]
+pub(crate) fn may_be_wide_real_server<H: Host>(host: &H, address: WideAddress) -> bool {
+    filter_bits(host, FILTER_REAL_SERVER_LINE, address.fold()) & FilterBits::WIDE != 0
+}
+
+#[inline(always)]
+fn find6<H: Host>(host: &H, address: WideAddress, port: u16, protocol: u8) -> Option<&Line> {
+    find_wide(host, address, port, protocol, service_kind::SERVICE6)
+}
+
+/// As [`find`], by an IPv6 address: others may have the same fold.
+#[inline(always)]
+fn find_wide<H: Host>(
+    host: &H,
+    address: WideAddress,
+    port: u16,
+    protocol: u8,
+    kind: u8,
+) -> Option<&Line> {
+    let header = host.line(HEADER_LINE)?;
+    let [mask, seed, ..] = header.0;
+    let fold = address.fold();
+    let hash = service_hash(fold, port, protocol, seed);
+    let wanted = service_key(fold, port, protocol, kind);
+    let [first, second] = address.0;
+    let mut probe = 0;
+    while probe < SERVICE_MAX_PROBES {
+        let slot = hash.wrapping_add(probe) & low(mask);
+        let line = host.line(SERVICES_LINE.wrapping_add(slot))?;
+        let [key, _, _, _, _, a0, a1, _] = line.0;
+        if key == wanted && a0 == first && a1 == second {
+            return Some(line);
+        }
+        if key == 0 {
+            return None;
+        }
+        probe += 1;
+    }
+    None
 }
 
 /// The line of a service slot.

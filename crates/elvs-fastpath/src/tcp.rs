@@ -3,7 +3,7 @@
 //! A row holds the next state for each of the eleven states, four bits apiece, so that a transition is a shift of a
 //! constant and needs no memory.
 
-use elvs_common::TcpState;
+use elvs_common::{Method, TcpState};
 
 /// TCP flags byte (RFC 9293 section 3.1), FIN in bit 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,14 @@ pub enum Direction {
     Output,
     /// From the client, when replies are never seen (DR, TUN).
     InputOnly,
+}
+
+impl Direction {
+    /// Of a client's packet of a connection by a forwarding method's bits.
+    #[inline(always)]
+    pub(crate) const fn of_request(method: u32) -> Self {
+        if Method::replies_pass(method) { Self::Input } else { Self::InputOnly }
+    }
 }
 
 const fn row(next: [u8; 11]) -> u64 {

@@ -11,8 +11,9 @@ use elvs_common::{
 };
 
 use crate::atomic::Atomic64;
-use crate::flow::{FoundFlow, Slot, Step, destination_of, release_flow};
+use crate::flow::{FoundFlow, FoundOf, Step, destination_of, release_flow};
 use crate::host::{Host, add_load, take_load};
+use crate::side::Side;
 use crate::tcp::{Direction, TcpFlags, next_state};
 
 /// Times a state change is repeated when another CPU changed the connection meanwhile.
@@ -27,11 +28,11 @@ pub(crate) const fn asks_anew(protocol: u8, flags: TcpFlags) -> bool {
 /// Whether a packet opens a connection anew whose entry is still there: a SYN to one that is over by `conn_reuse_mode`
 /// (`is_new_conn_expected`), or to one whose destination has weight 0 with `expire_nodest_conn`.
 #[inline(always)]
-pub(crate) fn is_reuse<H: Host>(
+pub(crate) fn is_reuse<H: Host, A, V>(
     host: &H,
     protocol: u8,
     flags: TcpFlags,
-    found: &FoundFlow<'_, H::Word>,
+    found: &FoundFlow<'_, H::Word, A, V>,
 ) -> bool {
     if !asks_anew(protocol, flags) {
         return false;
@@ -44,7 +45,7 @@ pub(crate) fn is_reuse<H: Host>(
         }
     }
     let state = found.control.state();
-    let silent = found.control.method_bits() != Method::Nat as u32;
+    let silent = !Method::replies_pass(found.control.method_bits());
     let half_over =
         state == TcpState::FinWait as u8 && silent && settings & SettingFlags::REUSE_FIN_WAIT != 0;
     let over = state == TcpState::TimeWait as u8 || state == TcpState::Close as u8;
@@ -52,8 +53,8 @@ pub(crate) fn is_reuse<H: Host>(
 }
 
 #[inline(always)]
-pub(crate) fn end_for<H: Host>(host: &H, found: &FoundFlow<'_, H::Word>, why: Counter) {
-    if release_flow(host, found.bucket, found.slot, found.control) {
+pub(crate) fn end_for<S: Side, H: Host>(host: &H, found: &FoundOf<'_, S::Memory<H>>, why: Counter) {
+    if release_flow(S::memory(host), found.bucket, found.slot, found.control) {
         host.count(why);
         take_load(host, destination_of(found.ports_destination), found.control);
     }
@@ -62,16 +63,25 @@ pub(crate) fn end_for<H: Host>(host: &H, found: &FoundFlow<'_, H::Word>, why: Co
 /// Keeps a connection's state and time of last packet; false if another CPU changed it meanwhile and the plain stage
 /// leaves that to the general one.
 #[inline(always)]
-pub(crate) fn track<const PLAIN: bool, H: Host>(
+pub(crate) fn track<const PLAIN: bool, H: Host, A, V>(
     host: &H,
     protocol: u8,
     flags: TcpFlags,
-    found: &FoundFlow<'_, H::Word>,
+    found: &FoundFlow<'_, H::Word, A, V>,
     destination: u32,
     direction: Direction,
 ) -> bool {
     let tick = host.tick();
-    if advance(host, found.slot, found.control, protocol, flags, destination, direction, tick) {
+    if advance(
+        host,
+        &found.slot.control,
+        found.control,
+        protocol,
+        flags,
+        destination,
+        direction,
+        tick,
+    ) {
         return true;
     }
     if PLAIN {
@@ -79,7 +89,7 @@ pub(crate) fn track<const PLAIN: bool, H: Host>(
     }
     let mut retrack = Retrack {
         host,
-        slot: found.slot,
+        word: &found.slot.control,
         control: found.control.0,
         packet: protocol as u64 | (flags.0 as u64) << 8,
         destination: destination as u64,
@@ -95,7 +105,7 @@ pub(crate) fn track<const PLAIN: bool, H: Host>(
 #[expect(clippy::too_many_arguments, reason = "the parts of a packet and of a connection")]
 fn advance<H: Host>(
     host: &H,
-    slot: &Slot<H::Word>,
+    word: &H::Word,
     control: Control,
     protocol: u8,
     flags: TcpFlags,
@@ -113,7 +123,7 @@ fn advance<H: Host>(
         return true;
     }
     let next = control.with_state(state, inactive).with_tick(tick);
-    if slot.control.compare_exchange(control.0, next.0).is_err() {
+    if word.compare_exchange(control.0, next.0).is_err() {
         return false;
     }
     if inactive != control.inactive() {
@@ -126,7 +136,7 @@ fn advance<H: Host>(
 /// Further tries, after another CPU changed the connection meanwhile.
 struct Retrack<'a, H: Host> {
     host: &'a H,
-    slot: &'a Slot<H::Word>,
+    word: &'a H::Word,
     control: u64,
     /// Protocol (low byte), TCP flags (next byte).
     packet: u64,
@@ -138,7 +148,7 @@ struct Retrack<'a, H: Host> {
 impl<H: Host> Step for Retrack<'_, H> {
     #[inline(always)]
     fn step(&mut self, _round: u32) -> bool {
-        let now = Control(self.slot.control.load());
+        let now = Control(self.word.load());
         if !Control(self.control).same_connection(now) {
             return false;
         }
@@ -152,6 +162,6 @@ impl<H: Host> Step for Retrack<'_, H> {
         };
         let destination = (self.destination & 0xffff_ffff) as u32;
         let tick = (self.tick & 0xffff_ffff) as u32;
-        !advance(self.host, self.slot, now, protocol, TcpFlags(flags), destination, direction, tick)
+        !advance(self.host, self.word, now, protocol, TcpFlags(flags), destination, direction, tick)
     }
 }

@@ -67,6 +67,7 @@ struct Memory(Vec<Bucket<Word>>);
 
 impl FlowMemory for Memory {
     type Word = Word;
+    type Addresses = Word;
 
     fn bucket(&self, index: u32) -> Option<&Bucket<Word>> {
         self.0.get(index as usize)

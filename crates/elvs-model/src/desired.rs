@@ -48,6 +48,8 @@ pub struct DataPlaneSettings {
     pub interfaces: Vec<String>,
     /// Connections the flow table is made for; `None` = 1,048,576.
     pub connections: Option<u32>,
+    /// Connections of IPv6 and full NAT that the wide flow table is made for; `None` = a quarter of `connections`.
+    pub wide_connections: Option<u32>,
     /// How the program is attached.
     pub xdp_mode: XdpMode,
 }

@@ -101,6 +101,7 @@ async fn serve(
         pin_root: PIN_ROOT.into(),
         state_dir: STATE_ROOT.into(),
         connections: desired.data_plane.connections.unwrap_or(DEFAULT_CONNECTIONS),
+        wide_connections: desired.data_plane.wide_connections,
     })?;
     for warning in &opened.warnings {
         warn!("{warning}");

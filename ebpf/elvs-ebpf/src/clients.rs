@@ -9,10 +9,10 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::bpf_fib_lookup;
 use aya_ebpf::helpers::generated::bpf_fib_lookup as fib_lookup;
 use aya_ebpf::programs::XdpContext;
-use elvs_common::NextHop;
+use elvs_common::{NextHop, WideAddress};
 use elvs_fastpath::{Atomic64, ClientHop};
 
-use crate::maps::ELVS_CLIENTS;
+use crate::maps::{ELVS_CLIENTS, ELVS_CLIENTS6};
 use crate::word::Word;
 
 /// Slots of the cache: 2 MiB.
@@ -22,6 +22,7 @@ const CLIENT_BITS: u32 = 16;
 const FRESH_TICKS: u32 = 16;
 
 const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 const FIB_SUCCESS: i64 = 0;
 const FIB_FORWARDING_DISABLED: i64 = 5;
 const FIB_NO_NEIGHBOUR: i64 = 7;
@@ -39,6 +40,49 @@ pub struct ClientSlot {
     second: Word,
 }
 
+/// What a cache says of a client. Every field always has a value: the verifier refuses what an `Option` is compiled to.
+struct Cached {
+    /// Whether it says anything.
+    hit: bool,
+    hop: NextHop,
+    /// Tick of its learning.
+    seen: u32,
+}
+
+impl Cached {
+    const NOTHING: Self =
+        Self { hit: false, hop: NextHop { first: 0, second: 0, ifindex: 0 }, seen: 0 };
+
+    #[inline(always)]
+    fn of(hop: NextHop, seen: u32) -> Self {
+        Self { hit: hop.ifindex != 0, hop, seen }
+    }
+
+    #[inline(always)]
+    fn is_fresh(&self, tick: u32) -> bool {
+        self.hit && tick.wrapping_sub(self.seen) <= FRESH_TICKS
+    }
+}
+
+/// The routing table's answer, or what is as good: where the neighbour is not resolved, or the host does not forward for
+/// itself, the hop that the client's own packets came from.
+#[inline(always)]
+fn fresh(
+    route: Result<NextHop, i64>,
+    learned: Option<NextHop>,
+    cached: &Cached,
+) -> Option<NextHop> {
+    match route {
+        Ok(hop) => Some(hop),
+        Err(FIB_NO_NEIGHBOUR | FIB_FORWARDING_DISABLED) => match learned {
+            Some(hop) => Some(hop),
+            None if cached.hit => Some(cached.hop),
+            None => None,
+        },
+        Err(_) => None,
+    }
+}
+
 /// Next hop towards a client; `learned` is where its first packet came from.
 #[inline(always)]
 pub fn hop(ctx: &XdpContext, tick: u32, client: u32, learned: Option<NextHop>) -> ClientHop {
@@ -47,23 +91,93 @@ pub fn hop(ctx: &XdpContext, tick: u32, client: u32, learned: Option<NextHop>) -
         return ClientHop::Unknown;
     };
     let cached = read(slot, client);
-    if let Some((hop, seen)) = cached
-        && tick.wrapping_sub(seen) <= FRESH_TICKS
-    {
-        return ClientHop::Known(hop);
+    if cached.is_fresh(tick) {
+        return ClientHop::Known(cached.hop);
     }
-    let found = match route(ctx, client) {
-        Ok(hop) => hop,
-        // The neighbour is not resolved, or the host does not forward for itself: what the client's own packets came
-        // from is as good.
-        Err(FIB_NO_NEIGHBOUR | FIB_FORWARDING_DISABLED) => match (learned, cached) {
-            (Some(hop), _) | (None, Some((hop, _))) => hop,
-            (None, None) => return ClientHop::Unknown,
-        },
-        Err(_) => return ClientHop::Unknown,
+    let Some(found) = fresh(route(ctx, client), learned, &cached) else {
+        return ClientHop::Unknown;
     };
     write(slot, client, tick, &found);
     ClientHop::Known(found)
+}
+
+/// One slot of the cache of IPv6 clients.
+#[repr(C, align(64))]
+pub struct WideClientSlot {
+    /// Sequence number, odd while the slot is written.
+    sequence: Word,
+    address: [Word; 2],
+    /// Tick (low half), egress interface (high half).
+    tick_ifindex: Word,
+    /// [`NextHop::first`].
+    first: Word,
+    /// [`NextHop::second`].
+    second: Word,
+}
+
+/// Slots of the cache of IPv6 clients: 1 MiB.
+pub const WIDE_CLIENT_SLOTS: u32 = 1 << WIDE_CLIENT_BITS;
+const WIDE_CLIENT_BITS: u32 = 14;
+
+/// As [`hop`], towards a client of either family.
+#[inline(always)]
+pub fn wide_hop(
+    ctx: &XdpContext,
+    tick: u32,
+    client: WideAddress,
+    learned: Option<NextHop>,
+) -> ClientHop {
+    if client.is_v4() {
+        return hop(ctx, tick, client.v4(), learned);
+    }
+    let place = client.fold().wrapping_mul(0x9e37_79b1) >> (32 - WIDE_CLIENT_BITS);
+    let Some(slot) = ELVS_CLIENTS6.get(place) else { return ClientHop::Unknown };
+    let cached = slot.read(client);
+    if cached.is_fresh(tick) {
+        return ClientHop::Known(cached.hop);
+    }
+    let Some(found) = fresh(route6(ctx, client), learned, &cached) else {
+        return ClientHop::Unknown;
+    };
+    slot.write(client, tick, &found);
+    ClientHop::Known(found)
+}
+
+impl WideClientSlot {
+    #[inline(always)]
+    fn read(&self, client: WideAddress) -> Cached {
+        let sequence = self.sequence.load();
+        let ([first, second], [a0, a1]) = (&self.address, client.0);
+        if sequence & 1 != 0 || first.load() != a0 || second.load() != a1 {
+            return Cached::NOTHING;
+        }
+        let tick_ifindex = self.tick_ifindex.load();
+        let hop = NextHop {
+            first: self.first.load(),
+            second: (self.second.load() & 0xffff_ffff) as u32,
+            ifindex: (tick_ifindex >> 32) as u32,
+        };
+        if self.sequence.load() != sequence {
+            return Cached::NOTHING;
+        }
+        Cached::of(hop, tick_ifindex as u32)
+    }
+
+    #[inline(always)]
+    fn write(&self, client: WideAddress, tick: u32, hop: &NextHop) {
+        let sequence = self.sequence.load();
+        // Whoever finds another CPU writing leaves it alone: the answer is only not cached.
+        if sequence & 1 != 0 || self.sequence.compare_exchange(sequence, sequence | 1).is_err() {
+            return;
+        }
+        let ([first, second], [a0, a1]) = (&self.address, client.0);
+        first.store(a0);
+        second.store(a1);
+        self.tick_ifindex.store(tick as u64 | (hop.ifindex as u64) << 32);
+        self.first.store(hop.first);
+        self.second.store(hop.second as u64);
+        self.sequence.swap(sequence.wrapping_add(2));
+    }
 }
 
 /// Next hop by the kernel's routing table, as if the host forwarded the packet of this run.
@@ -78,10 +192,43 @@ pub fn route(ctx: &XdpContext, address: u32) -> Result<NextHop, i64> {
     // SAFETY: the offsets are those of fields of this type and size in `struct bpf_fib_lookup`.
     unsafe {
         base.add(offset_of!(bpf_fib_lookup, family)).write(AF_INET);
+        base.add(offset_of!(bpf_fib_lookup, __bindgen_anon_4)).cast::<u32>().write(address);
+    }
+    ask(ctx, &mut query)
+}
+
+/// As [`route`], towards an IPv6 address.
+///
+/// # Errors
+///
+/// The `BPF_FIB_LKUP_RET_*` code.
+#[inline(always)]
+pub fn route6(ctx: &XdpContext, address: WideAddress) -> Result<NextHop, i64> {
+    let mut query = Query([0; 8]);
+    let base = (&raw mut query).cast::<u8>();
+    let halves = offset_of!(bpf_fib_lookup, __bindgen_anon_4);
+    let [first, second] = address.0;
+    // SAFETY: as above; the address lies at a multiple of four, so it is written in words of four bytes.
+    unsafe {
+        base.add(offset_of!(bpf_fib_lookup, family)).write(AF_INET6);
+        let words = base.add(halves).cast::<u32>();
+        words.write_volatile(first as u32);
+        words.add(1).write_volatile((first >> 32) as u32);
+        words.add(2).write_volatile(second as u32);
+        words.add(3).write_volatile((second >> 32) as u32);
+    }
+    ask(ctx, &mut query)
+}
+
+/// Asks the kernel's routing table.
+#[inline(always)]
+fn ask(ctx: &XdpContext, query: &mut Query) -> Result<NextHop, i64> {
+    let base = core::ptr::from_mut(query).cast::<u8>();
+    // SAFETY: as above.
+    unsafe {
         base.add(offset_of!(bpf_fib_lookup, ifindex))
             .cast::<u32>()
             .write(ctx.ingress_ifindex() as u32);
-        base.add(offset_of!(bpf_fib_lookup, __bindgen_anon_4)).cast::<u32>().write(address);
     }
     // SAFETY: the context is the one the kernel gave; the query is ours and of the size given.
     let answer = unsafe { fib_lookup(ctx.as_ptr(), base.cast(), size_of::<Query>() as i32, 0) };
@@ -123,10 +270,10 @@ unsafe fn mac(at: *const u8) -> [u8; 6] {
 }
 
 #[inline(always)]
-fn read(slot: &ClientSlot, client: u32) -> Option<(NextHop, u32)> {
+fn read(slot: &ClientSlot, client: u32) -> Cached {
     let tag = slot.tag.load();
     if tag as u32 != client || tag >> 32 & 1 != 0 {
-        return None;
+        return Cached::NOTHING;
     }
     let tick_ifindex = slot.tick_ifindex.load();
     let hop = NextHop {
@@ -135,9 +282,9 @@ fn read(slot: &ClientSlot, client: u32) -> Option<(NextHop, u32)> {
         ifindex: (tick_ifindex >> 32) as u32,
     };
     if slot.tag.load() != tag {
-        return None;
+        return Cached::NOTHING;
     }
-    (hop.ifindex != 0).then_some((hop, tick_ifindex as u32))
+    Cached::of(hop, tick_ifindex as u32)
 }
 
 #[inline(always)]

@@ -5,16 +5,19 @@ use core::ffi::c_void;
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_jiffies64, bpf_loop};
 use aya_ebpf::programs::XdpContext;
-use elvs_common::{Control, Counter, DestinationRecord, DestinationStats, Line, NOTES, NextHop};
+use elvs_common::{
+    Control, Counter, DestinationRecord, DestinationStats, Line, NOTES, NextHop, WideAddress,
+};
 use elvs_fastpath::{
-    Bucket, ClientHop, FlowKey, FlowMemory, Host, Located, Note, Pick, Remembered, Step,
-    destination_of, locate, pick, ports_of, remember,
+    Bucket, ClientHop, FlowKey, FlowMemory, Host, Located, Narrow, Note, Pick, Remembered, Step,
+    Wide, WideBucket, WideValue, WideWords, destination_of, locate, memorize, memory_control,
+    memory_key, pick, ports_of, remember,
 };
 
 use crate::clients;
 use crate::maps::{
     Blob, ELVS_CONFIG, ELVS_COUNTERS, ELVS_DESTS, ELVS_FLOWS, ELVS_LOADS, ELVS_SCHEDS,
-    ELVS_SCRATCH, ELVS_SETTINGS, ELVS_STATS, buckets, seed, tick_shift,
+    ELVS_SCRATCH, ELVS_SETTINGS, ELVS_STATS, ELVS_WIDE, buckets, seed, tick_shift, wide_buckets,
 };
 use crate::word::Word;
 
@@ -34,6 +37,7 @@ impl<'a> KernelHost<'a> {
 
 impl FlowMemory for KernelHost<'_> {
     type Word = Word;
+    type Addresses = Word;
 
     #[inline(always)]
     fn bucket(&self, index: u32) -> Option<&Bucket<Word>> {
@@ -42,13 +46,41 @@ impl FlowMemory for KernelHost<'_> {
 
     #[inline(always)]
     fn repeat<S: Step>(&self, times: u32, step: &mut S) {
-        let callback: unsafe extern "C" fn(u32, *mut c_void) -> i64 = round::<S>;
-        // SAFETY: the callback takes the context it is given here, which outlives the call.
-        unsafe { bpf_loop(times, callback as *mut c_void, core::ptr::from_mut(step).cast(), 0) };
+        kernel_loop(times, step);
+    }
+}
+
+/// The wide flow table.
+pub struct WideFlows;
+
+impl FlowMemory for WideFlows {
+    type Word = Word;
+    type Addresses = WideWords<Word>;
+
+    #[inline(always)]
+    fn bucket(&self, index: u32) -> Option<&WideBucket<Word>> {
+        ELVS_WIDE.get(index)
+    }
+
+    #[inline(always)]
+    fn repeat<S: Step>(&self, times: u32, step: &mut S) {
+        kernel_loop(times, step);
     }
 }
 
 impl Host for KernelHost<'_> {
+    type Wide = WideFlows;
+
+    #[inline(always)]
+    fn wide(&self) -> &WideFlows {
+        &WideFlows
+    }
+
+    #[inline(always)]
+    fn wide_buckets(&self) -> u32 {
+        wide_buckets()
+    }
+
     #[inline(always)]
     fn tick(&self) -> u32 {
         // SAFETY: a helper call without arguments; the verifier turns it into one load.
@@ -122,6 +154,64 @@ impl Host for KernelHost<'_> {
     }
 
     #[inline(always)]
+    fn wide_pick(&self, opening: &FlowKey<WideValue>, _ingress: u32, scheduled: bool) -> Pick {
+        leave_key(opening);
+        elvs_wide_pick(self.ctx.ctx, scheduled as u32).into()
+    }
+
+    #[inline(always)]
+    fn wide_locate(&self, opening: &FlowKey<WideValue>, _ingress: u32) -> Located {
+        leave_key(opening);
+        elvs_wide_locate(self.ctx.ctx).into()
+    }
+
+    #[inline(always)]
+    fn wide_remember(
+        &self,
+        key: &FlowKey<WideValue>,
+        control: Control,
+        destination: u32,
+    ) -> Remembered {
+        leave_key(key);
+        elvs_wide_remember(self.ctx.ctx, control.0, destination).into()
+    }
+
+    #[inline(always)]
+    fn memorize(
+        &self,
+        opening: &FlowKey,
+        _ingress: u32,
+        destination: u32,
+        place: u8,
+    ) -> Remembered {
+        let ports_protocol = opening.ports as u64 | (opening.protocol as u64) << 32;
+        elvs_memorize(self.ctx.ctx, opening.addresses, ports_protocol, destination, place).into()
+    }
+
+    #[inline(always)]
+    fn wide_stash<'b>(&'b self, key: &'b FlowKey<WideValue>) -> &'b FlowKey<WideValue> {
+        leave_key(key);
+        left_key().unwrap_or(key)
+    }
+
+    #[inline(always)]
+    fn wide_memorize(
+        &self,
+        opening: &FlowKey<WideValue>,
+        _ingress: u32,
+        destination: u32,
+        place: u8,
+    ) -> Remembered {
+        leave_key(opening);
+        if elvs_wide_memory(self.ctx.ctx, destination) == 0 {
+            return Remembered::Unwanted;
+        }
+        let Some(key) = left_key() else { return Remembered::Full };
+        let control = memory_control(self, key.protocol, place);
+        elvs_wide_remember(self.ctx.ctx, control.0, destination).into()
+    }
+
+    #[inline(always)]
     fn note(&self, note: Note, value: u64) {
         let Some(notes) = ELVS_SCRATCH.get_ptr_mut(0) else { return };
         // SAFETY: this CPU's element, within its words; volatile, since another program reads it.
@@ -156,6 +246,19 @@ impl Host for KernelHost<'_> {
     #[inline(always)]
     fn client_hop(&self, client: u32, learned: Option<NextHop>) -> ClientHop {
         clients::hop(self.ctx, self.tick(), client, learned)
+    }
+
+    #[inline(always)]
+    fn wide_client_hop(&self, client: WideAddress, learned: Option<NextHop>) -> ClientHop {
+        clients::wide_hop(self.ctx, self.tick(), client, learned)
+    }
+
+    #[inline(always)]
+    fn wide_route(&self, address: WideAddress) -> Option<NextHop> {
+        if address.is_v4() {
+            return self.route(address.v4());
+        }
+        clients::route6(self.ctx, address).ok()
     }
 
     #[inline(always)]
@@ -201,7 +304,8 @@ pub extern "C" fn elvs_pick(ctx: *mut xdp_md, addresses: u64, ports: u32, how: u
     let protocol = (how & 0xff) as u8;
     // SAFETY: the context of this run.
     let ingress = unsafe { (*ctx.ctx).ingress_ifindex };
-    pick(&host, &FlowKey { addresses, ports, protocol }, ingress, how & SCHEDULED != 0).into()
+    pick::<Narrow, _>(&host, &FlowKey { addresses, ports, protocol }, ingress, how & SCHEDULED != 0)
+        .into()
 }
 
 /// [`KernelHost::locate`] as a global function; the answer is a [`Located`] as a word.
@@ -212,7 +316,7 @@ pub extern "C" fn elvs_locate(ctx: *mut xdp_md, addresses: u64, ports: u32, prot
     let Some(host) = KernelHost::new(&ctx) else { return Located::Newcomer(0).into() };
     // SAFETY: the context of this run.
     let ingress = unsafe { (*ctx.ctx).ingress_ifindex };
-    locate(&host, &FlowKey { addresses, ports, protocol }, ingress).into()
+    locate::<Narrow, _>(&host, &FlowKey { addresses, ports, protocol }, ingress).into()
 }
 
 /// [`KernelHost::remember`] as a global function; the answer is a [`Remembered`] as a word.
@@ -229,7 +333,118 @@ pub extern "C" fn elvs_remember(
     let control = Control(control);
     let key =
         FlowKey { addresses, ports: ports_of(ports_destination), protocol: control.protocol() };
-    remember(&host, &key, control, destination_of(ports_destination)).into()
+    remember::<Narrow, _>(&host, &key, control, destination_of(ports_destination)).into()
+}
+
+/// First of the notes that a key of the wide table is left in; those before are [`Note`]s.
+const KEY_NOTE: usize = 8;
+
+const _: () = assert!(KEY_NOTE + size_of::<FlowKey<WideValue>>() / 8 <= NOTES);
+
+/// Leaves a key for a global function: there are more words in it than arguments.
+#[inline(always)]
+fn leave_key(key: &FlowKey<WideValue>) {
+    let Some(notes) = ELVS_SCRATCH.get_ptr_mut(0) else { return };
+    let words = notes.cast::<u64>();
+    let [a, b, c, d, e] = key.addresses;
+    let rest = key.ports as u64 | (key.protocol as u64) << 32;
+    // SAFETY: this CPU's element, within its words; volatile, since a function of its own reads them.
+    unsafe {
+        words.add(KEY_NOTE).write_volatile(a);
+        words.add(KEY_NOTE + 1).write_volatile(b);
+        words.add(KEY_NOTE + 2).write_volatile(c);
+        words.add(KEY_NOTE + 3).write_volatile(d);
+        words.add(KEY_NOTE + 4).write_volatile(e);
+        words.add(KEY_NOTE + 5).write_volatile(rest);
+    }
+}
+
+/// The key that was left, where it was left.
+#[inline(always)]
+fn left_key<'a>() -> Option<&'a FlowKey<WideValue>> {
+    let words = ELVS_SCRATCH.get_ptr_mut(0)?.cast::<u64>();
+    // SAFETY: this CPU's element, which nobody writes while a function reads it; a key is six such words.
+    Some(unsafe { &*words.add(KEY_NOTE).cast() })
+}
+
+/// [`KernelHost::wide_pick`] as a global function; see [`elvs_pick`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn elvs_wide_pick(ctx: *mut xdp_md, scheduled: u32) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    let Some(host) = KernelHost::new(&ctx) else { return Pick::NoService.into() };
+    let Some(key) = left_key() else { return Pick::NoService.into() };
+    // SAFETY: the context of this run.
+    let ingress = unsafe { (*ctx.ctx).ingress_ifindex };
+    pick::<Wide, _>(&host, key, ingress, scheduled != 0).into()
+}
+
+/// [`KernelHost::wide_locate`] as a global function; see [`elvs_locate`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn elvs_wide_locate(ctx: *mut xdp_md) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    let Some(host) = KernelHost::new(&ctx) else { return Located::Newcomer(0).into() };
+    let Some(key) = left_key() else { return Located::Newcomer(0).into() };
+    // SAFETY: the context of this run.
+    let ingress = unsafe { (*ctx.ctx).ingress_ifindex };
+    locate::<Wide, _>(&host, key, ingress).into()
+}
+
+/// [`KernelHost::wide_remember`] as a global function; see [`elvs_remember`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn elvs_wide_remember(ctx: *mut xdp_md, control: u64, destination: u32) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    let Some(host) = KernelHost::new(&ctx) else { return Remembered::Full.into() };
+    let Some(key) = left_key() else { return Remembered::Full.into() };
+    remember::<Wide, _>(&host, key, Control(control), destination).into()
+}
+
+/// The first half of [`KernelHost::wide_memorize`] as a global function: leaves the key of what is to be remembered in
+/// place of the packet's; 0 = nothing is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn elvs_wide_memory(ctx: *mut xdp_md, destination: u32) -> u32 {
+    let ctx = XdpContext::new(ctx);
+    let Some(host) = KernelHost::new(&ctx) else { return 0 };
+    let Some(opening) = left_key() else { return 0 };
+    // SAFETY: the context of this run.
+    let ingress = unsafe { (*ctx.ctx).ingress_ifindex };
+    match memory_key::<Wide, _>(&host, opening, ingress, destination) {
+        Some(key) => {
+            leave_key(&key);
+            1
+        }
+        None => 0,
+    }
+}
+
+/// [`KernelHost::memorize`] as a global function; see [`elvs_remember`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn elvs_memorize(
+    ctx: *mut xdp_md,
+    addresses: u64,
+    ports_protocol: u64,
+    destination: u32,
+    place: u8,
+) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    let Some(host) = KernelHost::new(&ctx) else { return Remembered::Full.into() };
+    let protocol = (ports_protocol >> 32 & 0xff) as u8;
+    let opening = FlowKey { addresses, ports: ports_of(ports_protocol), protocol };
+    // SAFETY: the context of this run.
+    let ingress = unsafe { (*ctx.ctx).ingress_ifindex };
+    memorize::<Narrow, _>(&host, &opening, ingress, destination, place).into()
+}
+
+/// [`FlowMemory::repeat`] by the kernel.
+#[inline(always)]
+fn kernel_loop<S: Step>(times: u32, step: &mut S) {
+    let callback: unsafe extern "C" fn(u32, *mut c_void) -> i64 = round::<S>;
+    // SAFETY: the callback takes the context it is given here, which outlives the call.
+    unsafe { bpf_loop(times, callback as *mut c_void, core::ptr::from_mut(step).cast(), 0) };
 }
 
 /// One round of [`FlowMemory::repeat`] as `bpf_loop` calls it: 0 goes on, 1 ends.

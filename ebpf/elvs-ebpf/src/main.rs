@@ -19,8 +19,14 @@ use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_redirect};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use elvs_common::{Counter, GENERAL_PROGRAM, PERSIST_PROGRAM, SCHEDULE_PROGRAM};
-use elvs_fastpath::{Action, Frame, Host, forward_general, forward_new, forward_plain, persist};
+use elvs_common::{
+    Counter, GENERAL_PROGRAM, PERSIST_PROGRAM, SCHEDULE_PROGRAM, WIDE_CONNECT_PROGRAM,
+    WIDE_OPEN_PROGRAM, WIDE_PERSIST_PROGRAM, WIDE_PROGRAM, WIDE_REPLY_PROGRAM, WIDE_SEND_PROGRAM,
+};
+use elvs_fastpath::{
+    Action, Frame, Host, connect_wide, forward_general, forward_new, forward_plain, forward_wide,
+    open_wide, persist, persist_wide, reply_wide, send_wide,
+};
 
 use crate::frame::XdpFrame;
 use crate::host::KernelHost;
@@ -36,6 +42,8 @@ pub fn elvs_director(ctx: XdpContext) -> u32 {
         go_on(&ctx, GENERAL_PROGRAM);
     } else if action == Action::SCHEDULE {
         go_on(&ctx, SCHEDULE_PROGRAM);
+    } else if action == Action::WIDE {
+        go_on(&ctx, WIDE_PROGRAM);
     } else {
         return answer(action);
     }
@@ -50,11 +58,98 @@ pub fn elvs_director(ctx: XdpContext) -> u32 {
 pub fn elvs_general(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
     let action = forward_general(&host, &mut XdpFrame::new(&ctx));
-    if action != Action::SCHEDULE {
+    if action == Action::SCHEDULE {
+        go_on(&ctx, SCHEDULE_PROGRAM);
+    } else if action == Action::WIDE {
+        go_on(&ctx, WIDE_PROGRAM);
+    } else {
         return answer(action);
     }
-    go_on(&ctx, SCHEDULE_PROGRAM);
     host.count(Counter::Bug);
+    xdp_action::XDP_DROP
+}
+
+/// Packets of known connections of the wide table.
+#[xdp]
+#[inline(always)]
+pub fn elvs_wide(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = forward_wide(&host, &mut XdpFrame::new(&ctx));
+    if action == Action::WIDE_OPEN {
+        go_on(&ctx, WIDE_OPEN_PROGRAM);
+    } else if action == Action::WIDE_REPLY {
+        go_on(&ctx, WIDE_REPLY_PROGRAM);
+    } else {
+        return answer(action);
+    }
+    host.count(Counter::Bug);
+    xdp_action::XDP_DROP
+}
+
+/// Replies to packets of the wide table.
+#[xdp]
+#[inline(always)]
+pub fn elvs_wide_reply(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = reply_wide(&host, &mut XdpFrame::new(&ctx));
+    if action != Action::WIDE_OPEN {
+        return answer(action);
+    }
+    go_on(&ctx, WIDE_OPEN_PROGRAM);
+    host.count(Counter::Bug);
+    xdp_action::XDP_DROP
+}
+
+/// As [`elvs_schedule`], for the wide table.
+#[xdp]
+#[inline(always)]
+pub fn elvs_wide_open(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = open_wide(&host, &mut XdpFrame::new(&ctx));
+    opened(&ctx, &host, action)
+}
+
+/// As [`elvs_persist`], for the wide table.
+#[xdp]
+#[inline(always)]
+pub fn elvs_wide_keep(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = persist_wide(&host, &mut XdpFrame::new(&ctx));
+    opened(&ctx, &host, action)
+}
+
+/// Makes the connection of the wide table whose destination [`elvs_wide_keep`] has noted.
+#[xdp]
+#[inline(always)]
+pub fn elvs_wide_join(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = connect_wide(&host, &mut XdpFrame::new(&ctx));
+    opened(&ctx, &host, action)
+}
+
+/// Sends a packet of the wide table to the destination that an earlier stage has noted.
+#[xdp]
+#[inline(always)]
+pub fn elvs_wide_send(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    answer(send_wide(&host, &mut XdpFrame::new(&ctx)))
+}
+
+/// What follows a stage that opens connections of the wide table.
+#[inline(always)]
+fn opened(ctx: &XdpContext, host: &KernelHost, action: Action) -> u32 {
+    if action == Action::WIDE_OPEN {
+        go_on(ctx, WIDE_OPEN_PROGRAM);
+    } else if action == Action::WIDE_PERSIST {
+        go_on(ctx, WIDE_PERSIST_PROGRAM);
+    } else if action == Action::WIDE_CONNECT {
+        go_on(ctx, WIDE_CONNECT_PROGRAM);
+    } else if action == Action::WIDE_SEND {
+        go_on(ctx, WIDE_SEND_PROGRAM);
+    } else {
+        return answer(action);
+    }
+    host.count(Counter::SchedulerContended);
     xdp_action::XDP_DROP
 }
 

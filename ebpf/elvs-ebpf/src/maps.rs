@@ -4,14 +4,13 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::btf_maps::{Array as BtfArray, ArrayOfMaps};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, PerCpuArray, ProgramArray};
-use elvs_common::program_names::STAGES;
 use elvs_common::{
     BLOB_LINES, COUNTERS, DestinationRecord, DestinationStats, Line, MAX_DESTINATIONS,
-    MAX_SERVICES, NOTES, Settings,
+    MAX_SERVICES, NOTES, PROGRAMS, Settings,
 };
-use elvs_fastpath::Bucket;
+use elvs_fastpath::{Bucket, WideBucket};
 
-use crate::clients::{CLIENT_SLOTS, ClientSlot};
+use crate::clients::{CLIENT_SLOTS, ClientSlot, WIDE_CLIENT_SLOTS, WideClientSlot};
 use crate::word::Word;
 
 /// A configuration blob.
@@ -20,6 +19,14 @@ pub type Blob = BtfArray<Line, { BLOB_LINES }, { BPF_F_MMAPABLE as usize }>;
 /// Flow table; the daemon sets its size.
 #[map]
 pub static ELVS_FLOWS: Array<Bucket<Word>> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Wide flow table; the daemon sets its size.
+#[map]
+pub static ELVS_WIDE: Array<WideBucket<Word>> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Next hops of IPv6 clients of NAT services.
+#[map]
+pub static ELVS_CLIENTS6: Array<WideClientSlot> = Array::with_max_entries(WIDE_CLIENT_SLOTS, 0);
 
 /// Configuration in force.
 #[btf_map]
@@ -53,7 +60,7 @@ pub static ELVS_SETTINGS: Array<Settings> = Array::with_max_entries(1, BPF_F_MMA
 
 /// Programs that others go on to.
 #[map]
-pub static ELVS_PROGS: ProgramArray = ProgramArray::with_max_entries(STAGES.len() as u32, 0);
+pub static ELVS_PROGS: ProgramArray = ProgramArray::with_max_entries(PROGRAMS, 0);
 
 /// Words per CPU; see [`crate::host`]. The first is for the verifier, the others are notes.
 #[map]
@@ -66,6 +73,10 @@ pub static ELVS_CLIENTS: Array<ClientSlot> = Array::with_max_entries(CLIENT_SLOT
 /// Buckets that hash values map to; set when the program is loaded.
 #[unsafe(no_mangle)]
 static ELVS_BUCKETS: u32 = 1;
+
+/// As [`ELVS_BUCKETS`], of the wide table.
+#[unsafe(no_mangle)]
+static ELVS_WIDE_BUCKETS: u32 = 1;
 
 /// Secret of the flow hash; set when the program is loaded.
 #[unsafe(no_mangle)]
@@ -80,6 +91,13 @@ static ELVS_TICK_SHIFT: u32 = 0;
 pub fn buckets() -> u32 {
     // SAFETY: a static of this program; volatile, since the loader replaces the value that the compiler sees.
     unsafe { core::ptr::read_volatile(&raw const ELVS_BUCKETS) }
+}
+
+/// As [`buckets`], of the wide table.
+#[inline(always)]
+pub fn wide_buckets() -> u32 {
+    // SAFETY: as above.
+    unsafe { core::ptr::read_volatile(&raw const ELVS_WIDE_BUCKETS) }
 }
 
 /// Secret of the flow hash.

@@ -181,5 +181,6 @@ pub(super) const ROWS: &[Keyword] = &[
     Keyword::new("json_dump_file", GLOBAL),
     Keyword::new("interface", DATA_PLANE).from(1, "NAME...").applied().note("interfaces that get the program; without it they are found from the routing table"),
     Keyword::new("connections", DATA_PLANE).takes(1, 1, "N").applied().note("connections the flow table is made for: 1024 to 268435456, 1048576 if not given"),
+    Keyword::new("wide_connections", DATA_PLANE).takes(1, 1, "N").applied().note("connections of IPv6 and full NAT there is room for: 1024 to 268435456, a quarter of `connections` if not given"),
     Keyword::new("xdp_mode", DATA_PLANE).takes(1, 1, "auto|native|generic").applied().note("auto: native where the driver has it, generic otherwise"),
 ];

@@ -80,6 +80,7 @@ impl TimeoutSettings {
 pub(super) struct DataPlane {
     interfaces: Vec<String>,
     connections: Once<u32>,
+    wide_connections: Once<u32>,
     xdp_mode: Once<XdpMode>,
 }
 
@@ -94,16 +95,12 @@ impl DataPlane {
                 ("interface", _) => {
                     item.arguments.iter().for_each(|word| self.interface(word, reporter));
                 }
-                ("connections", Some(word)) => {
-                    let value = value::number(
-                        "connections",
-                        word,
-                        MIN_CONNECTIONS,
-                        MAX_CONNECTIONS,
-                        reporter,
-                    );
-                    if let Some(value) = value {
-                        self.connections.set(item, value, reporter);
+                (keyword @ ("connections" | "wide_connections"), Some(word)) => {
+                    let (least, most) = (MIN_CONNECTIONS, MAX_CONNECTIONS);
+                    let wide = keyword == "wide_connections";
+                    let set = if wide { &mut self.wide_connections } else { &mut self.connections };
+                    if let Some(value) = value::number(keyword, word, least, most, reporter) {
+                        set.set(item, value, reporter);
                     }
                 }
                 ("xdp_mode", Some(word)) => {
@@ -144,6 +141,7 @@ impl DataPlane {
         DataPlaneSettings {
             interfaces: self.interfaces,
             connections: self.connections.get().copied(),
+            wide_connections: self.wide_connections.get().copied(),
             xdp_mode: self.xdp_mode.get().copied().unwrap_or_default(),
         }
     }

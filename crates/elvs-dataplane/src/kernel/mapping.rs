@@ -14,7 +14,7 @@ use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use elvs_fastpath::Bucket;
+use elvs_fastpath::{Bucket, WideBucket};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 /// Types that memory shared with the kernel may be looked at as.
@@ -30,6 +30,8 @@ unsafe impl Shared for AtomicU64 {}
 unsafe impl Shared for AtomicU32 {}
 // SAFETY: atomic words, aligned to 128 bytes.
 unsafe impl Shared for Bucket<AtomicU64> {}
+// SAFETY: as above.
+unsafe impl Shared for WideBucket<AtomicU64> {}
 
 /// Memory of an array map.
 #[derive(Debug)]

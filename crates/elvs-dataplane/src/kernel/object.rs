@@ -90,6 +90,8 @@ pub(super) fn load_director(directory: &Path, settings: &Settings) -> Result<Ebp
     let mut loader = EbpfLoader::new();
     loader
         .map_max_entries(map_names::FLOWS, settings.buckets.saturating_add(TAIL_BUCKETS))
+        .map_max_entries(map_names::WIDE_FLOWS, settings.wide_buckets.saturating_add(TAIL_BUCKETS))
+        .override_global("ELVS_WIDE_BUCKETS", &settings.wide_buckets, true)
         .override_global("ELVS_BUCKETS", &settings.buckets, true)
         .override_global("ELVS_SEED", &settings.seed, true)
         .override_global("ELVS_TICK_SHIFT", &settings.tick_shift, true);

@@ -23,7 +23,7 @@ use super::object::{LoadError, load_director, program};
 use super::paths::{Paths, link_pin, pinned_programs};
 use super::permission::{PermissionError, check_capabilities, ensure_bpf_fs};
 use super::pins;
-use super::tables::{DataPlane, Kernel, TableError, settings_for};
+use super::tables::{DataPlane, Kernel, TableError, settings_for, wide_for};
 use crate::backend::AttachedMode;
 use crate::director::{Director, InstallError};
 use crate::plane::{LoadDifference, Plane};
@@ -49,6 +49,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// Connections that the flow table is made for, if it has to be made.
     pub connections: u32,
+    /// Connections of IPv6 and full NAT that the wide flow table is made for; `None` = a quarter of `connections`.
+    pub wide_connections: Option<u32>,
 }
 
 impl Options {
@@ -59,7 +61,12 @@ impl Options {
             pin_root: PIN_ROOT.into(),
             state_dir: STATE_ROOT.into(),
             connections: DEFAULT_CONNECTIONS,
+            wide_connections: None,
         }
+    }
+
+    fn wide(&self) -> u32 {
+        self.wide_connections.unwrap_or_else(|| wide_for(self.connections))
     }
 }
 
@@ -85,9 +92,11 @@ pub enum Warning {
     Mounted,
     /// The adopted table has another size.
     #[error(
-        "the flow table in force was made for {existing} connections and stays; {configured} take effect after a stop and a start"
+        "the {what} in force was made for {existing} connections and stays; {configured} take effect after a stop and a start"
     )]
     Capacity {
+        /// Which table.
+        what: &'static str,
         /// As configured.
         configured: u32,
         /// As it is.
@@ -138,8 +147,10 @@ pub enum OpenError {
         name: String,
     },
     /// The table would be too small or too big.
-    #[error("data_plane {{ connections {connections} }}: the limits are 1 and {MOST_CONNECTIONS}")]
+    #[error("data_plane {{ {keyword} {connections} }}: the limits are 1 and {MOST_CONNECTIONS}")]
     Connections {
+        /// Which table.
+        keyword: &'static str,
         /// What was asked for.
         connections: u32,
     },
@@ -250,8 +261,12 @@ fn check(options: &Options) -> Result<(), OpenError> {
     if name.is_empty() || !name.bytes().all(usable) {
         return Err(OpenError::Name { name: name.clone() });
     }
-    if options.connections == 0 || options.connections > MOST_CONNECTIONS {
-        return Err(OpenError::Connections { connections: options.connections });
+    for (keyword, connections) in
+        [("connections", options.connections), ("wide_connections", options.wide())]
+    {
+        if connections == 0 || connections > MOST_CONNECTIONS {
+            return Err(OpenError::Connections { keyword, connections });
+        }
     }
     Ok(())
 }
@@ -312,7 +327,13 @@ fn adoptable(paths: &Paths, store: &Store) -> Result<Result<State, String>, Open
 /// Loads programs and tables and pins them.
 fn load(options: &Options, paths: &Paths) -> Result<(), OpenError> {
     let rate = clock::rate()?;
-    let settings = settings_for(options.connections, rate, clock::tick_shift(rate), random_seed()?);
+    let settings = settings_for(
+        options.connections,
+        options.wide(),
+        rate,
+        clock::tick_shift(rate),
+        random_seed()?,
+    );
     let loading = &paths.loading;
     fs::create_dir(loading).map_err(io_error("create", loading))?;
     let mut object = load_director(loading, &settings)?;
@@ -364,11 +385,13 @@ fn adopt(
 ) -> Result<Opened, OpenError> {
     let pins = paths.pins.clone();
     let settings = Kernel::settings_at(&pins)?;
-    if settings.connections != options.connections {
-        warnings.push(Warning::Capacity {
-            configured: options.connections,
-            existing: settings.connections,
-        });
+    for (what, configured, existing) in [
+        ("flow table", options.connections, settings.connections),
+        ("wide flow table", options.wide(), settings.wide_connections),
+    ] {
+        if configured != existing {
+            warnings.push(Warning::Capacity { what, configured, existing });
+        }
     }
     match replace_programs(&pins, &settings) {
         Ok(true) => warnings.push(Warning::ProgramReplaced),

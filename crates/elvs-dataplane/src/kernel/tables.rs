@@ -19,7 +19,7 @@ use elvs_common::{
     BLOB_LINES, COUNTERS, Counter, DestinationRecord, Line, Settings, TCP_STATES, map_names,
     program_names, ticks_from_seconds,
 };
-use elvs_fastpath::{Bucket, FlowMemory};
+use elvs_fastpath::{Bucket, FlowMemory, WideBucket, WideWords};
 use elvs_model::{Statistics, XdpMode};
 
 use super::clock;
@@ -38,6 +38,7 @@ pub type DataPlane = Director<Kernel>;
 pub struct Kernel {
     paths: Paths,
     flows: Mapping,
+    wide: WideFlows,
     records: Mapping,
     loads: Mapping,
     schedulers: Mapping,
@@ -69,9 +70,16 @@ pub(crate) const fn buckets_for(connections: u32) -> u32 {
     if buckets < 8 { 8 } else { buckets }
 }
 
+/// Connections of the wide table beside one for that many, if nothing else is said.
+pub(crate) const fn wide_for(connections: u32) -> u32 {
+    let wide = connections / 4;
+    if wide == 0 { 1 } else { wide }
+}
+
 /// Settings of new tables, with IPVS's timeouts.
 pub(crate) fn settings_for(
     connections: u32,
+    wide_connections: u32,
     jiffies_per_second: u32,
     tick_shift: u32,
     seed: [u64; 2],
@@ -90,6 +98,8 @@ pub(crate) fn settings_for(
         tick_shift,
         connections,
         flags: 0,
+        wide_buckets: buckets_for(wide_connections),
+        wide_connections,
         seed,
     }
 }
@@ -128,6 +138,7 @@ impl Kernel {
             clock::jiffies(&clock).map_err(|error| table_error(program_names::CLOCK)(&error))?;
         Ok(Self {
             flows: mapped(directory, map_names::FLOWS)?,
+            wide: WideFlows(mapped(directory, map_names::WIDE_FLOWS)?),
             records: mapped(directory, map_names::DESTINATIONS)?,
             loads: mapped(directory, map_names::LOADS)?,
             schedulers: mapped(directory, map_names::SCHEDULERS)?,
@@ -216,6 +227,8 @@ fn settings_words(settings: &Settings) -> impl Iterator<Item = u32> {
             settings.tick_shift,
             settings.connections,
             settings.flags,
+            settings.wide_buckets,
+            settings.wide_connections,
         ])
         .chain(halves(first))
         .chain(halves(second))
@@ -229,6 +242,7 @@ fn settings_of(mut words: impl Iterator<Item = u32>) -> Settings {
     }
     let (udp_timeout, buckets, jiffies_per_second) = (next(), next(), next());
     let (tick_shift, connections, flags) = (next(), next(), next());
+    let (wide_buckets, wide_connections) = (next(), next());
     let mut seed = [0; 2];
     for word in &mut seed {
         let [a, b, c, d] = next().to_ne_bytes();
@@ -243,6 +257,8 @@ fn settings_of(mut words: impl Iterator<Item = u32>) -> Settings {
         tick_shift,
         connections,
         flags,
+        wide_buckets,
+        wide_connections,
         seed,
     }
 }
@@ -268,6 +284,7 @@ fn element<T>(values: &[T], index: u32) -> Option<&T> {
 
 impl FlowMemory for Kernel {
     type Word = AtomicU64;
+    type Addresses = AtomicU64;
 
     #[inline]
     fn bucket(&self, index: u32) -> Option<&Bucket<AtomicU64>> {
@@ -275,7 +292,27 @@ impl FlowMemory for Kernel {
     }
 }
 
+/// The wide flow table.
+#[derive(Debug)]
+pub struct WideFlows(Mapping);
+
+impl FlowMemory for WideFlows {
+    type Word = AtomicU64;
+    type Addresses = WideWords<AtomicU64>;
+
+    #[inline]
+    fn bucket(&self, index: u32) -> Option<&WideBucket<AtomicU64>> {
+        element(self.0.slice(), index)
+    }
+}
+
 impl Backend for Kernel {
+    type Wide = WideFlows;
+
+    fn wide(&self) -> &WideFlows {
+        &self.wide
+    }
+
     fn now(&self) -> Now {
         // If the program cannot run, time stands still: nothing expires early.
         let jiffies = match clock::jiffies(&self.clock) {

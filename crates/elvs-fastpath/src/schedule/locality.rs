@@ -11,33 +11,17 @@ use elvs_common::{
 
 use super::{Choice, ONCE, entry, record};
 use crate::atomic::Atomic64;
-use crate::flow::{FlowKey, FoundFlow, Step, destination_of, find_key, release_flow};
+use crate::flow::{FlowKey, FoundFlow, Step, destination_of, find_parts, release_flow};
 use crate::host::Host;
 use crate::service::low;
+use crate::side::{self, Side};
 
-/// Key of the entry that leads packets to an address to a destination.
-#[inline(always)]
-pub(super) const fn key(service: &ServiceRecord, opening: &FlowKey, destination: u32) -> FlowKey {
-    key_of(
-        service.index as u64 | (opening.address() as u64) << 32,
-        if service.scheduler == scheduler_id::LBLCR { destination } else { LBLC_PORTS },
-    )
-}
-
-#[inline(always)]
-const fn key_of(addresses: u64, ports: u32) -> FlowKey {
-    FlowKey { addresses, ports, protocol: template_protocol(LOCALITY) }
-}
-
-/// The entry of a key.
-#[inline(always)]
-fn entry_of<'a, H: Host>(host: &'a H, key: &FlowKey) -> Option<FoundFlow<'a, H::Word>> {
-    find_key(host, key, host.buckets(), host.seed())
-}
+/// Protocol number of the entries.
+pub(crate) const MEMORY: u8 = template_protocol(LOCALITY);
 
 /// Keeps an entry that is used.
 #[inline(always)]
-fn renew<H: Host>(host: &H, found: &FoundFlow<'_, H::Word>) {
+fn renew<H: Host, A, V>(host: &H, found: &FoundFlow<'_, H::Word, A, V>) {
     let tick = host.tick();
     if idle_ticks(tick, found.control.tick()) >= REFRESH_TICKS {
         // Whoever changes it meanwhile renews it too.
@@ -80,10 +64,13 @@ fn active<H: Host>(host: &H, destination: u32) -> u64 {
 /// Destination of the address that a packet goes to. An entry whose destination was removed, quiesced or is overloaded,
 /// while another one is half idle, is ended.
 #[inline(always)]
-pub(super) fn find<H: Host>(host: &H, service: &ServiceRecord, opening: &FlowKey) -> Choice {
-    let Some(found) = entry_of(host, &key(service, opening, LBLC_PORTS)) else {
-        return Choice::NOBODY;
-    };
+pub(super) fn find<S: Side, H: Host>(
+    host: &H,
+    service: &ServiceRecord,
+    opening: &FlowKey<S::Value>,
+) -> Choice {
+    let key = S::locality_key(service, opening, LBLC_PORTS);
+    let Some(found) = side::find::<S, _>(host, &key) else { return Choice::NOBODY };
     let destination = destination_of(found.ports_destination);
     let mut review = Review {
         host,
@@ -96,7 +83,7 @@ pub(super) fn find<H: Host>(host: &H, service: &ServiceRecord, opening: &FlowKey
     let overloaded = active(host, destination) > review.weight && review.idle != 0;
     if review.weight == 0 || overloaded {
         // Whoever changes it meanwhile has found it good for another packet, or ends it as well.
-        let _ = release_flow(host, found.bucket, found.slot, found.control);
+        let _ = release_flow(S::memory(host), found.bucket, found.slot, found.control);
         return Choice::NOBODY;
     }
     renew(host, &found);
@@ -104,11 +91,11 @@ pub(super) fn find<H: Host>(host: &H, service: &ServiceRecord, opening: &FlowKey
 }
 
 /// Search for the least loaded destination of the set of an address.
-struct Members<'a, H> {
+struct Members<'a, S: Side, H> {
     host: &'a H,
     pool_line: u64,
-    /// Addresses word of the set's entries.
-    addresses: u64,
+    /// Addresses of the set's entries.
+    addresses: &'a S::Value,
     /// [`Choice`] so far, and above it the place in which it came into the set.
     choice: u64,
     weight: u64,
@@ -126,7 +113,7 @@ const IDLE: u64 = 1 << 8;
 /// Places in a set that are told apart; among equals the newest wins.
 const PLACES: u64 = 16;
 
-impl<H: Host> Step for Members<'_, H> {
+impl<S: Side, H: Host> Step for Members<'_, S, H> {
     #[inline(always)]
     fn step(&mut self, index: u32) -> bool {
         let Some(candidate) = entry(self.host, low(self.pool_line), index) else { return false };
@@ -137,8 +124,15 @@ impl<H: Host> Step for Members<'_, H> {
         if active * 2 < weight {
             self.state |= IDLE;
         }
-        let key = key_of(self.addresses, candidate.destination);
-        let Some(member) = entry_of(self.host, &key) else { return true };
+        let found = find_parts(
+            S::memory(self.host),
+            self.addresses,
+            candidate.destination,
+            MEMORY,
+            S::buckets(self.host),
+            self.host.seed(),
+        );
+        let Some(member) = found else { return true };
         let order = member.control.state() as u64;
         if self.state % PLACES <= order {
             self.state = (self.state & IDLE) | ((order + 1) % PLACES);
@@ -197,17 +191,18 @@ impl From<u64> for Located {
 
 /// The destination of a new connection to a service whose scheduler is lblcr, if the set of its address has one.
 #[inline(always)]
-pub fn locate<H: Host>(host: &H, opening: &FlowKey, ingress: u32) -> Located {
-    let Some(service) = record(host, opening, ingress) else { return Located::Newcomer(0) };
+pub fn locate<S: Side, H: Host>(host: &H, opening: &FlowKey<S::Value>, ingress: u32) -> Located {
+    let Some(service) = record::<S, _>(host, opening, ingress) else { return Located::Newcomer(0) };
     let persistent = service.flags & ServiceFlags::PERSISTENT != 0;
     if service.scheduler != scheduler_id::LBLCR || persistent {
         return Located::Newcomer(0);
     }
-    let addresses = key(&service, opening, 0).addresses;
-    let mut members = Members {
+    let key = S::locality_key(&service, opening, 0);
+    let key = S::stash(host, &key);
+    let mut members = Members::<S, _> {
         host,
         pool_line: service.pool_line as u64,
-        addresses,
+        addresses: &key.addresses,
         choice: 0,
         weight: 0,
         load: 0,
@@ -220,7 +215,10 @@ pub fn locate<H: Host>(host: &H, opening: &FlowKey, ingress: u32) -> Located {
     if !choice.is_some() || overloaded {
         return Located::Newcomer((members.state % PLACES) as u8);
     }
-    if let Some(found) = entry_of(host, &key_of(addresses, choice.destination())) {
+    let (memory, buckets) = (S::memory(host), S::buckets(host));
+    let found =
+        find_parts(memory, &key.addresses, choice.destination(), MEMORY, buckets, host.seed());
+    if let Some(found) = found {
         renew(host, &found);
     }
     if service.flags & ServiceFlags::ONE_PACKET != 0 {

@@ -4,41 +4,41 @@
 //! **Invariant:** a template is an entry of the flow table under a protocol number of its own, so it is inserted, found
 //! and freed by the protocol of all entries; no destination's load counts it.
 
-use elvs_common::{
-    Counter, DestinationFlags, PersistenceLine, ServiceRecord, SettingFlags, template_protocol,
-};
+use elvs_common::{Counter, DestinationFlags, PersistenceLine, ServiceRecord, SettingFlags};
 
 use super::Choice;
 use crate::atomic::Atomic64;
-use crate::flow::{FlowKey, destination_of, find_key, release_flow};
+use crate::flow::{FlowKey, destination_of, release_flow};
 use crate::host::Host;
+use crate::side::{self, Side};
 
 /// Key of the template of a client's connections to a persistent service.
 #[inline(always)]
-pub(super) fn key<H: Host>(
+pub(super) fn key<S: Side, H: Host>(
     host: &H,
     service: &ServiceRecord,
-    opening: &FlowKey,
-) -> Option<FlowKey> {
+    opening: &FlowKey<S::Value>,
+) -> Option<FlowKey<S::Value>> {
     let line = PersistenceLine::of_line(host.line(service.pool_line.wrapping_sub(1))?);
-    let client = opening.client() & line.mask;
-    Some(FlowKey::new(client, line.address, 0, line.port, template_protocol(line.protocol)))
+    Some(S::template_key(&line, opening))
 }
 
 /// Destination of a client's template, which lives on from now. One whose destination was removed, or has
 /// weight 0 with `expire_quiescent_template`, is ended.
 #[inline(always)]
-pub(super) fn find<H: Host>(host: &H, service: &ServiceRecord, opening: &FlowKey) -> Choice {
-    let Some(key) = key(host, service, opening) else { return Choice::NOBODY };
-    let Some(found) = find_key(host, &key, host.buckets(), host.seed()) else {
-        return Choice::NOBODY;
-    };
+pub(super) fn find<S: Side, H: Host>(
+    host: &H,
+    service: &ServiceRecord,
+    opening: &FlowKey<S::Value>,
+) -> Choice {
+    let Some(key) = key::<S, _>(host, service, opening) else { return Choice::NOBODY };
+    let Some(found) = side::find::<S, _>(host, &key) else { return Choice::NOBODY };
     let index = destination_of(found.ports_destination);
     let flags = host.destination(index).map_or(0, |destination| destination.flags);
     let quiesced = flags & DestinationFlags::QUIESCED != 0
         && host.settings() & SettingFlags::EXPIRE_QUIESCENT_TEMPLATE != 0;
     if flags & DestinationFlags::AVAILABLE == 0 || quiesced {
-        if release_flow(host, found.bucket, found.slot, found.control) {
+        if release_flow(S::memory(host), found.bucket, found.slot, found.control) {
             host.count(Counter::TemplateReplaced);
         }
         return Choice::NOBODY;

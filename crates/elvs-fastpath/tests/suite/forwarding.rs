@@ -1,6 +1,8 @@
 //! What leaves the director: direct routing, masquerading both ways, tunnelling.
 
-use elvs_common::{Counter, DestinationFlags, Method, NextHop, TCP, UDP, scheduler_id};
+use elvs_common::{
+    Counter, DestinationFlags, Method, NextHop, TCP, UDP, WideAddress, scheduler_id,
+};
 use elvs_fastpath::Verdict;
 
 use crate::support::{
@@ -318,7 +320,7 @@ fn an_unresolved_next_hop_falls_back_to_the_kernels_routes() {
     assert_eq!(outcome.verdict, Verdict::Drop);
     assert_eq!(outcome.counted, [Counter::NoNextHop, Counter::FibFallback]);
     let hop = NextHop::new([8; 6], [10; 6], 4);
-    table.director.routes.insert(ip("10.0.0.22"), hop);
+    table.director.routes.insert(WideAddress::of_v4(ip("10.0.0.22")), hop);
     let outcome = table.director.run(packet(TCP).build());
     assert_eq!(outcome.verdict, Verdict::Redirect(4));
     assert_eq!(outcome.counted, [Counter::FibFallback]);

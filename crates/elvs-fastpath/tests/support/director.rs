@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use elvs_common::{
     COUNTERS, Control, Counter, CounterKind, DestinationLoad, DestinationRecord, DestinationStats,
-    Line, NOTES, NextHop, Settings, TAIL_BUCKETS, TcpState, chain_offset, ticks_from_seconds,
+    Line, NOTES, NextHop, Settings, TAIL_BUCKETS, TcpState, WideAddress, chain_offset,
+    ticks_from_seconds,
 };
 use elvs_fastpath::{
-    Bucket, ClientHop, FlowKey, FlowMemory, Host, Note, Slot, Verdict, destination_of, process,
-    release_flow,
+    Bucket, ClientHop, FlowKey, FlowMemory, Host, Note, Slot, Verdict, WideBucket, WideWords,
+    destination_of, process, release_flow,
 };
 
 use super::frame::MemoryFrame;
@@ -23,6 +24,8 @@ const TICK_SHIFT: u32 = 6;
 pub struct Director {
     /// Flow table with the tail that chains run into.
     pub flows: Vec<Bucket<AtomicU64>>,
+    /// Wide flow table, as many buckets.
+    pub wide: WideFlows,
     /// Configuration in force.
     pub blob: Vec<Line>,
     /// Destination records.
@@ -32,9 +35,9 @@ pub struct Director {
     /// Scheduler words of services.
     pub schedulers: Vec<AtomicU64>,
     /// Next hops of NAT clients.
-    pub clients: Mutex<HashMap<u32, NextHop>>,
+    pub clients: Mutex<HashMap<WideAddress, NextHop>>,
     /// The kernel's routing table.
-    pub routes: HashMap<u32, NextHop>,
+    pub routes: HashMap<WideAddress, NextHop>,
     /// Settings.
     pub settings: Settings,
     stats: Mutex<HashMap<u32, DestinationStats>>,
@@ -65,6 +68,7 @@ impl Director {
         }
         Self {
             flows: (0..buckets + TAIL_BUCKETS).map(|_| Bucket::default()).collect(),
+            wide: WideFlows((0..buckets + TAIL_BUCKETS).map(|_| Bucket::default()).collect()),
             blob: Vec::new(),
             destinations: Vec::new(),
             loads: Vec::new(),
@@ -79,6 +83,8 @@ impl Director {
                 tick_shift: TICK_SHIFT,
                 connections: buckets * 4,
                 flags: 0,
+                wide_buckets: buckets,
+                wide_connections: buckets * 4,
                 seed: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210],
             },
             stats: Mutex::default(),
@@ -268,13 +274,37 @@ pub fn check_flows(director: &Director) {
 
 impl FlowMemory for Director {
     type Word = AtomicU64;
+    type Addresses = AtomicU64;
 
     fn bucket(&self, index: u32) -> Option<&Bucket<AtomicU64>> {
         self.flows.get(index as usize)
     }
 }
 
+/// The wide flow table.
+#[derive(Default)]
+pub struct WideFlows(pub Vec<WideBucket<AtomicU64>>);
+
+impl FlowMemory for WideFlows {
+    type Word = AtomicU64;
+    type Addresses = WideWords<AtomicU64>;
+
+    fn bucket(&self, index: u32) -> Option<&WideBucket<AtomicU64>> {
+        self.0.get(index as usize)
+    }
+}
+
 impl Host for Director {
+    type Wide = WideFlows;
+
+    fn wide(&self) -> &WideFlows {
+        &self.wide
+    }
+
+    fn wide_buckets(&self) -> u32 {
+        self.settings.wide_buckets
+    }
+
     fn tick(&self) -> u32 {
         self.tick.load(Ordering::Relaxed)
     }
@@ -346,6 +376,10 @@ impl Host for Director {
     }
 
     fn client_hop(&self, client: u32, learned: Option<NextHop>) -> ClientHop {
+        self.wide_client_hop(WideAddress::of_v4(client), learned)
+    }
+
+    fn wide_client_hop(&self, client: WideAddress, learned: Option<NextHop>) -> ClientHop {
         let mut clients = self.clients.lock().unwrap();
         if let (Some(hop), None) = (learned, clients.get(&client)) {
             clients.insert(client, hop);
@@ -354,6 +388,10 @@ impl Host for Director {
     }
 
     fn route(&self, address: u32) -> Option<NextHop> {
+        self.wide_route(WideAddress::of_v4(address))
+    }
+
+    fn wide_route(&self, address: WideAddress) -> Option<NextHop> {
         self.routes.get(&address).copied()
     }
 }

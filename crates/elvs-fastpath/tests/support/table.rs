@@ -285,7 +285,7 @@ impl Table {
             port(service.address.port()),
             service.protocol,
         );
-        pick(&self.director, &key, NIC, false)
+        pick::<elvs_fastpath::Narrow, _>(&self.director, &key, NIC, false)
     }
 
     /// Hash table of a service, of positions in its list.

@@ -6,12 +6,12 @@
 //! Called by [`super::run`].
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use elvs_api::VERSION;
-use elvs_common::{REFRESH_TICKS, TCP};
+use elvs_common::{REFRESH_TICKS, TCP, WideAddress};
 use elvs_dataplane::{Backend, Estimator, FakePlane, InstallError, Plane, Route};
-use elvs_fastpath::{FlowKey, Pick, Verdict, pick};
+use elvs_fastpath::{FlowKey, Narrow, Pick, Verdict, Wide, WideValue, pick};
 use elvs_model::{
     Change, ChangeError, ConnectionView, Destination, DestinationKey, Family, ForwardingMethod,
     MarkedPacket, NodeInfo, Protocol, ServiceKey, ServiceView, Table, Timeouts,
@@ -162,14 +162,17 @@ impl Host {
         passes.last().is_some_and(|pass| pass.live > 0)
     }
 
-    /// What the scheduler would answer a client of IPv4, by the index of the destination. Only for schedulers whose picks
+    /// What the scheduler would answer a client, by the index of the destination. Only for schedulers whose picks
     /// change nothing.
     pub(super) fn ask_scheduler(&self, flow: &Flow) -> Option<u32> {
-        let (SocketAddr::V4(client), SocketAddr::V4(service)) = (flow.client, flow.service) else {
-            return None;
+        let backend = self.plane.backend();
+        let key = key_of(flow);
+        let picked = if flow.client.is_ipv4() {
+            pick::<Narrow, _>(backend, &key.fold(), INTERFACE, true)
+        } else {
+            pick::<Wide, _>(backend, &key, INTERFACE, true)
         };
-        let key = key_of(client, service, flow.protocol);
-        match pick(self.plane.backend(), &key, INTERFACE, true) {
+        match picked {
             Pick::Destination(index) | Pick::Once(index) => Some(index),
             Pick::Nobody | Pick::Contended | Pick::NoService | Pick::NoTemplate => None,
         }
@@ -278,15 +281,20 @@ impl Director for Host {
     }
 }
 
-/// The key by which the data plane knows a connection of IPv4.
-fn key_of(client: SocketAddrV4, service: SocketAddrV4, protocol: Protocol) -> FlowKey {
-    let address = |end: &SocketAddrV4| u32::from_ne_bytes(end.ip().octets());
-    FlowKey::new(
-        address(&client),
-        address(&service),
-        client.port().to_be(),
-        service.port().to_be(),
-        protocol.number(),
+/// The key by which the wide table knows a connection, and whose fold is that of an IPv4 connection.
+fn key_of(flow: &Flow) -> FlowKey<WideValue> {
+    let address = |end: &SocketAddr| {
+        WideAddress::of_bytes(match end.ip() {
+            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+            IpAddr::V6(address) => address.octets(),
+        })
+    };
+    FlowKey::wide(
+        address(&flow.client),
+        address(&flow.service),
+        flow.client.port().to_be(),
+        flow.service.port().to_be(),
+        flow.protocol.number(),
     )
 }
 

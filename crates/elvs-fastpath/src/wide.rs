@@ -1,0 +1,289 @@
+//! Packets of the wide table: IPv6, and IPv4 by full NAT.
+//!
+//! **Invariant:** as [`crate::director`]; what differs is how addresses are read, kept and rewritten.
+//!
+//! Called by [`crate::director`].
+
+mod forward;
+mod packet;
+
+use elvs_common::{
+    Control, Counter, DestinationFlags, DestinationStats, Method, SettingFlags, WideAddress,
+};
+
+use self::forward::{Ends, address_of, readdress, send};
+use self::packet::{WidePacket, parse_transport, parse_wide};
+use crate::flow::{
+    FlowKey, FoundOf, WideValue, client_port_of, destination_of, find_flow, virtual_port_of,
+    wide_addresses, wide_hash,
+};
+use crate::frame::{Action, Frame};
+use crate::host::{ClientHop, Host, Note, drop};
+use crate::open::{Path, arrival, connect, open, open_remembered};
+use crate::packet::{Transport, is_balanced};
+use crate::service::{is_wide_virtual, may_be_wide, may_be_wide_real_server};
+use crate::side::{self, Wide};
+use crate::tcp::Direction;
+use crate::track::{end_for, is_reuse, track};
+
+/// The stage for packets of the wide table: forwards those from clients of known connections and passes what is not ours.
+/// [`Action::WIDE_REPLY`] leaves the frame to [`reply_wide`], [`Action::WIDE_OPEN`] to [`open_wide`].
+#[inline(always)]
+pub fn forward_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
+    let Some(packet) = parse_wide(host, frame) else { return Action::PASS };
+    if !is_balanced(packet.protocol) {
+        return Action::PASS;
+    }
+    if !may_be_wide(host, packet.destination) {
+        let reply = may_be_wide_real_server(host, packet.source);
+        return if reply { Action::WIDE_REPLY } else { Action::PASS };
+    }
+    if packet.fragment || packet.malformed {
+        let why = if packet.fragment { Counter::Fragment } else { Counter::Malformed };
+        return refuse(host, &packet, why);
+    }
+    let Some(transport) = parse_transport(frame, &packet) else {
+        return refuse(host, &packet, Counter::Malformed);
+    };
+    match request(host, frame, &packet, &transport) {
+        // A client's address may look like a virtual one to the filter: it may still be a reply.
+        Action::WIDE_OPEN if may_be_wide_real_server(host, packet.source) => Action::WIDE_REPLY,
+        action => action,
+    }
+}
+
+/// The stage for packets from what may be real servers behind NAT, if no client of a known connection sent them.
+#[inline(always)]
+pub fn reply_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
+    let Some(packet) = parse_wide(host, frame) else { return Action::PASS };
+    let to_virtual = may_be_wide(host, packet.destination);
+    let otherwise = if to_virtual { Action::WIDE_OPEN } else { Action::PASS };
+    if packet.fragment || packet.malformed {
+        return otherwise;
+    }
+    let Some(transport) = parse_transport(frame, &packet) else { return otherwise };
+    match reply(host, frame, &packet, &transport) {
+        Action::PASS => otherwise,
+        action => action,
+    }
+}
+
+/// The stage after [`forward_wide`] for packets of no known connection; as [`crate::forward_new`].
+#[inline(always)]
+pub fn open_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
+    match parse(host, frame) {
+        Some((packet, transport)) => open::<Wide, _, _>(host, frame, &packet, &transport),
+        None => Action::PASS,
+    }
+}
+
+/// The stage after [`open_wide`]; as [`crate::persist`].
+#[inline(always)]
+pub fn persist_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
+    match parse(host, frame) {
+        Some((packet, transport)) => {
+            open_remembered::<Wide, _, _>(host, frame, &packet, &transport)
+        }
+        None => Action::PASS,
+    }
+}
+
+/// The stage after [`persist_wide`], which has noted the destination of a new connection.
+#[inline(always)]
+pub fn connect_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
+    let Some((packet, transport)) = parse(host, frame) else { return Action::PASS };
+    let key = Wide::key(&packet, &transport);
+    let noted = host.noted(Note::Destination);
+    let (index, once) = ((noted & 0xffff_ffff) as u32, noted >> 32 != 0);
+    connect::<Wide, _, _>(host, frame, &packet, &transport, &key, index, once)
+}
+
+/// The stage after [`open_wide`] and [`connect_wide`] for a packet whose destination they have noted: sends it there.
+#[inline(always)]
+pub fn send_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
+    let Some((packet, transport)) = parse(host, frame) else { return Action::PASS };
+    let noted = host.noted(Note::Destination);
+    let Some(destination) = host.destination((noted & 0xffff_ffff) as u32) else {
+        return drop(host, Counter::Bug);
+    };
+    send(host, frame, &packet, &transport, (noted >> 32) as u32, destination)
+}
+
+/// Headers that the stage before has seen to be there.
+#[inline(always)]
+fn parse<H: Host, F: Frame>(host: &H, frame: &mut F) -> Option<(WidePacket, Transport)> {
+    let packet = parse_wide(host, frame)?;
+    let transport = parse_transport(frame, &packet)?;
+    Some((packet, transport))
+}
+
+/// A packet that cannot be told apart: dropped if its address is virtual, else none of ours.
+#[inline(always)]
+fn refuse<H: Host>(host: &H, packet: &WidePacket, why: Counter) -> Action {
+    if is_wide_virtual(host, packet.destination) { drop(host, why) } else { Action::PASS }
+}
+
+/// A packet towards what may be a virtual address.
+#[inline(always)]
+fn request<H: Host, F: Frame>(
+    host: &H,
+    frame: &mut F,
+    packet: &WidePacket,
+    transport: &Transport,
+) -> Action {
+    let key = Wide::key(packet, transport);
+    let Some(found) = side::find::<Wide, _>(host, &key) else { return Action::WIDE_OPEN };
+    if is_reuse(host, packet.protocol, transport.flags, &found) {
+        end_for::<Wide, _>(host, &found, Counter::Reused);
+        return Action::WIDE_OPEN;
+    }
+    known(host, frame, packet, transport, &found)
+}
+
+/// A packet from the client of a known connection.
+#[inline(always)]
+fn known<H: Host, F: Frame>(
+    host: &H,
+    frame: &mut F,
+    packet: &WidePacket,
+    transport: &Transport,
+    found: &FoundOf<'_, H::Wide>,
+) -> Action {
+    let index = destination_of(found.ports_destination);
+    let Some(destination) = host.destination(index) else { return drop(host, Counter::Bug) };
+    if destination.flags & DestinationFlags::AVAILABLE == 0 {
+        if host.settings() & SettingFlags::EXPIRE_NODEST_CONN != 0 {
+            end_for::<Wide, _>(host, found, Counter::ExpiredNodest);
+            return Action::WIDE_OPEN;
+        }
+        return drop(host, Counter::DestinationGone);
+    }
+    let method = found.control.method_bits();
+    let direction = Direction::of_request(method);
+    track::<false, _, _, _>(host, packet.protocol, transport.flags, found, index, direction);
+    host.add_stats(
+        index,
+        DestinationStats {
+            in_packets: 1,
+            in_bytes: packet.length as u64,
+            ..DestinationStats::default()
+        },
+    );
+    send(host, frame, packet, transport, method, destination)
+}
+
+/// A packet from what may be a real server behind NAT.
+#[inline(always)]
+fn reply<H: Host, F: Frame>(
+    host: &H,
+    frame: &mut F,
+    packet: &WidePacket,
+    transport: &Transport,
+) -> Action {
+    let (client, client_port) = (packet.destination, transport.destination_port());
+    let hash = wide_hash(client, client_port, packet.protocol, host.seed());
+    let ([c0, c1], [s0, s1]) = (client.0, packet.source.0);
+    // What a loop keeps has eight bytes.
+    let wanted = [c0, c1, client_port as u64, s0, s1, transport.source_port() as u64];
+    let matches = move |control: Control, addresses: WideValue, ports_destination: u64| {
+        let ([c0, c1, port, s0, s1, own], [k0, k1, ..]) = (wanted, addresses);
+        (k0 ^ c0) | (k1 ^ c1) == 0
+            && client_port_of(ports_destination) as u64 == port
+            && control.method_bits() == Method::Nat as u32
+            && host.destination(destination_of(ports_destination)).is_some_and(|d| {
+                // A destination on all ports gets the virtual one.
+                let port = if d.port == 0 { virtual_port_of(ports_destination) } else { d.port };
+                let [a0, a1] = address_of(d).0;
+                (a0 ^ s0) | (a1 ^ s1) == 0 && port as u64 == own
+            })
+    };
+    let found = find_flow(host.wide(), hash, host.wide_buckets(), packet.protocol, &matches);
+    let Some(found) = found else { return Action::PASS };
+    if packet.ttl <= 1 {
+        return drop(host, Counter::TtlExpired);
+    }
+    let index = destination_of(found.ports_destination);
+    let flags = transport.flags;
+    track::<false, _, _, _>(host, packet.protocol, flags, &found, index, Direction::Output);
+    host.add_stats(
+        index,
+        DestinationStats {
+            out_packets: 1,
+            out_bytes: packet.length as u64,
+            ..DestinationStats::default()
+        },
+    );
+    let ClientHop::Known(hop) = host.wide_client_hop(client, None) else {
+        return drop(host, Counter::NoNextHop);
+    };
+    let Some([_, _, v0, v1, _]) = wide_addresses(&found) else {
+        return drop(host, Counter::InsertContended);
+    };
+    let ends = Ends {
+        source: WideAddress([v0, v1]),
+        source_port: virtual_port_of(found.ports_destination),
+        destination: client,
+        destination_port: client_port,
+    };
+    readdress(frame, packet, transport, &hop, &ends).unwrap_or_else(|| drop(host, Counter::Bug))
+}
+
+impl Path for Wide {
+    type Packet = WidePacket;
+
+    const OPEN: Action = Action::WIDE_OPEN;
+    const REMEMBER: Action = Action::WIDE_PERSIST;
+
+    #[inline(always)]
+    fn key(packet: &WidePacket, transport: &Transport) -> FlowKey<WideValue> {
+        let ([c0, c1], [a0, a1]) = (packet.source.0, packet.destination.0);
+        FlowKey {
+            addresses: [c0, c1, a0, a1, 0],
+            ports: transport.ports,
+            protocol: packet.protocol,
+        }
+    }
+
+    #[inline(always)]
+    fn protocol(packet: &WidePacket) -> u8 {
+        packet.protocol
+    }
+
+    #[inline(always)]
+    fn length(packet: &WidePacket) -> u64 {
+        packet.length as u64
+    }
+
+    #[inline(always)]
+    fn learn_client<H: Host, F: Frame>(host: &H, frame: &mut F, packet: &WidePacket) {
+        if let Some(hop) = arrival(frame) {
+            host.wide_client_hop(packet.source, Some(hop));
+        }
+    }
+
+    #[inline(always)]
+    fn connect<H: Host, F: Frame>(
+        host: &H,
+        _frame: &mut F,
+        _packet: &WidePacket,
+        _transport: &Transport,
+        _key: &FlowKey<WideValue>,
+        index: u32,
+        once: bool,
+    ) -> Action {
+        host.note(Note::Destination, index as u64 | (once as u64) << 32);
+        Action::WIDE_CONNECT
+    }
+
+    #[inline(always)]
+    fn send<H: Host, F: Frame>(
+        host: &H,
+        _frame: &mut F,
+        _packet: &WidePacket,
+        method: u32,
+        index: u32,
+    ) -> Action {
+        host.note(Note::Destination, index as u64 | (method as u64) << 32);
+        Action::WIDE_SEND
+    }
+}

@@ -1,0 +1,146 @@
+//! Sending a packet of either family on: direct routing, and rewriting of either end or both.
+//!
+//! **Invariant:** a packet is changed only when it is certain that it can be sent; a refusal leaves it as it came.
+
+use elvs_common::{
+    Counter, DestinationFlags, DestinationRecord, Method, NextHop, UDP, WideAddress,
+};
+
+use super::packet::WidePacket;
+use crate::checksum::Delta;
+use crate::forward::{address_frame, age, daemon_hop};
+use crate::frame::{Action, Frame};
+use crate::host::{Host, drop};
+use crate::packet::Transport;
+
+/// Both ends of a packet as they are to be; ports in network order as loaded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    pub(crate) source: WideAddress,
+    pub(crate) source_port: u16,
+    pub(crate) destination: WideAddress,
+    pub(crate) destination_port: u16,
+}
+
+/// Address of a destination.
+#[inline(always)]
+pub(crate) const fn address_of(destination: &DestinationRecord) -> WideAddress {
+    if destination.flags & DestinationFlags::IPV6 != 0 {
+        WideAddress::of_bytes(destination.address6)
+    } else {
+        WideAddress::of_v4(destination.address)
+    }
+}
+
+/// Next hop of a destination: the daemon's, else the kernel's routing table.
+#[inline(always)]
+pub(crate) fn hop_of<H: Host>(host: &H, destination: &DestinationRecord) -> Option<NextHop> {
+    let hop = daemon_hop(destination);
+    if hop.ifindex != 0 {
+        return Some(*hop);
+    }
+    host.count(Counter::FibFallback);
+    host.wide_route(address_of(destination))
+}
+
+/// Sends a client's packet to its destination.
+#[inline(always)]
+pub(crate) fn send<H: Host, F: Frame>(
+    host: &H,
+    frame: &mut F,
+    packet: &WidePacket,
+    transport: &Transport,
+    method: u32,
+    destination: &DestinationRecord,
+) -> Action {
+    if destination.flags & DestinationFlags::LOCAL != 0 {
+        return Action::PASS;
+    }
+    let Some(hop) = hop_of(host, destination) else { return drop(host, Counter::NoNextHop) };
+    if packet.ttl <= 1 {
+        return drop(host, Counter::TtlExpired);
+    }
+    let sent = match Method::from_bits(method) {
+        Some(Method::Dr) => direct(frame, packet, &hop),
+        Some(Method::Nat) => {
+            let own = destination.port;
+            let ends = Ends {
+                source: packet.source,
+                source_port: transport.source_port(),
+                destination: address_of(destination),
+                destination_port: if own == 0 { transport.destination_port() } else { own },
+            };
+            readdress(frame, packet, transport, &hop, &ends)
+        }
+        Some(Method::Tun | Method::FullNat) | None => None,
+    };
+    sent.unwrap_or_else(|| drop(host, Counter::Bug))
+}
+
+/// Direct routing: the frame goes to the real server's MAC address, the packet keeps its addresses.
+#[inline(always)]
+fn direct<F: Frame>(frame: &mut F, packet: &WidePacket, hop: &NextHop) -> Option<Action> {
+    frame.forget();
+    if packet.ipv6 {
+        let [_, _, _, _, _, _, _, limit] = frame.window::<8>(packet.offset)?;
+        *limit = limit.wrapping_sub(1);
+    } else {
+        age(frame.window::<20>(packet.offset)?);
+    }
+    address_frame(frame, hop)
+}
+
+/// Rewrites both ends of a packet and its checksums, and sends it on. An end that stays is rewritten by itself.
+#[inline(always)]
+pub(crate) fn readdress<F: Frame>(
+    frame: &mut F,
+    packet: &WidePacket,
+    transport: &Transport,
+    hop: &NextHop,
+    ends: &Ends,
+) -> Option<Action> {
+    frame.forget();
+    // All windows are looked at before anything is written.
+    if packet.protocol == UDP {
+        frame.window::<8>(packet.payload)?;
+    } else {
+        frame.window::<18>(packet.payload)?;
+    }
+    let moved = if packet.ipv6 {
+        let [_, _, _, _, _, _, _, limit, addresses @ ..] = frame.window::<40>(packet.offset)?;
+        *limit = limit.wrapping_sub(1);
+        let (source, destination) = addresses.split_at_mut(16);
+        source.copy_from_slice(&ends.source.bytes());
+        destination.copy_from_slice(&ends.destination.bytes());
+        Delta::default().wide(packet.source, ends.source).wide(packet.destination, ends.destination)
+    } else {
+        let header = frame.window::<20>(packet.offset)?;
+        let [_, _, _, _, _, _, _, _, _, _, c0, c1, addresses @ ..] = header;
+        let (source, destination) = addresses.split_at_mut(4);
+        source.copy_from_slice(&ends.source.v4().to_ne_bytes());
+        destination.copy_from_slice(&ends.destination.v4().to_ne_bytes());
+        let moved = Delta::default()
+            .word(packet.source.v4(), ends.source.v4())
+            .word(packet.destination.v4(), ends.destination.v4());
+        [*c0, *c1] = moved.apply(u16::from_ne_bytes([*c0, *c1])).to_ne_bytes();
+        age(header);
+        moved
+    };
+    let moved = moved
+        .half(transport.source_port(), ends.source_port)
+        .half(transport.destination_port(), ends.destination_port);
+    let [s0, s1] = ends.source_port.to_ne_bytes();
+    let [d0, d1] = ends.destination_port.to_ne_bytes();
+    *frame.window::<4>(packet.payload)? = [s0, s1, d0, d1];
+    let checksum = if packet.protocol == UDP { 6 } else { 16 };
+    let [c0, c1] = frame.window::<2>(packet.payload + checksum)?;
+    let old = u16::from_ne_bytes([*c0, *c1]);
+    if packet.protocol != UDP {
+        [*c0, *c1] = moved.apply(old).to_ne_bytes();
+    } else if old != 0 {
+        // RFC 768: 0 means that the sender computed none, and a sum of 0 is sent as all ones.
+        let sum = moved.apply(old);
+        [*c0, *c1] = if sum == 0 { [0xff; 2] } else { sum.to_ne_bytes() };
+    }
+    address_frame(frame, hop)
+}
