@@ -11,6 +11,7 @@ mod connections;
 mod director;
 mod draft;
 mod format;
+mod json;
 mod listing;
 mod names;
 mod number;

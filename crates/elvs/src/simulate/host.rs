@@ -13,8 +13,8 @@ use elvs_common::{REFRESH_TICKS, TCP};
 use elvs_dataplane::{Backend, Estimator, FakePlane, InstallError, Plane, Route};
 use elvs_fastpath::{FlowKey, Pick, Verdict, find_service, pick, service_record};
 use elvs_model::{
-    Change, ChangeError, Destination, DestinationKey, ForwardingMethod, NodeInfo, Protocol,
-    ServiceKey, ServiceView, Table, Timeouts,
+    Change, ChangeError, ConnectionFilter, ConnectionView, Destination, DestinationKey,
+    ForwardingMethod, NodeInfo, Protocol, ServiceKey, ServiceView, SyncDaemon, Table, Timeouts,
 };
 
 use super::packet::{ACK, FIN, INTERFACE, SYN, frame, hop_to, sent_to};
@@ -231,8 +231,17 @@ impl Director for Host {
         Ok(self.table().timeouts())
     }
 
-    fn connections(&mut self) -> Result<ConnectionIter<'_>, DirectorError> {
-        Ok(Box::new(self.plane.connections().map(|connection| Ok(connection.into()))))
+    fn sync_daemons(&mut self) -> Result<Vec<SyncDaemon>, DirectorError> {
+        Ok(self.table().sync_daemons().iter().cloned().collect())
+    }
+
+    fn connections(
+        &mut self,
+        filter: &ConnectionFilter,
+    ) -> Result<ConnectionIter<'_>, DirectorError> {
+        let filter = filter.clone();
+        let views = self.plane.connections().map(ConnectionView::from);
+        Ok(Box::new(views.filter(move |view| filter.passes(view)).map(Ok)))
     }
 
     fn apply(&mut self, change: &Change) -> Result<(), DirectorError> {
