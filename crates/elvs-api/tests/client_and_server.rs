@@ -152,7 +152,7 @@ fn every_call_carries_its_answer() {
         let Outcome::Refused { message, .. } = &refused[0] else { panic!("{refused:?}") };
         assert_eq!(message, "`4` is no value of drop_entry: write a number from 0 to 3");
         let settings = client.settings().unwrap();
-        assert_eq!(settings.len(), 32);
+        assert_eq!(settings.len(), 33);
         let view = settings.iter().find(|view| view.setting == Setting::DropEntry).unwrap();
         assert_eq!(view.value, SettingValue::Number(3));
         assert_eq!(client.zero(None).unwrap(), Outcome::Ok);

@@ -31,7 +31,9 @@ pub use service::{
     Destination, DestinationKey, Family, ForwardingMethod, Netmask, Persistence, Protocol,
     Scheduler, SchedulerFlags, ServiceKey, TunnelChecksum, TunnelKind, UnknownName, VirtualService,
 };
-pub use setting::{Setting, SettingError, SettingSupport, SettingValue, SettingView, Settings};
+pub use setting::{
+    MAGLEV_PRIMES, Setting, SettingError, SettingSupport, SettingValue, SettingView, Settings,
+};
 pub use sync::{SyncDaemon, SyncDaemons, SyncRole};
 pub use table::{INITIAL_TIMEOUTS, Table, TableService};
 pub use view::{

@@ -67,7 +67,7 @@ fn all_are_listed_with_value_default_and_status() {
         assert_eq!(words, ["conntrack", "1", "0", "no", "meaning", "on", "XDP"]);
         let (json, _) = get_line(socket, "--json").unwrap();
         let all: Vec<SettingView> = serde_json::from_str(&json).unwrap();
-        assert_eq!(all.len(), 32);
+        assert_eq!(all.len(), 33);
         let (json, _) = get_line(socket, "--json conntrack").unwrap();
         let one: SettingView = serde_json::from_str(&json).unwrap();
         assert_eq!(
