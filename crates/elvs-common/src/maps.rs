@@ -15,6 +15,17 @@ pub const SCHEDULE_PROGRAM: u32 = 0;
 pub const GENERAL_PROGRAM: u32 = 1;
 /// Element of the program that makes persistence templates in the program map.
 pub const PERSIST_PROGRAM: u32 = 2;
+/// Element of the program that forwards ICMP errors about known connections.
+pub const ICMP_PROGRAM: u32 = 5;
+/// Element of the program that answers a refused packet by an ICMP error.
+pub const REPORT_PROGRAM: u32 = 6;
+/// Element of the program for fragments without ports.
+pub const FRAGMENT_PROGRAM: u32 = 7;
+/// Elements of the program map.
+pub const PROGRAMS: u32 = 16;
+
+/// Datagrams in fragments that are remembered.
+pub const FRAGMENTS: u32 = 16_384;
 
 /// Words that the programs of one packet leave for one another, per CPU.
 pub const NOTES: usize = 16;
@@ -43,9 +54,11 @@ pub mod map_names {
     pub const SCRATCH: &str = "ELVS_SCRATCH";
     /// Next hops of clients of NAT services.
     pub const CLIENTS: &str = "ELVS_CLIENTS";
+    /// Datagrams whose first fragment has been forwarded.
+    pub const FRAGMENTS: &str = "ELVS_FRAGMENTS";
 
     /// All of them.
-    pub const ALL: [&str; 11] = [
+    pub const ALL: [&str; 12] = [
         FLOWS,
         CONFIG,
         DESTINATIONS,
@@ -57,6 +70,7 @@ pub mod map_names {
         PROGRAMS,
         SCRATCH,
         CLIENTS,
+        FRAGMENTS,
     ];
 }
 
@@ -70,11 +84,20 @@ pub mod program_names {
     pub const SCHEDULE: &str = "elvs_schedule";
     /// The stage between, for new clients of persistent services: element [`super::PERSIST_PROGRAM`].
     pub const PERSIST: &str = "elvs_persist";
+    /// ICMP errors about known connections: element [`super::ICMP_PROGRAM`].
+    pub const ICMP: &str = "elvs_icmp";
+    /// ICMP errors of the director's own: element [`super::REPORT_PROGRAM`].
+    pub const REPLY: &str = "elvs_reply";
+    /// Fragments without ports: element [`super::FRAGMENT_PROGRAM`].
+    pub const FRAGMENT: &str = "elvs_fragment";
     /// The director's stages in the program map: element and name.
-    pub const STAGES: [(u32, &str); 3] = [
+    pub const STAGES: [(u32, &str); 6] = [
         (super::SCHEDULE_PROGRAM, SCHEDULE),
         (super::GENERAL_PROGRAM, GENERAL),
         (super::PERSIST_PROGRAM, PERSIST),
+        (super::ICMP_PROGRAM, ICMP),
+        (super::REPORT_PROGRAM, REPLY),
+        (super::FRAGMENT_PROGRAM, FRAGMENT),
     ];
     /// Removes the outer header on a tunnelled real server.
     pub const DECAP: &str = "elvs_decap";

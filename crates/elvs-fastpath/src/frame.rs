@@ -1,6 +1,9 @@
 //! Access to a packet's bytes, and what becomes of it.
 
-use elvs_common::{GENERAL_PROGRAM, PERSIST_PROGRAM, SCHEDULE_PROGRAM};
+use elvs_common::{
+    FRAGMENT_PROGRAM, GENERAL_PROGRAM, ICMP_PROGRAM, PERSIST_PROGRAM, REPORT_PROGRAM,
+    SCHEDULE_PROGRAM,
+};
 
 /// A frame as received, Ethernet header first.
 pub trait Frame {
@@ -31,6 +34,12 @@ pub trait Frame {
 
     /// Makes room for `N` bytes in front; false if there is none, and then nothing changed.
     fn grow_front<const N: usize>(&mut self) -> bool;
+
+    /// Takes `N` bytes off the front; false if that cannot be, and then nothing changed.
+    fn shrink_front<const N: usize>(&mut self) -> bool;
+
+    /// Cuts the frame to a length that it exceeds, or has; false if that cannot be, and then nothing changed.
+    fn truncate(&mut self, length: usize) -> bool;
 
     /// Index of the interface it came from.
     fn ingress(&self) -> u32;
@@ -67,6 +76,12 @@ impl Action {
     pub const GENERAL: Self = Self::stage(GENERAL_PROGRAM);
     /// Not decided yet: the client has no persistence template.
     pub const PERSIST: Self = Self::stage(PERSIST_PROGRAM);
+    /// Not decided yet: an ICMP message, maybe an error about a known connection.
+    pub const ICMP: Self = Self::stage(ICMP_PROGRAM);
+    /// Refused and counted; its sender is to be told.
+    pub const REPORT: Self = Self::stage(REPORT_PROGRAM);
+    /// Not decided yet: a fragment without ports.
+    pub const FRAGMENT: Self = Self::stage(FRAGMENT_PROGRAM);
     const REDIRECT: u64 = 3;
     const STAGE: u64 = 4;
 
@@ -84,6 +99,18 @@ impl Action {
     /// Interface to leave by, if it is another one than the frame came from.
     #[inline(always)]
     pub const fn ifindex(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// Whether another stage is to decide; [`Self::program`] says which.
+    #[inline(always)]
+    pub const fn is_stage(self) -> bool {
+        self.0 & 0xffff_ffff == Self::STAGE
+    }
+
+    /// Element of the stage that is to decide in the map of programs.
+    #[inline(always)]
+    pub const fn program(self) -> u32 {
         (self.0 >> 32) as u32
     }
 

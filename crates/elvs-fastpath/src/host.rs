@@ -6,6 +6,7 @@ use elvs_common::{
 
 use crate::atomic::Atomic64;
 use crate::flow::{FlowKey, FlowMemory};
+use crate::fragment::{Fragment, FragmentKey};
 use crate::frame::Action;
 use crate::open::{Remembered, remember};
 use crate::schedule::{Located, Pick, locate, pick};
@@ -76,6 +77,12 @@ pub trait Host: FlowMemory {
     /// The word that an earlier stage left; what it is if none did, means nothing.
     fn noted(&self, note: Note) -> u64;
 
+    /// Remembers where the fragments of a datagram go.
+    fn remember_fragment(&self, key: &FragmentKey, fragment: &Fragment);
+
+    /// What [`Self::remember_fragment`] was told of a datagram, or [`Fragment::NONE`].
+    fn fragment(&self, key: &FragmentKey) -> Fragment;
+
     /// Settings in force; see [`elvs_common::SettingFlags`].
     fn settings(&self) -> u32;
 
@@ -116,6 +123,14 @@ pub trait Host: FlowMemory {
 pub enum Note {
     /// Index of the destination that the packet goes to.
     Destination = 1,
+    /// The ICMP error that a refused packet is answered by; see [`crate::report`].
+    Report = 8,
+    /// The IPv4 address that it comes from, as loaded.
+    ReportSource = 9,
+    /// Answers about packets that are too big left to this CPU; stays from packet to packet.
+    TooBigBudget = 10,
+    /// Other answers left to this CPU; stays from packet to packet.
+    ReportBudget = 11,
 }
 
 /// Answer of [`Host::client_hop`].

@@ -11,10 +11,12 @@ use elvs_common::{
 
 use crate::atomic::Atomic64;
 use crate::flow::{Bucket, Eviction, FlowKey, Insertion, NewFlow, claim_at_home, insert_flow};
-use crate::forward::{daemon_hop, is_ready, send, send_to};
+use crate::forward::{daemon_hop, is_ready, passes, send, send_to};
+use crate::fragment::lead_request;
 use crate::frame::{Action, Frame};
 use crate::host::{Host, add_load, drop, give_load, take_load};
 use crate::packet::{Ipv4, Transport};
+use crate::report::{Report, refuse_and_tell};
 use crate::schedule::{Located, Pick, memory_key, pick_at_once};
 use crate::service::{find_service, find_service_at_once, service_record};
 use crate::tcp::{Direction, TcpFlags, next_state};
@@ -93,7 +95,8 @@ pub(crate) fn open_at_once<H: Host, F: Frame>(
     let index = next.destination();
     let Some(destination) = host.destination(index) else { return Action::SCHEDULE };
     let hop = daemon_hop(destination);
-    if !is_ready(destination, hop) {
+    let method = destination.method;
+    if !is_ready(destination, hop) || !passes(ip, method, destination) {
         return Action::SCHEDULE;
     }
     let claim = claim_at_home(home, insertions);
@@ -104,7 +107,6 @@ pub(crate) fn open_at_once<H: Host, F: Frame>(
         claim.give_back();
         return Action::SCHEDULE;
     }
-    let method = destination.method;
     let control = opened(ip.protocol, transport.flags, method, host.tick());
     claim.publish(&flow_key(ip, transport), control, index);
     add_load(host, index, DestinationLoad::unit(control.inactive()));
@@ -112,7 +114,7 @@ pub(crate) fn open_at_once<H: Host, F: Frame>(
     if method == Method::Nat as u32 {
         learn_client(host, frame, ip.source);
     }
-    send_to(host, frame, ip, method, destination, hop)
+    send_to::<true, _, _>(host, frame, ip, method, destination, hop)
 }
 
 #[inline(always)]
@@ -143,7 +145,7 @@ pub(crate) fn open<H: Host, F: Frame>(
     let (index, once) = match host.pick(&key, frame.ingress(), false) {
         Pick::Destination(index) => (index, false),
         Pick::Once(index) => (index, true),
-        Pick::Nobody => return drop(host, Counter::NoDestination),
+        Pick::Nobody => return refuse_for_nobody(host, ip),
         Pick::Contended => return Action::SCHEDULE,
         Pick::NoService => return Action::PASS,
         Pick::NoTemplate => return Action::PERSIST,
@@ -169,7 +171,7 @@ pub(crate) fn open_remembered<H: Host, F: Frame>(
             let (index, once) = match host.pick(&key, ingress, true) {
                 Pick::Destination(index) => (index, false),
                 Pick::Once(index) => (index, true),
-                Pick::Nobody => return drop(host, Counter::NoDestination),
+                Pick::Nobody => return refuse_for_nobody(host, ip),
                 Pick::Contended => return Action::PERSIST,
                 Pick::NoService | Pick::NoTemplate => return Action::SCHEDULE,
             };
@@ -186,6 +188,12 @@ pub(crate) fn open_remembered<H: Host, F: Frame>(
         }
     };
     connect(host, frame, ip, transport, &key, index, once)
+}
+
+/// Refuses a packet for whose service there is no destination; its sender is told, by TCP as well (`ip_vs_leave`).
+#[inline(always)]
+fn refuse_for_nobody<H: Host>(host: &H, ip: &Ipv4) -> Action {
+    refuse_and_tell(host, Counter::NoDestination, Report::PORT_UNREACHABLE, ip.destination)
 }
 
 /// Makes a connection to a destination, unless it is for `once`, and forwards its first packet.
@@ -221,6 +229,9 @@ fn connect<H: Host, F: Frame>(
     let Some(destination) = host.destination(index) else { return drop(host, Counter::Bug) };
     if method == Method::Nat as u32 {
         learn_client(host, frame, ip.source);
+    }
+    if ip.fragment {
+        lead_request(host, frame, ip, index, method);
     }
     send(host, frame, ip, method, destination)
 }

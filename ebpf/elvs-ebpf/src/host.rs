@@ -7,14 +7,14 @@ use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_jiffies64, bpf_loop}
 use aya_ebpf::programs::XdpContext;
 use elvs_common::{Control, Counter, DestinationRecord, DestinationStats, Line, NOTES, NextHop};
 use elvs_fastpath::{
-    Bucket, ClientHop, FlowKey, FlowMemory, Host, Located, Note, Pick, Remembered, Step,
-    destination_of, locate, pick, ports_of, remember,
+    Bucket, ClientHop, FlowKey, FlowMemory, Fragment, FragmentKey, Host, Located, Note, Pick,
+    Remembered, Step, destination_of, locate, pick, ports_of, remember,
 };
 
 use crate::clients;
 use crate::maps::{
-    Blob, ELVS_CONFIG, ELVS_COUNTERS, ELVS_DESTS, ELVS_FLOWS, ELVS_LOADS, ELVS_SCHEDS,
-    ELVS_SCRATCH, ELVS_SETTINGS, ELVS_STATS, buckets, seed, tick_shift,
+    Blob, ELVS_CONFIG, ELVS_COUNTERS, ELVS_DESTS, ELVS_FLOWS, ELVS_FRAGMENTS, ELVS_LOADS,
+    ELVS_SCHEDS, ELVS_SCRATCH, ELVS_SETTINGS, ELVS_STATS, buckets, seed, tick_shift,
 };
 use crate::word::Word;
 
@@ -136,6 +136,17 @@ impl Host for KernelHost<'_> {
     }
 
     #[inline(always)]
+    fn remember_fragment(&self, key: &FragmentKey, fragment: &Fragment) {
+        elvs_lead(key.addresses, key.datagram, fragment.destination_tick, fragment.way);
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey) -> Fragment {
+        // SAFETY: another CPU may write the words meanwhile, each by itself; both ways are of the same datagram's addresses.
+        unsafe { ELVS_FRAGMENTS.get(key) }.copied().unwrap_or(Fragment::NONE)
+    }
+
+    #[inline(always)]
     fn settings(&self) -> u32 {
         ELVS_SETTINGS.get(0).map_or(0, |settings| settings.flags)
     }
@@ -230,6 +241,16 @@ pub extern "C" fn elvs_remember(
     let key =
         FlowKey { addresses, ports: ports_of(ports_destination), protocol: control.protocol() };
     remember(&host, &key, control, destination_of(ports_destination)).into()
+}
+
+/// [`KernelHost::remember_fragment`] as a global function: key and value lie on its stack, not on that of its callers, who
+/// have none left. The answer means nothing.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn elvs_lead(addresses: u64, datagram: u64, destination_tick: u64, way: u64) -> u32 {
+    let (key, fragment) = (FragmentKey { addresses, datagram }, Fragment { destination_tick, way });
+    // One that finds no room is not remembered: its fragments go to the stack, counted.
+    ELVS_FRAGMENTS.insert(&key, &fragment, 0).is_ok().into()
 }
 
 /// One round of [`FlowMemory::repeat`] as `bpf_loop` calls it: 0 goes on, 1 ends.

@@ -20,7 +20,10 @@ use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_redirect};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use elvs_common::{Counter, GENERAL_PROGRAM, PERSIST_PROGRAM, SCHEDULE_PROGRAM};
-use elvs_fastpath::{Action, Frame, Host, forward_general, forward_new, forward_plain, persist};
+use elvs_fastpath::{
+    Action, Frame, Host, forward_fragment, forward_general, forward_icmp, forward_new,
+    forward_plain, persist, report,
+};
 
 use crate::frame::XdpFrame;
 use crate::host::KernelHost;
@@ -44,18 +47,39 @@ pub fn elvs_director(ctx: XdpContext) -> u32 {
     xdp_action::XDP_DROP
 }
 
-/// The same for frames with VLAN tags or IP options.
+/// The same for frames with VLAN tags or IP options, and fragments.
 #[xdp]
 #[inline(always)]
 pub fn elvs_general(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
     let action = forward_general(&host, &mut XdpFrame::new(&ctx));
-    if action != Action::SCHEDULE {
-        return answer(action);
-    }
-    go_on(&ctx, SCHEDULE_PROGRAM);
-    host.count(Counter::Bug);
-    xdp_action::XDP_DROP
+    finish(&ctx, &host, action)
+}
+
+/// ICMP errors about packets of known connections.
+#[xdp]
+#[inline(always)]
+pub fn elvs_icmp(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = forward_icmp(&host, &mut XdpFrame::new(&ctx));
+    finish(&ctx, &host, action)
+}
+
+/// Fragments without ports.
+#[xdp]
+#[inline(always)]
+pub fn elvs_fragment(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = forward_fragment(&host, &mut XdpFrame::new(&ctx));
+    finish(&ctx, &host, action)
+}
+
+/// Answers a refused packet by an ICMP error.
+#[xdp]
+#[inline(always)]
+pub fn elvs_reply(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    answer(report(&host, &mut XdpFrame::new(&ctx)))
 }
 
 /// The director's last stage: packets that may open a connection. It starts itself again when another CPU moved the
@@ -70,7 +94,7 @@ pub fn elvs_schedule(ctx: XdpContext) -> u32 {
     } else if action == Action::SCHEDULE {
         go_on(&ctx, SCHEDULE_PROGRAM);
     } else {
-        return answer(action);
+        return finish(&ctx, &host, action);
     }
     host.count(Counter::SchedulerContended);
     xdp_action::XDP_DROP
@@ -87,7 +111,7 @@ pub fn elvs_persist(ctx: XdpContext) -> u32 {
     } else if action == Action::PERSIST {
         go_on(&ctx, PERSIST_PROGRAM);
     } else {
-        return answer(action);
+        return finish(&ctx, &host, action);
     }
     host.count(Counter::SchedulerContended);
     xdp_action::XDP_DROP
@@ -98,6 +122,20 @@ pub fn elvs_persist(ctx: XdpContext) -> u32 {
 fn go_on(ctx: &XdpContext, program: u32) {
     // SAFETY: the program takes the same context.
     unsafe { ELVS_PROGS.tail_call(ctx, program) };
+}
+
+/// Goes on to the stage that an action names, or answers it.
+#[inline(always)]
+fn finish(ctx: &XdpContext, host: &KernelHost<'_>, action: Action) -> u32 {
+    if !action.is_stage() {
+        return answer(action);
+    }
+    go_on(ctx, action.program());
+    // The program is missing. What is to be told has been refused and counted before.
+    if action != Action::REPORT {
+        host.count(Counter::Bug);
+    }
+    xdp_action::XDP_DROP
 }
 
 #[inline(always)]
