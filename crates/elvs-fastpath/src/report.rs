@@ -151,6 +151,7 @@ fn withhold<H: Host>(host: &H, report: Report, why: Counter) -> Action {
 /// The packet that an answer is about.
 struct Quoted {
     tos: u8,
+    id: [u8; 2],
     source: u32,
     /// Bytes that are quoted, a multiple of four.
     length: usize,
@@ -199,7 +200,7 @@ fn answer<H: Host, F: Frame, const TAGS: usize>(
     }
     *frame.window::<12>(0)? = addresses;
     *frame.window::<TAGS>(12)? = tags;
-    write_ip::<_, _, TAGS>(host, frame, &quoted, source)?;
+    write_ip::<_, TAGS>(frame, &quoted, source)?;
     write_icmp::<_, TAGS>(frame, report, quoted.length)?;
     host.count(Counter::IcmpSent);
     Some(action)
@@ -211,7 +212,7 @@ fn quoted<H: Host, F: Frame>(host: &H, frame: &mut F, at: usize) -> Option<Quote
     // As a number: what compilers make of it else, the verifier refuses.
     let available = (host.forget(frame.length() as u64) & 0xffff) as usize;
     let available = available.saturating_sub(at);
-    let [version_ihl, tos, l0, l1, _, _, f0, f1, _, _, _, _, s0, s1, s2, s3, d0, ..] =
+    let [version_ihl, tos, l0, l1, i0, i1, f0, f1, _, _, _, _, s0, s1, s2, s3, d0, ..] =
         *frame.window::<20>(at)?;
     let fragment = u16::from_be_bytes([f0, f1]) & FRAGMENT_OFFSET != 0;
     // Nobody, the host itself, groups and broadcast are never told; nor is who sent to groups or broadcast.
@@ -222,6 +223,7 @@ fn quoted<H: Host, F: Frame>(host: &H, frame: &mut F, at: usize) -> Option<Quote
     let enough = ((version_ihl & 15) as usize) * 4 + 8;
     (length >= enough).then_some(Quoted {
         tos,
+        id: [i0, i1],
         source: u32::from_ne_bytes([s0, s1, s2, s3]),
         length: length & !3,
     })
@@ -242,8 +244,7 @@ fn allowed<H: Host>(host: &H, budget: Note) -> bool {
 
 /// The answer's IP header.
 #[inline(always)]
-fn write_ip<H: Host, F: Frame, const TAGS: usize>(
-    host: &H,
+fn write_ip<F: Frame, const TAGS: usize>(
     frame: &mut F,
     quoted: &Quoted,
     source: u32,
@@ -251,7 +252,8 @@ fn write_ip<H: Host, F: Frame, const TAGS: usize>(
     // RFC 1812 section 4.3.2.5, as `icmp_send` does: the packet's type of service, at precedence 6.
     let tos = quoted.tos & 0x1e | 0xc0;
     let [l0, l1, ..] = (HEADERS + quoted.length).to_le_bytes();
-    let [i0, i1, ..] = host.random().to_le_bytes();
+    // Whoever chose it for the packet chose one that it has not used lately.
+    let [i0, i1] = quoted.id;
     let [s0, s1, s2, s3] = source.to_ne_bytes();
     let [d0, d1, d2, d3] = quoted.source.to_ne_bytes();
     let (ttl, icmp) = (64, elvs_common::ICMP);
