@@ -92,7 +92,7 @@ impl Both {
     /// Fills both budgets of answers from time to time, so that a limit is met by neither.
     fn renew_budgets(&mut self) {
         self.runs += 1;
-        if self.runs % 1_000 != 0 {
+        if !self.runs.is_multiple_of(1_000) {
             return;
         }
         let empty = vec![[0; NOTES]; nr_cpus().unwrap()];

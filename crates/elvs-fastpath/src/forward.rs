@@ -11,7 +11,9 @@ use crate::packet::Ipv4;
 use crate::report::{Report, refuse_and_tell};
 
 /// Bytes of the outer IPv4 header.
-const OUTER: usize = 20;
+const OUTER_LENGTH: u32 = 20;
+/// The same, to count offsets by.
+const OUTER: usize = OUTER_LENGTH as usize;
 /// IP protocol number of IPv4 in IPv4 (RFC 2003).
 const IPIP: u8 = 4;
 
@@ -57,8 +59,8 @@ pub(crate) const fn fits(ip: &Ipv4, method: u32, destination: &DestinationRecord
 
 /// Bytes that a forwarding method puts in front of a packet.
 #[inline(always)]
-const fn outer(method: u32) -> u32 {
-    if method == Method::Tun as u32 { OUTER as u32 } else { 0 }
+pub(crate) const fn outer(method: u32) -> u32 {
+    if method == Method::Tun as u32 { OUTER_LENGTH } else { 0 }
 }
 
 /// Refuses a packet that does not fit the way to its destination. Its sender is told if it forbids fragments

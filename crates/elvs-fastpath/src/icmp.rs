@@ -21,7 +21,7 @@ use crate::checksum::Delta;
 use crate::director::matches_reply;
 use crate::flow::{FlowKey, destination_of, find_flow, find_key, flow_hash};
 use crate::flow::{virtual_of, virtual_port_of};
-use crate::forward::{address_frame, fits, next_hop, send_to};
+use crate::forward::{address_frame, fits, next_hop, outer, send_to};
 use crate::fragment::readdress;
 use crate::frame::{Action, Frame};
 use crate::host::{ClientHop, Host, drop};
@@ -317,7 +317,7 @@ fn tunnel_error<H: Host, F: Frame>(
         if !inner.dont_fragment {
             return Action::PASS;
         }
-        Report::inner_mtu(rest & 0xffff, destination.mtu, PLAIN_IP as u32)
+        Report::inner_mtu(rest & 0xffff, destination.mtu, outer(found.control.method_bits()))
     } else {
         rest
     };

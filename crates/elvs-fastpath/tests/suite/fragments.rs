@@ -29,7 +29,7 @@ fn whole(protocol: u8, source: &str, destination: &str, id: u16) -> Packet {
         Packet::udp(source, destination)
     };
     let header = if protocol == TCP { 20 } else { 8 };
-    let payload = (0..3_000 - header).map(|n| (n % 251) as u8).collect();
+    let payload = (0..=250).cycle().take(3_000 - header).collect();
     Packet { payload, id, fragment: 0, ..packet }
 }
 
@@ -209,7 +209,7 @@ fn fragments_that_cannot_be_forwarded_are_dropped_by_reason() {
         let mut table = servers(UDP, method);
         let frames = fragments(&whole(UDP, CLIENT, VIP, 1));
         assert_eq!(table.director.run(frames[0].clone()).verdict, Verdict::Transmit);
-        let mut refused = |table: &Table, frame: &[u8], why: &[Counter]| {
+        let refused = |table: &Table, frame: &[u8], why: &[Counter]| {
             let outcome = table.director.run(frame.to_vec());
             assert_eq!((outcome.verdict, &outcome.counted[..]), (Verdict::Drop, why), "{method:?}");
         };
