@@ -38,7 +38,8 @@ pub struct FragmentKey {
 pub struct Fragment {
     /// Index of the destination (low half), tick of the first fragment.
     pub destination_tick: u64,
-    /// Bits of the forwarding method (low byte), or [`Self::REPLY`]; [`Self::KNOWN`]; above, of a reply, the virtual address.
+    /// Bits of the forwarding method (low byte), whether there is one (bit 8), whether it is a reply (bit 9), and the virtual
+    /// address of a reply (high half); 0 = none.
     pub way: u64,
 }
 

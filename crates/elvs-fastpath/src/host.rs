@@ -123,7 +123,7 @@ pub trait Host: FlowMemory {
 pub enum Note {
     /// Index of the destination that the packet goes to.
     Destination = 1,
-    /// The ICMP error that a refused packet is answered by; see [`crate::report`].
+    /// The ICMP error that a refused packet is answered by; see [`crate::report()`].
     Report = 8,
     /// The IPv4 address that it comes from, as loaded.
     ReportSource = 9,

@@ -18,7 +18,7 @@ use crate::packet::{FRAGMENT_OFFSET, parse_ipv4};
 
 /// Bytes of an IPv4 header without options and an ICMP header.
 const HEADERS: usize = 28;
-/// Bytes in front of the packet that a tunnel's error is about: three IPv4 headers less that of the packet, and ICMP's.
+/// Bytes in front of the packet that a tunnel's error is about: IPv4 and ICMP header of the error, IPv4 header of the tunnel.
 const TUNNEL_HEADERS: usize = 48;
 /// Most bytes quoted.
 const MAX_QUOTE: usize = 576 - HEADERS;

@@ -142,7 +142,8 @@ impl Host for KernelHost<'_> {
 
     #[inline(always)]
     fn fragment(&self, key: &FragmentKey) -> Fragment {
-        // SAFETY: another CPU may write the words meanwhile, each by itself; both ways are of the same datagram's addresses.
+        // SAFETY: integers, of which any value is valid. Another CPU may take the element for another datagram at this very
+        // moment; then this fragment goes astray, and its receiver waits for it in vain or finds the checksum wrong.
         unsafe { ELVS_FRAGMENTS.get(key) }.copied().unwrap_or(Fragment::NONE)
     }
 
