@@ -153,7 +153,7 @@ fn tables_of_mh_have_any_of_the_kernels_sizes_as_long_as_there_is_room() {
         let entries = words.flat_map(|word| (0..4).map(move |at| word >> (at * 16) & 0xffff));
         let mut shares = [0u32; 2];
         for entry in entries.take(prime as usize) {
-            shares[entry as usize] += 1;
+            shares[usize::try_from(entry).unwrap()] += 1;
         }
         assert_eq!(shares[0] + shares[1], prime);
         assert!(shares[1].abs_diff(prime * 3 / 4) <= 2, "{prime}: {shares:?}");
