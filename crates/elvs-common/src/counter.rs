@@ -67,6 +67,10 @@ counters! {
     InsertContended = Drop "insert_contended",
     /// Other CPUs changed the scheduler's state too often while this packet was scheduled.
     SchedulerContended = Drop "scheduler_contended",
+    /// Every port of the service's local addresses is in use (full NAT); add local addresses.
+    LocalPortsExhausted = Drop "local_ports_exhausted",
+    /// No room in a client's segment for the option that names it (full NAT, TOA).
+    ToaNoRoom = Drop "toa_no_room",
     /// No room in front of the packet for the outer header.
     NoHeadroom = Drop "no_headroom",
     /// A table contradicts itself; a bug of ELVS.

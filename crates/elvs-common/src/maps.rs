@@ -33,8 +33,21 @@ pub const ICMP_PROGRAM: u32 = 5;
 pub const REPORT_PROGRAM: u32 = 6;
 /// Element of the program for fragments without ports.
 pub const FRAGMENT_PROGRAM: u32 = 7;
+/// Element of the program that opens connections of full NAT whose destination is noted.
+pub const FULL_NAT_OPEN_PROGRAM: u32 = 16;
+/// Element of the program that sends a client's packet on by full NAT.
+pub const FULL_NAT_PROGRAM: u32 = 17;
+/// Element of the program for replies to local addresses of full NAT.
+pub const FULL_NAT_REPLY_PROGRAM: u32 = 18;
 /// Elements of the program map.
-pub const PROGRAMS: u32 = 16;
+pub const PROGRAMS: u32 = 32;
+
+/// Local addresses of full NAT that there is room for if nothing else is said.
+pub const DEFAULT_LOCALS: u32 = 16;
+/// Elements of the port table per local address: one for each port number.
+pub const LOCAL_PORTS: u32 = 65_536;
+/// First port that full NAT uses; those below may be somebody's service.
+pub const FIRST_LOCAL_PORT: u32 = 1_024;
 
 /// Datagrams in fragments that are remembered.
 pub const FRAGMENTS: u32 = 16_384;
@@ -50,6 +63,10 @@ pub mod map_names {
     pub const WIDE_FLOWS: &str = "ELVS_WIDE";
     /// Next hops of IPv6 clients of NAT services.
     pub const WIDE_CLIENTS: &str = "ELVS_CLIENTS6";
+    /// Local addresses of full NAT.
+    pub const LOCALS: &str = "ELVS_LOCALS";
+    /// Their ports: [`super::LOCAL_PORTS`] elements each.
+    pub const PORTS: &str = "ELVS_PORTS";
     /// Outer map whose only element is the configuration in force.
     pub const CONFIG: &str = "ELVS_CONFIG";
     /// Destination records.
@@ -74,7 +91,9 @@ pub mod map_names {
     pub const FRAGMENTS: &str = "ELVS_FRAGMENTS";
 
     /// All of them.
-    pub const ALL: [&str; 14] = [
+    pub const ALL: [&str; 16] = [
+        LOCALS,
+        PORTS,
         FLOWS,
         WIDE_FLOWS,
         WIDE_CLIENTS,

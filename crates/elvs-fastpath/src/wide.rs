@@ -6,6 +6,7 @@
 
 mod forward;
 mod packet;
+mod ports;
 
 use elvs_common::{
     Control, Counter, DestinationFlags, DestinationStats, Method, SettingFlags, WideAddress,
@@ -13,6 +14,9 @@ use elvs_common::{
 
 use self::forward::{Ends, address_of, readdress, send};
 use self::packet::{WidePacket, parse_transport, parse_wide};
+pub use self::ports::{
+    Local, LocalEnd, PortSlot, Taken, WideMemory, fill_ring, free_ports, give_port, take_port,
+};
 use crate::flow::{
     FlowKey, FoundOf, WideValue, client_port_of, destination_of, find_flow, virtual_port_of,
     wide_addresses, wide_hash,

@@ -10,8 +10,8 @@ use elvs_common::{
     ticks_from_seconds,
 };
 use elvs_fastpath::{
-    Bucket, ClientHop, FlowKey, FlowMemory, Fragment, FragmentKey, Host, Note, Slot, Verdict,
-    WideBucket, WideWords, destination_of, process, release_flow,
+    Bucket, ClientHop, FlowKey, FlowMemory, Fragment, FragmentKey, Host, Local, Note, PortSlot,
+    Slot, Verdict, WideBucket, WideMemory, WideWords, destination_of, process, release_flow,
 };
 
 use super::frame::MemoryFrame;
@@ -69,7 +69,10 @@ impl Director {
         }
         Self {
             flows: (0..buckets + TAIL_BUCKETS).map(|_| Bucket::default()).collect(),
-            wide: WideFlows((0..buckets + TAIL_BUCKETS).map(|_| Bucket::default()).collect()),
+            wide: WideFlows {
+                flows: (0..buckets + TAIL_BUCKETS).map(|_| Bucket::default()).collect(),
+                ..WideFlows::default()
+            },
             blob: Vec::new(),
             destinations: Vec::new(),
             loads: Vec::new(),
@@ -86,6 +89,8 @@ impl Director {
                 flags: 0,
                 wide_buckets: buckets,
                 wide_connections: buckets * 4,
+                locals: 0,
+                pad: 0,
                 seed: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210],
             },
             stats: Mutex::default(),
@@ -288,14 +293,31 @@ impl FlowMemory for Director {
 
 /// The wide flow table.
 #[derive(Default)]
-pub struct WideFlows(pub Vec<WideBucket<AtomicU64>>);
+pub struct WideFlows {
+    /// Its buckets.
+    pub flows: Vec<WideBucket<AtomicU64>>,
+    /// Local addresses of full NAT.
+    pub locals: Vec<Local<AtomicU64>>,
+    /// Their ports.
+    pub ports: Vec<PortSlot<AtomicU64>>,
+}
+
+impl WideMemory for WideFlows {
+    fn local(&self, index: u32) -> Option<&Local<AtomicU64>> {
+        self.locals.get(index as usize)
+    }
+
+    fn port(&self, index: u32) -> Option<&PortSlot<AtomicU64>> {
+        self.ports.get(index as usize)
+    }
+}
 
 impl FlowMemory for WideFlows {
     type Word = AtomicU64;
     type Addresses = WideWords<AtomicU64>;
 
     fn bucket(&self, index: u32) -> Option<&WideBucket<AtomicU64>> {
-        self.0.get(index as usize)
+        self.flows.get(index as usize)
     }
 }
 
