@@ -29,11 +29,12 @@ pub use blob::{
 pub use control::{Control, Method, Phase};
 pub use counter::{COUNTERS, Counter, CounterKind};
 pub use destination::{
-    DestinationFlags, DestinationLoad, DestinationRecord, DestinationStats, NextHop,
+    DestinationFlags, DestinationLoad, DestinationRecord, DestinationStats, NextHop, TunnelFlags,
+    TunnelKind,
 };
 pub use maps::{
     GENERAL_PROGRAM, LAYOUT_VERSION, MAX_DESTINATIONS, MAX_SERVICES, NOTES, PERSIST_PROGRAM,
-    SCHEDULE_PROGRAM, map_names, program_names,
+    PROGRAMS, SCHEDULE_PROGRAM, TUNNEL_PROGRAM, map_names, program_names,
 };
 pub use settings::{SettingFlags, Settings, ticks_from_seconds};
 pub use state::{TCP_STATES, TcpState};

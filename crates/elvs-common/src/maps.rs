@@ -15,6 +15,11 @@ pub const SCHEDULE_PROGRAM: u32 = 0;
 pub const GENERAL_PROGRAM: u32 = 1;
 /// Element of the program that makes persistence templates in the program map.
 pub const PERSIST_PROGRAM: u32 = 2;
+/// Element of the program map that holds the program for tunnels other than IPv4 in IPv4.
+pub const TUNNEL_PROGRAM: u32 = 8;
+
+/// Elements of the program map: one more than the highest above.
+pub const PROGRAMS: u32 = 9;
 
 /// Words that the programs of one packet leave for one another, per CPU.
 pub const NOTES: usize = 16;
@@ -70,11 +75,14 @@ pub mod program_names {
     pub const SCHEDULE: &str = "elvs_schedule";
     /// The stage between, for new clients of persistent services: element [`super::PERSIST_PROGRAM`].
     pub const PERSIST: &str = "elvs_persist";
+    /// The stage that wraps packets for tunnels other than IPv4 in IPv4: element [`super::TUNNEL_PROGRAM`].
+    pub const TUNNEL: &str = "elvs_tunnel";
     /// The director's stages in the program map: element and name.
-    pub const STAGES: [(u32, &str); 3] = [
+    pub const STAGES: [(u32, &str); 4] = [
         (super::SCHEDULE_PROGRAM, SCHEDULE),
         (super::GENERAL_PROGRAM, GENERAL),
         (super::PERSIST_PROGRAM, PERSIST),
+        (super::TUNNEL_PROGRAM, TUNNEL),
     ];
     /// Removes the outer header on a tunnelled real server.
     pub const DECAP: &str = "elvs_decap";

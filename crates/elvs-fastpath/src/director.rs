@@ -23,6 +23,7 @@ use crate::packet::{
 use crate::service::{is_virtual, may_be_real_server, may_be_virtual};
 use crate::tcp::Direction;
 use crate::track::{asks_anew, end_for, is_reuse, track};
+use crate::tunnel::forward_tunnel;
 
 /// Times that [`forward_new`] is tried; the kernel allows as many tail calls.
 pub const SCHEDULE_TRIES: u32 = 32;
@@ -38,6 +39,7 @@ pub fn process<H: Host, F: Frame>(host: &H, frame: &mut F) -> Verdict {
         action = match action {
             Action::SCHEDULE => forward_new(host, frame),
             Action::PERSIST => persist(host, frame),
+            Action::TUNNEL => forward_tunnel(host, frame),
             decided => return decided.verdict(),
         };
         tries += 1;
@@ -262,7 +264,7 @@ fn known<const PLAIN: bool, H: Host, F: Frame>(
     if PLAIN {
         send_to(host, frame, ip, method, destination, hop)
     } else {
-        send(host, frame, ip, method, destination)
+        send(host, frame, ip, method, index, destination)
     }
 }
 

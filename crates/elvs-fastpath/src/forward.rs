@@ -6,7 +6,7 @@ use elvs_common::{Counter, DestinationFlags, DestinationRecord, Method, NextHop,
 
 use crate::checksum::{Delta, fold};
 use crate::frame::{Action, Frame};
-use crate::host::{Host, drop};
+use crate::host::{Host, Note, drop};
 use crate::packet::Ipv4;
 
 /// Bytes of the outer IPv4 header.
@@ -33,11 +33,13 @@ pub(crate) const fn daemon_hop(destination: &DestinationRecord) -> &NextHop {
     &destination.next_hop[(destination.selector & 1) as usize]
 }
 
-/// Whether packets may go straight to a destination's next hop: it is in its service's table and another host, and the
-/// daemon has found the hop.
+/// Whether packets may go straight to a destination's next hop: it is in its service's table and another host, no stage
+/// of its own has to wrap them, and the daemon has found the hop.
 #[inline(always)]
 pub(crate) const fn is_ready(destination: &DestinationRecord, hop: &NextHop) -> bool {
-    let flags = destination.flags & (DestinationFlags::AVAILABLE | DestinationFlags::LOCAL);
+    const WANTED: u32 =
+        DestinationFlags::AVAILABLE | DestinationFlags::LOCAL | DestinationFlags::ENCAPSULATED;
+    let flags = destination.flags & WANTED;
     flags == DestinationFlags::AVAILABLE && hop.ifindex != 0
 }
 
@@ -48,10 +50,15 @@ pub(crate) fn send<H: Host, F: Frame>(
     frame: &mut F,
     ip: &Ipv4,
     method: u32,
+    index: u32,
     destination: &DestinationRecord,
 ) -> Action {
     if destination.flags & DestinationFlags::LOCAL != 0 {
         return Action::PASS;
+    }
+    if destination.flags & DestinationFlags::ENCAPSULATED != 0 && method == Method::Tun as u32 {
+        host.note(Note::Destination, index as u64);
+        return Action::TUNNEL;
     }
     let Some(hop) = next_hop(host, destination) else { return drop(host, Counter::NoNextHop) };
     send_to(host, frame, ip, method, destination, &hop)
@@ -59,12 +66,15 @@ pub(crate) fn send<H: Host, F: Frame>(
 
 /// Next hop of a destination: the daemon's, else the kernel's routing table.
 #[inline(always)]
-fn next_hop<H: Host>(host: &H, destination: &DestinationRecord) -> Option<NextHop> {
+pub(crate) fn next_hop<H: Host>(host: &H, destination: &DestinationRecord) -> Option<NextHop> {
     let hop = daemon_hop(destination);
     if hop.ifindex != 0 {
         return Some(*hop);
     }
     host.count(Counter::FibFallback);
+    if destination.flags & DestinationFlags::IPV6 != 0 {
+        return None;
+    }
     host.route(destination.address)
 }
 
@@ -258,7 +268,7 @@ fn encapsulate<F: Frame, const TAGS: usize>(
 
 /// Lowers the time to live by one (RFC 1812 section 5.3.1); the caller has seen that it is above 1.
 #[inline(always)]
-fn age(header: &mut [u8; 20]) {
+pub(crate) fn age(header: &mut [u8; 20]) {
     let [_, _, _, _, _, _, _, _, ttl, _, c0, c1, ..] = header;
     *ttl = ttl.wrapping_sub(1);
     // RFC 1141: the word with the time to live goes down by 0x0100, so the checksum goes up by as much, and the carry
@@ -268,14 +278,16 @@ fn age(header: &mut [u8; 20]) {
     [*c0, *c1] = u16::from_le_bytes([low, high]).to_ne_bytes();
 }
 
+/// Where a frame for a next hop goes.
+#[inline(always)]
+pub(crate) fn leave<F: Frame>(frame: &F, hop: &NextHop) -> Action {
+    if hop.ifindex == frame.ingress() { Action::TRANSMIT } else { Action::redirect(hop.ifindex) }
+}
+
 /// Writes the Ethernet addresses and says where the frame goes.
 #[inline(always)]
 fn address_frame<F: Frame>(frame: &mut F, hop: &NextHop) -> Option<Action> {
     let ethernet = frame.window::<12>(0)?;
     *ethernet = hop.addresses();
-    Some(if hop.ifindex == frame.ingress() {
-        Action::TRANSMIT
-    } else {
-        Action::redirect(hop.ifindex)
-    })
+    Some(leave(frame, hop))
 }

@@ -9,6 +9,7 @@
 
 mod atomic;
 mod checksum;
+mod decap;
 mod director;
 mod flow;
 mod forward;
@@ -21,15 +22,17 @@ mod schedule;
 mod service;
 mod tcp;
 mod track;
+mod tunnel;
 
 pub use atomic::Atomic64;
+pub use decap::decapsulate;
 pub use director::{SCHEDULE_TRIES, forward_general, forward_new, forward_plain, persist, process};
 pub use flow::{
     Bucket, Claim, Eviction, FlowKey, FlowMemory, FoundFlow, Inserted, Insertion, NewFlow, Slot,
     Step, claim_at_home, client_of, client_port_of, destination_of, find_flow, find_key, flow_hash,
     home_bucket, insert_flow, ports_of, release_flow, virtual_of, virtual_port_of,
 };
-pub use frame::{Action, Frame, Verdict};
+pub use frame::{Action, Frame, ShrinkFrame, Verdict};
 pub use host::{ClientHop, Host, Note};
 pub use open::{Remembered, remember};
 pub use schedule::{
@@ -38,3 +41,4 @@ pub use schedule::{
 };
 pub use service::{find_service, service_record};
 pub use tcp::{Direction, TcpFlags, next_state};
+pub use tunnel::{forward_tunnel, largest_inner};

@@ -222,7 +222,7 @@ fn connect<H: Host, F: Frame>(
     if method == Method::Nat as u32 {
         learn_client(host, frame, ip.source);
     }
-    send(host, frame, ip, method, destination)
+    send(host, frame, ip, method, index, destination)
 }
 
 /// What came of putting an entry into the flow table.

@@ -42,9 +42,7 @@ impl FlowMemory for KernelHost<'_> {
 
     #[inline(always)]
     fn repeat<S: Step>(&self, times: u32, step: &mut S) {
-        let callback: unsafe extern "C" fn(u32, *mut c_void) -> i64 = round::<S>;
-        // SAFETY: the callback takes the context it is given here, which outlives the call.
-        unsafe { bpf_loop(times, callback as *mut c_void, core::ptr::from_mut(step).cast(), 0) };
+        repeat(times, step);
     }
 }
 
@@ -173,12 +171,7 @@ impl Host for KernelHost<'_> {
 
     #[inline(always)]
     fn forget(&self, value: u64) -> u64 {
-        let Some(word) = ELVS_SCRATCH.get_ptr_mut(0) else { return value };
-        let word = word.cast::<u64>();
-        // SAFETY: this CPU's element, volatile so that the value really goes through memory.
-        unsafe { word.write_volatile(value) };
-        // SAFETY: as above.
-        unsafe { word.read_volatile() }
+        forget(value)
     }
 
     #[inline(always)]
@@ -230,6 +223,25 @@ pub extern "C" fn elvs_remember(
     let key =
         FlowKey { addresses, ports: ports_of(ports_destination), protocol: control.protocol() };
     remember(&host, &key, control, destination_of(ports_destination)).into()
+}
+
+/// [`FlowMemory::repeat`] by `bpf_loop`.
+#[inline(always)]
+pub fn repeat<S: Step>(times: u32, step: &mut S) {
+    let callback: unsafe extern "C" fn(u32, *mut c_void) -> i64 = round::<S>;
+    // SAFETY: the callback takes the context it is given here, which outlives the call.
+    unsafe { bpf_loop(times, callback as *mut c_void, core::ptr::from_mut(step).cast(), 0) };
+}
+
+/// [`Host::forget`].
+#[inline(always)]
+pub fn forget(value: u64) -> u64 {
+    let Some(word) = ELVS_SCRATCH.get_ptr_mut(0) else { return value };
+    let word = word.cast::<u64>();
+    // SAFETY: this CPU's element, volatile so that the value really goes through memory.
+    unsafe { word.write_volatile(value) };
+    // SAFETY: as above.
+    unsafe { word.read_volatile() }
 }
 
 /// One round of [`FlowMemory::repeat`] as `bpf_loop` calls it: 0 goes on, 1 ends.

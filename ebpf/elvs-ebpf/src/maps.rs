@@ -4,10 +4,9 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::btf_maps::{Array as BtfArray, ArrayOfMaps};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, PerCpuArray, ProgramArray};
-use elvs_common::program_names::STAGES;
 use elvs_common::{
     BLOB_LINES, COUNTERS, DestinationRecord, DestinationStats, Line, MAX_DESTINATIONS,
-    MAX_SERVICES, NOTES, Settings,
+    MAX_SERVICES, NOTES, PROGRAMS, Settings,
 };
 use elvs_fastpath::Bucket;
 
@@ -53,7 +52,7 @@ pub static ELVS_SETTINGS: Array<Settings> = Array::with_max_entries(1, BPF_F_MMA
 
 /// Programs that others go on to.
 #[map]
-pub static ELVS_PROGS: ProgramArray = ProgramArray::with_max_entries(STAGES.len() as u32, 0);
+pub static ELVS_PROGS: ProgramArray = ProgramArray::with_max_entries(PROGRAMS, 0);
 
 /// Words per CPU; see [`crate::host`]. The first is for the verifier, the others are notes.
 #[map]
@@ -75,6 +74,10 @@ static ELVS_SEED: [u64; 2] = [0; 2];
 #[unsafe(no_mangle)]
 static ELVS_TICK_SHIFT: u32 = 0;
 
+/// UDP port that GUE packets come to on a real server; set when the program is loaded.
+#[unsafe(no_mangle)]
+static ELVS_GUE_PORT: u16 = 6080;
+
 /// What was set when the program was loaded. The verifier knows these values as constants.
 #[inline(always)]
 pub fn buckets() -> u32 {
@@ -95,4 +98,11 @@ pub fn seed() -> [u64; 2] {
 pub fn tick_shift() -> u32 {
     // SAFETY: as above.
     unsafe { core::ptr::read_volatile(&raw const ELVS_TICK_SHIFT) }
+}
+
+/// UDP port of GUE, host order.
+#[inline(always)]
+pub fn gue_port() -> u16 {
+    // SAFETY: as above.
+    unsafe { core::ptr::read_volatile(&raw const ELVS_GUE_PORT) }
 }
