@@ -11,14 +11,15 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 
 use elvs_common::{
-    DestinationLoad, MAX_DESTINATIONS, Method, SchedulerWord, ServiceFlags, scheduler_id,
+    DestinationLoad, MAX_DESTINATIONS, Method, SchedulerWord, ServiceFlags, TunnelFlags,
+    scheduler_id,
 };
 use elvs_fastpath::{
     Atomic64, MaglevEntry, MaglevProgress, carry_over, dh_table, mh_table, sh_table, wrr_parameters,
 };
 use elvs_model::{
     Destination, DestinationKey, ForwardingMethod, Netmask, Prefix, Scheduler, SchedulerFlags,
-    ServiceKey, Statistics, Table, TunnelKind, VirtualService,
+    ServiceKey, Statistics, Table, TunnelChecksum, TunnelKind, VirtualService,
 };
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -136,6 +137,9 @@ pub struct DestinationSlot {
     pub index: u32,
     /// Bits of [`Method`].
     pub method: u32,
+    /// Its tunnel; that of ipip if it has none.
+    #[serde(default)]
+    pub tunnel: TunnelSlot,
     /// Upper and lower threshold of its connections; 0 = none.
     pub thresholds: (u32, u32),
     /// Whether it is or was masqueraded: connections from then still have their replies rewritten.
@@ -150,6 +154,38 @@ pub struct DestinationSlot {
     pub baseline: Statistics,
 }
 
+/// A destination's tunnel as its record has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelSlot {
+    /// See [`elvs_common::TunnelKind`].
+    pub kind: u16,
+    /// UDP port of GUE, host order.
+    pub port: u16,
+    /// See [`TunnelFlags`].
+    pub flags: u16,
+}
+
+impl TunnelSlot {
+    const fn of(method: ForwardingMethod) -> Self {
+        use elvs_common::TunnelKind as Kind;
+        let (kind, port, checksum) = match method {
+            ForwardingMethod::Tun(TunnelKind::Gue { port, checksum }) => {
+                (Kind::GUE, port, checksum)
+            }
+            ForwardingMethod::Tun(TunnelKind::Gre { checksum }) => (Kind::GRE, 0, checksum),
+            ForwardingMethod::Tun(TunnelKind::Ipip)
+            | ForwardingMethod::Nat
+            | ForwardingMethod::Dr => (Kind::IPIP, 0, TunnelChecksum::None),
+        };
+        let flags = match checksum {
+            TunnelChecksum::None => 0,
+            TunnelChecksum::Csum => TunnelFlags::CSUM,
+            TunnelChecksum::Remcsum => TunnelFlags::REMCSUM,
+        };
+        Self { kind, port, flags }
+    }
+}
+
 /// Why indexes could not be assigned.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -158,9 +194,7 @@ pub enum AssignError {
     #[error(transparent)]
     Compile(#[from] CompileError),
     /// The destination cannot be reached by this data plane.
-    #[error(
-        "{service}: real server {address} needs IPv6 or a tunnel other than IP in IP, which this data plane does not have"
-    )]
+    #[error("{service}: real server {address} needs IPv6, which this data plane does not have")]
     Destination {
         /// The service.
         service: ServiceKey,
@@ -302,14 +336,16 @@ impl Assignments {
         let method = match (address, destination.method) {
             (IpAddr::V4(_), ForwardingMethod::Nat) => Method::Nat,
             (IpAddr::V4(_), ForwardingMethod::Dr) => Method::Dr,
-            (IpAddr::V4(_), ForwardingMethod::Tun(TunnelKind::Ipip)) => Method::Tun,
-            (IpAddr::V4(_), ForwardingMethod::Tun(_)) | (IpAddr::V6(_), _) => {
+            (IpAddr::V4(_), ForwardingMethod::Tun(_)) => Method::Tun,
+            (IpAddr::V6(_), _) => {
                 return Err(AssignError::Destination { service: *service, address });
             }
         };
+        let tunnel = TunnelSlot::of(destination.method);
         let thresholds = (destination.upper_threshold, destination.lower_threshold);
         if let Some(slot) = self.destinations.get_mut(&(*service, destination.key)) {
             slot.method = method as u32;
+            slot.tunnel = tunnel;
             slot.thresholds = thresholds;
             slot.masqueraded |= method == Method::Nat;
             slot.present = true;
@@ -333,6 +369,7 @@ impl Assignments {
         let slot = DestinationSlot {
             index,
             method: method as u32,
+            tunnel,
             thresholds,
             masqueraded: method == Method::Nat,
             present: true,

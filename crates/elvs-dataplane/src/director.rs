@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 
 use elvs_common::{
     Control, DestinationFlags, DestinationLoad, DestinationRecord, LAYOUT_VERSION, Line,
-    SettingFlags, Settings, TcpState, ticks_from_seconds,
+    SettingFlags, Settings, TcpState, TunnelKind, ticks_from_seconds,
 };
 use elvs_fastpath::{Atomic64, destination_of};
 use elvs_model::{
@@ -492,10 +492,15 @@ fn destination_record(
     routes: &HashMap<Ipv4Addr, Route>,
 ) -> DestinationRecord {
     let (upper_threshold, lower_threshold) = slot.thresholds;
+    let plain = slot.tunnel.kind == TunnelKind::IPIP;
+    let wrapped = if plain { 0 } else { DestinationFlags::ENCAPSULATED };
     let mut record = DestinationRecord {
-        flags: old.flags | DestinationFlags::AVAILABLE,
+        flags: old.flags & !DestinationFlags::ENCAPSULATED | DestinationFlags::AVAILABLE | wrapped,
         method: slot.method,
         port: key.port.to_be(),
+        tunnel_kind: slot.tunnel.kind,
+        tunnel_port: slot.tunnel.port.to_be(),
+        tunnel_flags: slot.tunnel.flags,
         upper_threshold,
         lower_threshold,
         ..old

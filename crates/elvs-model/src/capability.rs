@@ -5,8 +5,7 @@
 //! Called by the daemon before a change reaches the [`Table`](crate::Table).
 
 use crate::{
-    Change, ChangeError, Destination, Family, ForwardingMethod, Protocol, ServiceKey, Table,
-    TunnelKind, VirtualService,
+    Change, ChangeError, Destination, Family, Protocol, ServiceKey, Table, VirtualService,
 };
 
 /// Whether a service, and a destination in it if given, is forwarded by this release.
@@ -79,15 +78,6 @@ fn destination_in_effect(destination: &Destination) -> Result<(), ChangeError> {
     if Family::of(destination.key.address) == Family::Inet6 {
         let what = format!("IPv6 destination {} is", destination.key.address);
         return refuse(&what, "IPv4");
-    }
-    match destination.method {
-        ForwardingMethod::Nat | ForwardingMethod::Dr | ForwardingMethod::Tun(TunnelKind::Ipip) => {}
-        ForwardingMethod::Tun(TunnelKind::Gue { .. }) => {
-            return refuse("tunnel type gue is", "ipip");
-        }
-        ForwardingMethod::Tun(TunnelKind::Gre { .. }) => {
-            return refuse("tunnel type gre is", "ipip");
-        }
     }
     Ok(())
 }
