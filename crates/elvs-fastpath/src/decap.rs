@@ -86,7 +86,7 @@ pub fn decapsulate<F: ShrinkFrame>(
     if let Some((start, field)) = wrapped.remote {
         finish_checksum(forget, frame, inner, length, start, field)?;
     }
-    if !frame.shrink_front_by((outer.header + wrapped.header) as usize) {
+    if !frame.shrink_front_by(((outer.header + wrapped.header) & 0xff) as usize) {
         return None;
     }
     link.write(frame, offset, addresses, if wrapped.v6 { IPV6 } else { IPV4 })

@@ -22,6 +22,8 @@ use crate::packet::{IPV4, IPV6, Link};
 const LONGEST: u32 = 16_384;
 /// Bytes of a UDP header and of a GUE header without private data.
 const GUE: usize = 12;
+/// The same as a length.
+const GUE_BYTES: u32 = 12;
 /// IP protocol numbers of what an outer header may be followed by.
 const IPIP: u8 = 4;
 const IPV6_IN_IP: u8 = 41;
@@ -47,11 +49,11 @@ struct Inner {
 
 /// Bytes that a destination's tunnel puts in front of a packet.
 #[inline(always)]
-const fn overhead(destination: &DestinationRecord) -> (usize, usize) {
+const fn overhead(destination: &DestinationRecord) -> (u32, u32) {
     let outer = if destination.flags & DestinationFlags::IPV6 != 0 { 40 } else { 20 };
     let sums = destination.tunnel_flags & TunnelFlags::CSUM != 0;
     let own = match destination.tunnel_kind {
-        TunnelKind::GUE => GUE,
+        TunnelKind::GUE => GUE_BYTES,
         TunnelKind::GRE if sums => 8,
         TunnelKind::GRE => 4,
         _ => 0,
@@ -65,7 +67,7 @@ pub const fn largest_inner(destination: &DestinationRecord) -> u32 {
     let known = destination.mtu != 0 && destination.mtu < LONGEST;
     let limit = if known { destination.mtu } else { LONGEST };
     let (outer, own) = overhead(destination);
-    limit.saturating_sub((outer + own) as u32)
+    limit.saturating_sub(outer + own)
 }
 
 /// Wraps a packet for the tunnel to the destination in [`Note::Destination`] and sends it there.
@@ -91,7 +93,7 @@ pub fn forward_tunnel<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     }
     let Some(hop) = next_hop(host, destination) else { return drop(host, Counter::NoNextHop) };
     let (outer, own) = overhead(destination);
-    if !frame.grow_front_by(outer + own) {
+    if !frame.grow_front_by((outer + own) as usize) {
         return drop(host, Counter::NoHeadroom);
     }
     wrap(host, frame, &link, offset, &inner, destination, &hop)
@@ -162,7 +164,7 @@ fn end_hash<H: Host, F: Frame>(
 const fn source_port(hash: u64) -> [u8; 2] {
     let hash = (hash ^ hash >> 32) & 0xffff_ffff;
     let hash = (hash ^ hash << 16) & 0xffff_ffff;
-    let [.., high, low] = (FIRST_PORT + (hash * PORTS >> 32)).to_be_bytes();
+    let [.., high, low] = (FIRST_PORT + ((hash * PORTS) >> 32)).to_be_bytes();
     [high, low]
 }
 
@@ -191,8 +193,8 @@ fn wrap<H: Host, F: Frame>(
     hop: &NextHop,
 ) -> Option<Action> {
     let (outer, own) = overhead(destination);
-    let own_at = (host.forget((offset + outer) as u64) & 0x7f) as usize;
-    let inner_at = (host.forget((offset + outer + own) as u64) & 0x7f) as usize;
+    let own_at = (host.forget(offset as u64 + outer as u64) & 0x7f) as usize;
+    let inner_at = (host.forget(offset as u64 + (outer + own) as u64) & 0x7f) as usize;
     frame.forget();
     if inner.v6 {
         let [.., hop_limit] = frame.window::<8>(inner_at)?;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::Scheduler;
-use crate::{DestinationKey, Netmask, TunnelChecksum};
+use crate::{DestinationKey, ForwardingMethod, Netmask, TunnelChecksum, TunnelKind};
 
 fn service(protocol: Protocol, address: &str, port: u16) -> VirtualService {
     let key = ServiceKey::Address { protocol, address: address.parse().unwrap(), port };
