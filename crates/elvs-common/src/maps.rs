@@ -41,6 +41,8 @@ pub const FULL_NAT_PROGRAM: u32 = 17;
 pub const FULL_NAT_REPLY_PROGRAM: u32 = 18;
 /// Element of the program map that holds the program for tunnels other than IPv4 in IPv4.
 pub const TUNNEL_PROGRAM: u32 = 8;
+/// Element of the program for IPv4 packets that are none of the wide table's, although their address may be.
+pub const NARROW_PROGRAM: u32 = 19;
 /// Elements of the program map.
 pub const PROGRAMS: u32 = 32;
 
@@ -143,8 +145,16 @@ pub mod program_names {
     pub const FRAGMENT: &str = "elvs_fragment";
     /// The stage that wraps packets for tunnels other than IPv4 in IPv4: element [`super::TUNNEL_PROGRAM`].
     pub const TUNNEL: &str = "elvs_tunnel";
+    /// New connections by full NAT: element [`super::FULL_NAT_OPEN_PROGRAM`].
+    pub const FULL_NAT_OPEN: &str = "elvs_fnat_open";
+    /// Clients' packets by full NAT: element [`super::FULL_NAT_PROGRAM`].
+    pub const FULL_NAT: &str = "elvs_fnat";
+    /// Replies by full NAT: element [`super::FULL_NAT_REPLY_PROGRAM`].
+    pub const FULL_NAT_REPLY: &str = "elvs_fnat_reply";
+    /// IPv4 packets that are none of the wide table's: element [`super::NARROW_PROGRAM`].
+    pub const NARROW: &str = "elvs_narrow";
     /// The director's stages in the program map: element and name.
-    pub const STAGES: [(u32, &str); 13] = [
+    pub const STAGES: [(u32, &str); 17] = [
         (super::SCHEDULE_PROGRAM, SCHEDULE),
         (super::GENERAL_PROGRAM, GENERAL),
         (super::PERSIST_PROGRAM, PERSIST),
@@ -158,6 +168,10 @@ pub mod program_names {
         (super::REPORT_PROGRAM, REPLY),
         (super::FRAGMENT_PROGRAM, FRAGMENT),
         (super::TUNNEL_PROGRAM, TUNNEL),
+        (super::FULL_NAT_OPEN_PROGRAM, FULL_NAT_OPEN),
+        (super::FULL_NAT_PROGRAM, FULL_NAT),
+        (super::FULL_NAT_REPLY_PROGRAM, FULL_NAT_REPLY),
+        (super::NARROW_PROGRAM, NARROW),
     ];
     /// Removes the outer header on a tunnelled real server.
     pub const DECAP: &str = "elvs_decap";

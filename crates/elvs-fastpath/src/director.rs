@@ -29,7 +29,10 @@ use crate::side::Narrow;
 use crate::tcp::Direction;
 use crate::track::{asks_anew, end_for, is_reuse, track};
 use crate::tunnel::forward_tunnel;
-use crate::wide::{connect_wide, forward_wide, open_wide, persist_wide, reply_wide, send_wide};
+use crate::wide::{
+    connect_wide, forward_wide, open_full_nat, open_wide, persist_wide, reply_full_nat, reply_wide,
+    send_full_nat, send_wide,
+};
 
 /// Times that [`forward_new`] is tried; the kernel allows as many tail calls.
 pub const SCHEDULE_TRIES: u32 = 32;
@@ -53,6 +56,10 @@ pub fn process<H: Host, F: Frame>(host: &H, frame: &mut F) -> Verdict {
             Action::WIDE_CONNECT => connect_wide(host, frame),
             Action::WIDE_SEND => send_wide(host, frame),
             Action::TUNNEL => forward_tunnel(host, frame),
+            Action::FULL_NAT_OPEN => open_full_nat(host, frame),
+            Action::FULL_NAT => send_full_nat(host, frame),
+            Action::FULL_NAT_REPLY => reply_full_nat(host, frame),
+            Action::NARROW => forward_narrow(host, frame),
             decided => return decided.verdict(),
         };
         tries += 1;
@@ -117,11 +124,22 @@ fn forward_plain_of<H: Host, F: Frame>(
 /// [`forward_icmp`], [`Action::FRAGMENT`] to [`forward_fragment`], [`Action::REPORT`] has [`report`] tell the sender.
 #[inline(always)]
 pub fn forward_general<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
+    general::<true, _, _>(host, frame)
+}
+
+/// As [`forward_general`], for IPv4 packets that are none of the wide table's, although their address may be.
+#[inline(always)]
+pub fn forward_narrow<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
+    general::<false, _, _>(host, frame)
+}
+
+#[inline(always)]
+fn general<const ASK_WIDE: bool, H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     match parse_ipv4(host, frame) {
         Some(ip) if ip.protocol == ICMP => Action::ICMP,
         Some(ip) => {
             let tables = virtual_tables(host, ip.destination);
-            if tables & FilterBits::WIDE != 0 {
+            if ASK_WIDE && tables & FilterBits::WIDE != 0 {
                 return Action::WIDE;
             }
             let to_virtual = tables & FilterBits::NARROW != 0;
@@ -136,7 +154,7 @@ pub fn forward_general<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
             }
         }
         // IPv6 with VLAN tags.
-        None if has_wide(host) => Action::WIDE,
+        None if ASK_WIDE && has_wide(host) => Action::WIDE,
         None => Action::PASS,
     }
 }

@@ -2,8 +2,8 @@
 
 use elvs_common::{
     FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, FilterBits, HEADER_LINE, HeaderFlags, Line,
-    SERVICE_MAX_PROBES, SERVICES_LINE, ServiceRecord, WideAddress, filter_line, filter_place,
-    filter_shift, filter_word, service_hash, service_key, service_kind,
+    SERVICE_MAX_PROBES, SERVICES_LINE, ServiceFlags, ServiceRecord, WideAddress, filter_line,
+    filter_place, filter_shift, filter_word, service_hash, service_key, service_kind,
 };
 
 use crate::flow::{FlowKey, WideValue, virtual_port_of};
@@ -144,6 +144,20 @@ pub(crate) fn may_be_wide<H: Host>(host: &H, address: WideAddress) -> bool {
 #[inline(always)]
 pub(crate) fn may_be_wide_real_server<H: Host>(host: &H, address: WideAddress) -> bool {
     filter_bits(host, FILTER_REAL_SERVER_LINE, address.fold()) & FilterBits::WIDE != 0
+}
+
+/// Whether a packet is for a service by full NAT.
+#[inline(always)]
+pub(crate) fn is_full_nat<H: Host>(host: &H, packet: &FlowKey<WideValue>, ingress: u32) -> bool {
+    find_wide_service(host, packet, ingress)
+        .is_some_and(|line| service_record(line).flags & ServiceFlags::FULL_NAT != 0)
+}
+
+/// Index of a local address of full NAT.
+#[inline(always)]
+pub(crate) fn find_local<H: Host>(host: &H, address: WideAddress) -> Option<u32> {
+    let kind = if address.is_v4() { service_kind::LOCAL } else { service_kind::LOCAL6 };
+    Some(service_record(find_wide(host, address, 0, 0, kind)?).index)
 }
 
 #[inline(always)]
