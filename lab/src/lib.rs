@@ -10,6 +10,7 @@
 mod cgroup;
 mod client;
 mod daemon;
+mod ftp;
 pub mod method;
 mod nginx;
 mod process;
@@ -21,6 +22,7 @@ pub use cgroup::Cgroup;
 pub use client::{Session, Wrk};
 pub use daemon::{Daemon, program};
 pub use elvs_net::bed;
+pub use ftp::{LARGE, PASSIVE_PORTS, Vsftpd};
 pub use nginx::Nginx;
 pub use process::{Process, output_of, wait_until};
 pub use toa::Toa;

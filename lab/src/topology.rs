@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::daemon::program;
-use crate::{Daemon, Nginx, Process, require_root, wait_until};
+use crate::{Daemon, Nginx, Process, Vsftpd, require_root, wait_until};
 
 /// Client, director and real servers of one test.
 #[derive(Debug)]
@@ -76,6 +76,12 @@ impl Topology {
     pub fn nginx(&self) -> Vec<Nginx> {
         let hosts = self.bed.real_servers.iter();
         hosts.map(|host| Nginx::start(host, self.directory.path())).collect()
+    }
+
+    /// vsftpd on every real server.
+    pub fn vsftpd(&self) -> Vec<Vsftpd> {
+        let hosts = self.bed.real_servers.iter();
+        hosts.map(|host| Vsftpd::start(host, self.directory.path())).collect()
     }
 
     /// `elvs realserver` on every real server, which takes the outer header off tunnelled packets.

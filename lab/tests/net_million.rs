@@ -177,6 +177,12 @@ fn a_million_connections_are_listed_kept_and_expired_to_the_last_one() {
         let states = if protocol == "TCP" { "ESTABLISHED" } else { "UDP" };
         assert_eq!(state, states, "{protocol}");
     }
+    let chosen = |filters: &str| daemon.adm_ok(&format!("-Lnc {filters}")).lines().skip(2).count();
+    assert_eq!(chosen("--client 10.64.0.3"), 80_000);
+    assert_eq!(chosen("--client 10.64.0.3:1500 --client 10.64.0.4:1501"), 4);
+    assert_eq!(chosen("--client 10.64.0.3:1500 --state ESTABLISHED"), 1);
+    assert_eq!(chosen("--real-server 10.0.0.21:53 --client 10.64.0.0/15"), quarter as usize);
+    assert_eq!(chosen("--state TIME_WAIT"), 0);
     wait_until("a pass over the table", || daemon.status().connections == u64::from(MILLION));
 
     daemon.process.signal(Signal::SIGKILL);

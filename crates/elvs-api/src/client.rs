@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use axum::body::Bytes;
 use elvs_model::{
-    Change, ConnectionView, MarkRules, NodeInfo, ServiceKey, ServiceView, SettingView, Timeouts,
+    Change, ConnectionFilter, ConnectionView, MarkRules, NodeInfo, ServiceKey, ServiceView,
+    SettingView, SyncDaemon, Timeouts,
 };
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -159,6 +160,14 @@ impl Client {
         self.call(Method::GET, "/v1/settings", Bytes::new())
     }
 
+    /// `GET /v1/sync-daemons`: the master first.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn sync_daemons(&mut self) -> Result<Vec<SyncDaemon>, ClientError> {
+        self.call(Method::GET, "/v1/sync-daemons", Bytes::new())
+    }
+
     /// `POST /v1/changes`: one outcome per change.
     ///
     /// # Errors
@@ -184,12 +193,22 @@ impl Client {
         self.call(Method::POST, "/v1/reload", Bytes::new())
     }
 
-    /// `GET /v1/connections`, read as it arrives.
+    /// `GET /v1/connections`, those that pass the filter, read as they arrive.
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub fn connections(&mut self) -> Result<Connections<'_>, ClientError> {
-        let response = self.request(Method::GET, "/v1/connections", Bytes::new())?;
+    pub fn connections(
+        &mut self,
+        filter: &ConnectionFilter,
+    ) -> Result<Connections<'_>, ClientError> {
+        // Values are made of letters, digits and `.:/[]_`, all of which a query takes as they are.
+        let query: Vec<String> =
+            filter.pairs().map(|(name, value)| format!("{name}={value}")).collect();
+        let path = match query.join("&").as_str() {
+            "" => "/v1/connections".to_owned(),
+            query => format!("/v1/connections?{query}"),
+        };
+        let response = self.request(Method::GET, &path, Bytes::new())?;
         let body = response.into_body();
         Ok(Connections { client: self, body, pending: Vec::new(), read: 0, done: false })
     }
@@ -228,7 +247,7 @@ impl Client {
         body: Bytes,
     ) -> Result<Response<Incoming>, ClientError> {
         let mut request = Request::new(Full::new(body));
-        // The paths are this file's own literals, so the default never comes to pass.
+        // The paths are made in this file, so the default never comes to pass.
         *request.uri_mut() = path.parse().unwrap_or_default();
         *request.method_mut() = method;
         let headers = request.headers_mut();

@@ -13,10 +13,13 @@
 //! | `GET /v1/timeouts` | | [`Timeouts`](elvs_model::Timeouts) |
 //! | `GET /v1/marks` | | array of [`MarkRule`](elvs_model::MarkRule), first to be tried first |
 //! | `GET /v1/settings` | | array of [`SettingView`](elvs_model::SettingView), by name |
-//! | `GET /v1/connections` | | one [`ConnectionView`](elvs_model::ConnectionView) a line (NDJSON) |
+//! | `GET /v1/sync-daemons` | | array of [`SyncDaemon`](elvs_model::SyncDaemon), the master first |
+//! | `GET /v1/connections[?client=..&real_server=..&state=..]` | | one [`ConnectionView`](elvs_model::ConnectionView) a line (NDJSON) |
 //! | `POST /v1/changes[?atomic=true]` | array of [`Change`](elvs_model::Change) | array of [`Outcome`] |
 //! | `POST /v1/zero` | `null` or a [`ServiceKey`](elvs_model::ServiceKey) | [`Outcome`] |
 //! | `POST /v1/reload` | | [`Reloaded`] |
+//!
+//! A filter of connections may be given several times: see [`ConnectionFilter`](elvs_model::ConnectionFilter).
 //!
 //! An error is `{ "error": { "code", "message" } }` with a status of 400 or more; see [`ApiError`].
 

@@ -18,8 +18,8 @@ use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use elvs_model::{
-    Change, ChangeError, ConnectionView, MarkRules, NodeInfo, ServiceKey, ServiceView, SettingView,
-    Timeouts,
+    Change, ChangeError, ConnectionFilter, ConnectionView, MarkRules, NodeInfo, ServiceKey,
+    ServiceView, SettingView, SyncDaemon, Timeouts,
 };
 use futures::stream;
 use serde::Deserialize;
@@ -29,7 +29,8 @@ use crate::{ApiError, ErrorCode, Outcome, Reloaded, Status, VERSION};
 
 /// Connections in portions; each is turned into text and sent before the next is taken.
 ///
-/// Some hundreds a portion keep the daemon responsive while a million are listed.
+/// Some hundreds a portion keep the daemon responsive while a million are listed; the server lets others have a turn
+/// between two portions, so a portion of which nothing passes the filter is empty, not left out.
 pub type Chunks = Box<dyn Iterator<Item = Vec<ConnectionView>> + Send>;
 
 /// What the daemon does for its clients.
@@ -54,8 +55,14 @@ pub trait Backend: Send + Sync + 'static {
     /// `GET /v1/settings`: every one, by name.
     fn settings(&self) -> impl Future<Output = Result<Vec<SettingView>, ApiError>> + Send;
 
-    /// `GET /v1/connections`.
-    fn connections(&self) -> impl Future<Output = Result<Chunks, ApiError>> + Send;
+    /// `GET /v1/sync-daemons`: the master first.
+    fn sync_daemons(&self) -> impl Future<Output = Result<Vec<SyncDaemon>, ApiError>> + Send;
+
+    /// `GET /v1/connections`: those that pass the filter.
+    fn connections(
+        &self,
+        filter: ConnectionFilter,
+    ) -> impl Future<Output = Result<Chunks, ApiError>> + Send;
 
     /// `POST /v1/changes`: one outcome per change, in order.
     ///
@@ -86,6 +93,10 @@ pub fn router<B: Backend>(backend: Arc<B>) -> Router {
         .route("/v1/timeouts", get(async |State(b): State<Arc<B>>| b.timeouts().await.map(Json)))
         .route("/v1/marks", get(async |State(b): State<Arc<B>>| b.marks().await.map(Json)))
         .route("/v1/settings", get(async |State(b): State<Arc<B>>| b.settings().await.map(Json)))
+        .route(
+            "/v1/sync-daemons",
+            get(async |State(b): State<Arc<B>>| b.sync_daemons().await.map(Json)),
+        )
         .route("/v1/connections", get(connections::<B>))
         .route("/v1/changes", post(changes::<B>))
         .route("/v1/zero", post(zero::<B>))
@@ -141,9 +152,21 @@ async fn zero<B: Backend>(
     Ok(Json(backend.zero(service).await?.into()))
 }
 
-async fn connections<B: Backend>(State(backend): State<Arc<B>>) -> Result<Response, ApiError> {
-    let lines = backend.connections().await?.map(|chunk| Ok::<_, Infallible>(to_lines(&chunk)));
-    let body = Body::from_stream(stream::iter(lines));
+async fn connections<B: Backend>(
+    State(backend): State<Arc<B>>,
+    query: Result<Query<Vec<(String, String)>>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let Query(pairs) = query.map_err(|e| bad_request(e.body_text()))?;
+    let mut filter = ConnectionFilter::default();
+    for (name, value) in pairs {
+        filter.add(&name, &value).map_err(|error| bad_request(error.to_string()))?;
+    }
+    let chunks = backend.connections(filter).await?;
+    let body = Body::from_stream(stream::unfold(chunks, async |mut chunks| {
+        tokio::task::yield_now().await;
+        let lines = to_lines(&chunks.next()?);
+        Some((Ok::<_, Infallible>(lines), chunks))
+    }));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }
 

@@ -12,9 +12,9 @@ use elvs_api::{
     Status, bind, serve,
 };
 use elvs_model::{
-    Change, ChangeError, ConnectionState, ConnectionView, MarkRule, MarkRules, NodeInfo, Protocol,
-    Rates, Scheduler, ServiceKey, ServiceView, Setting, SettingValue, SettingView, Statistics,
-    Table, Timeouts, VirtualService,
+    Change, ChangeError, ConnectionFilter, ConnectionState, ConnectionView, MarkRule, MarkRules,
+    NodeInfo, Protocol, Rates, Scheduler, ServiceKey, ServiceView, Setting, SettingValue,
+    SettingView, Statistics, SyncDaemon, SyncRole, Table, Timeouts, VirtualService,
 };
 use tokio::sync::oneshot;
 
@@ -56,13 +56,16 @@ impl Backend for Memory {
         Ok(self.table.lock().unwrap().settings().views())
     }
 
-    async fn connections(&self) -> Result<Chunks, ApiError> {
+    async fn sync_daemons(&self) -> Result<Vec<SyncDaemon>, ApiError> {
+        Ok(self.table.lock().unwrap().sync_daemons().iter().cloned().collect())
+    }
+
+    async fn connections(&self, filter: ConnectionFilter) -> Result<Chunks, ApiError> {
         let all = self.connections;
-        Ok(Box::new(
-            (0..all)
-                .step_by(500)
-                .map(move |first| (first..all.min(first + 500)).map(connection).collect()),
-        ))
+        Ok(Box::new((0..all).step_by(500).map(move |first| {
+            let portion = (first..all.min(first + 500)).map(connection);
+            portion.filter(|connection| filter.passes(connection)).collect()
+        })))
     }
 
     async fn apply(&self, changes: Vec<Change>, _: bool) -> Result<Vec<Outcome>, ApiError> {
@@ -84,11 +87,12 @@ impl Backend for Memory {
 }
 
 fn connection(number: u32) -> ConnectionView {
+    let [_, a, b, c] = number.to_be_bytes();
     ConnectionView {
         protocol: 6,
         expires_s: number,
         state: ConnectionState::Established,
-        client: ([10, 0, 0, 1], 1024).into(),
+        client: ([10, a, b, c], 1024).into(),
         service: ([10, 0, 0, 100], 80).into(),
         destination: ([10, 0, 0, 21], 80).into(),
         engine: None,
@@ -148,7 +152,7 @@ fn every_call_carries_its_answer() {
         let Outcome::Refused { message, .. } = &refused[0] else { panic!("{refused:?}") };
         assert_eq!(message, "`4` is no value of drop_entry: write a number from 0 to 3");
         let settings = client.settings().unwrap();
-        assert_eq!(settings.len(), 32);
+        assert_eq!(settings.len(), 33);
         let view = settings.iter().find(|view| view.setting == Setting::DropEntry).unwrap();
         assert_eq!(view.value, SettingValue::Number(3));
         assert_eq!(client.zero(None).unwrap(), Outcome::Ok);
@@ -156,7 +160,7 @@ fn every_call_carries_its_answer() {
         let unknown = client.zero(Some(service(81).key)).unwrap();
         assert_eq!(unknown, Err(ChangeError::NoSuchService).into());
         assert_eq!(client.reload().unwrap().changes, 3);
-        assert_eq!(client.connections().unwrap().count(), 0);
+        assert_eq!(client.connections(&ConnectionFilter::default()).unwrap().count(), 0);
     });
 }
 
@@ -178,13 +182,53 @@ fn streams_connections_in_order_to_the_last_one() {
     with_server(all, |socket| {
         let mut client = Client::connect(socket).unwrap();
         let mut expected = 0;
-        for listed in client.connections().unwrap() {
+        for listed in client.connections(&ConnectionFilter::default()).unwrap() {
             assert_eq!(listed.unwrap(), connection(expected));
             expected += 1;
         }
         assert_eq!(expected, all);
         // And the client can ask again afterwards.
         assert_eq!(client.timeouts().unwrap().udp, 300);
+    });
+}
+
+#[test]
+fn sends_only_what_passes_the_filter() {
+    with_server(10_000, |socket| {
+        let mut client = Client::connect(socket).unwrap();
+        let expected: Vec<_> = [7, 4_321].map(connection).into();
+        let mut filter = ConnectionFilter::default();
+        for connection in &expected {
+            filter.add("client", &connection.client.to_string()).unwrap();
+        }
+        let listed: Result<Vec<_>, _> = client.connections(&filter).unwrap().collect();
+        assert_eq!(listed.unwrap(), expected);
+        filter.add("state", "TIME_WAIT").unwrap();
+        assert_eq!(client.connections(&filter).unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn a_sync_daemon_is_started_listed_and_stopped() {
+    with_server(0, |socket| {
+        let mut client = Client::connect(socket).unwrap();
+        let daemon = SyncDaemon {
+            role: SyncRole::Backup,
+            interface: "eth0".to_owned(),
+            syncid: 7,
+            maxlen: 1_472,
+            group: SyncDaemon::DEFAULT_GROUP,
+            port: SyncDaemon::DEFAULT_PORT,
+            ttl: SyncDaemon::DEFAULT_TTL,
+        };
+        let start = Change::StartSync(daemon.clone());
+        assert_eq!(client.apply(std::slice::from_ref(&start), false).unwrap(), [Outcome::Ok]);
+        let again = client.apply(&[start], false).unwrap();
+        assert_eq!(again, [Err(ChangeError::SyncDaemonRuns).into()]);
+        assert_eq!(client.sync_daemons().unwrap(), [daemon]);
+        let stop = Change::StopSync(SyncRole::Backup);
+        assert_eq!(client.apply(&[stop], false).unwrap(), [Outcome::Ok]);
+        assert_eq!(client.sync_daemons().unwrap(), []);
     });
 }
 
@@ -218,6 +262,9 @@ fn answers_garbage_with_a_json_error() {
         ("POST /v1/changes", "[{\"add_service\":7}]", "400", "bad_request"),
         ("POST /v1/changes?atomc=true", "[]", "400", "bad_request"),
         ("POST /v1/zero", "{{{", "400", "bad_request"),
+        ("GET /v1/connections?state=OPEN", "", "400", "bad_request"),
+        ("GET /v1/connections?client=10.0.0", "", "400", "bad_request"),
+        ("GET /v1/connections?vip=10.0.0.1", "", "400", "bad_request"),
     ];
     with_server(0, |socket| {
         for (request, body, status, code) in cases {

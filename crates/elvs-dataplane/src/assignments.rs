@@ -18,7 +18,7 @@ use elvs_fastpath::{
 };
 use elvs_model::{
     Destination, DestinationKey, Family, ForwardingMethod, Netmask, Prefix, Scheduler,
-    SchedulerFlags, ServiceKey, Statistics, Table, TunnelKind, VirtualService,
+    SchedulerFlags, ServiceKey, Setting, Settings, Statistics, Table, TunnelKind, VirtualService,
 };
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,9 @@ pub struct ServiceSlot {
     pub initial: u64,
     /// Persistence of a persistent service.
     pub persistence: Option<PersistenceSlot>,
+    /// Entries of its table if mh schedules it (`mh_table_size`).
+    #[serde(default = "default_mh_entries")]
+    pub mh_entries: u32,
     /// Its scheduling list, newest first.
     pub pool: Vec<PoolSlot>,
     /// Statistics of destinations that are gone.
@@ -86,7 +89,7 @@ impl ServiceSlot {
     pub(crate) const fn table_entries(&self) -> u32 {
         match self.scheduler {
             scheduler_id::DH | scheduler_id::SH => 256,
-            scheduler_id::MH => MAGLEV_ENTRIES,
+            scheduler_id::MH => self.mh_entries,
             _ => 0,
         }
     }
@@ -110,7 +113,7 @@ impl ServiceSlot {
                 let family = self.key.family();
                 let list: Vec<MaglevEntry> =
                     self.pool.iter().map(|entry| entry.maglev(family)).collect();
-                let mut table = vec![0; usize::try_from(MAGLEV_ENTRIES).unwrap_or(0)];
+                let mut table = vec![0; usize::try_from(self.mh_entries).unwrap_or(0)];
                 mh_table(&list, &mut vec![MaglevProgress::default(); list.len()], &mut table);
                 table
             }
@@ -134,8 +137,15 @@ impl PoolSlot {
     }
 }
 
-/// Entries of mh's table (`CONFIG_IP_VS_MH_TAB_INDEX` 12).
-const MAGLEV_ENTRIES: u32 = 4093;
+/// Entries of mh's tables, one of the kernel's primes.
+fn mh_entries(settings: &Settings) -> u32 {
+    u32::try_from(settings.number(Setting::MhTableSize)).unwrap_or_default()
+}
+
+/// What a state written before the size could be set was made with.
+fn default_mh_entries() -> u32 {
+    mh_entries(&Settings::default())
+}
 
 /// A destination's place in the kernel's tables.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -278,6 +288,7 @@ impl Assignments {
                 scheduler: scheduler_number(service.scheduler),
                 flags: flags(service, entry.destinations()),
                 persistence: persistence(service),
+                mh_entries: mh_entries(table.settings()),
             };
             let slot = schedule(known, service.key, index, mode, pool, SchedulerWord(word));
             next.services.insert(service.key, slot);
@@ -454,12 +465,12 @@ fn schedule(
     pool: Vec<PoolSlot>,
     word: SchedulerWord,
 ) -> ServiceSlot {
-    let Mode { scheduler, flags, persistence } = mode;
+    let Mode { scheduler, flags, persistence, mh_entries } = mode;
     if let Some(known) = known
         && known.scheduler == scheduler
         && known.pool == pool
     {
-        return ServiceSlot { flags, persistence, ..known.clone() };
+        return ServiceSlot { flags, persistence, mh_entries, ..known.clone() };
     }
     let parameters = wrr_parameters(pool.iter().map(|entry| entry.weight));
     let retired = known.map(|slot| slot.retired).unwrap_or_default();
@@ -482,7 +493,18 @@ fn schedule(
         }
     };
     let initial = initial.0;
-    ServiceSlot { key, index, scheduler, flags, tag, initial, persistence, pool, retired }
+    ServiceSlot {
+        key,
+        index,
+        scheduler,
+        flags,
+        tag,
+        initial,
+        persistence,
+        mh_entries,
+        pool,
+        retired,
+    }
 }
 
 /// How a service's connections are scheduled, apart from its destinations.
@@ -491,6 +513,7 @@ struct Mode {
     scheduler: u8,
     flags: u8,
     persistence: Option<PersistenceSlot>,
+    mh_entries: u32,
 }
 
 /// FTP's port: its control and data connections share a template.

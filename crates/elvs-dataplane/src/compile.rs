@@ -67,7 +67,7 @@ pub enum CompileError {
     },
     /// It all together needs more room than a blob has.
     #[error(
-        "{services} virtual services on {addresses} addresses with {destinations} real servers need {lines} lines of configuration: there are {limit}"
+        "{services} virtual services on {addresses} addresses with {destinations} real servers need {lines} lines of configuration, {tables} of them for the tables of dh, sh and mh: there are {limit} (a smaller mh_table_size needs fewer)"
     )]
     TooBig {
         /// Services.
@@ -76,6 +76,8 @@ pub enum CompileError {
         addresses: usize,
         /// Destinations, counted once per service.
         destinations: usize,
+        /// Lines of the schedulers' hash tables.
+        tables: usize,
         /// Lines that were needed.
         lines: usize,
         /// Lines there are.
@@ -127,6 +129,7 @@ pub fn compile(
                 services: services.len(),
                 addresses: addresses.len(),
                 destinations: services.iter().map(|s| s.pool.len()).sum(),
+                tables: services.iter().map(|s| hash_table_lines(s.table_entries())).sum(),
                 lines,
                 limit: BLOB_LINES,
             });

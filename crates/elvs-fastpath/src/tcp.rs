@@ -19,10 +19,11 @@ impl TcpFlags {
     /// ACK.
     pub const ACK: u8 = 0x10;
 
-    /// Whether it may open a connection: SYN without ACK and RST.
+    /// Whether it may open a connection: SYN without RST. With ACK, too, as in IPVS: the client's answer to the data connection
+    /// that a real server opens in active FTP is all that the director sees of it (`tcp_conn_schedule`).
     #[inline(always)]
     pub const fn opens(self) -> bool {
-        self.0 & (Self::SYN | Self::ACK | Self::RST) == Self::SYN
+        self.0 & (Self::SYN | Self::RST) == Self::SYN
     }
 
     /// Whether RST is set.

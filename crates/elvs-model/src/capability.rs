@@ -49,6 +49,8 @@ impl Change {
             | Self::Flush
             | Self::SetTimeouts(_)
             | Self::DeleteMark(_)
+            | Self::StartSync(_)
+            | Self::StopSync(_)
             | Self::Set { .. } => Ok(()),
         }
     }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Destination, DestinationKey, MarkRule, ServiceKey, Setting, SettingValue, Timeouts,
-    VirtualService,
+    Destination, DestinationKey, MarkRule, ServiceKey, Setting, SettingValue, SyncDaemon, SyncRole,
+    Timeouts, VirtualService,
 };
 
 /// One change of the table.
@@ -53,6 +53,10 @@ pub enum Change {
         /// Its value.
         value: SettingValue,
     },
+    /// `ipvsadm --start-daemon`.
+    StartSync(SyncDaemon),
+    /// `ipvsadm --stop-daemon`.
+    StopSync(SyncRole),
 }
 
 /// Why a change was refused. Each variant is one `errno` of the kernel's IPVS, a rule of mark rules, or a
@@ -85,6 +89,15 @@ pub enum ChangeError {
     /// EINVAL.
     #[error("Invalid operation.  Possibly wrong module version, address not unicast, ...")]
     Invalid,
+    /// EEXIST of start daemon.
+    #[error("Daemon has already run")]
+    SyncDaemonRuns,
+    /// ESRCH of stop daemon.
+    #[error("No daemon is running")]
+    NoSyncDaemon,
+    /// ENODEV of start daemon.
+    #[error("No such device")]
+    NoSuchDevice,
     /// A mark rule that is there already.
     #[error("mark rule already exists")]
     MarkRuleExists,

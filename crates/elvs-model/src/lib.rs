@@ -10,9 +10,11 @@ mod capability;
 mod change;
 mod desired;
 mod diff;
+mod filter;
 mod mark;
 mod service;
 mod setting;
+mod sync;
 mod table;
 mod view;
 
@@ -20,6 +22,7 @@ pub use capability::in_effect;
 pub use change::{Change, ChangeError};
 pub use desired::{DataPlaneSettings, Desired, DesiredService, Timeouts, XdpMode};
 pub use diff::diff;
+pub use filter::{ConnectionFilter, EndpointFilter, FilterError};
 pub use mark::{
     InterfaceName, IpProtocol, Mark, MarkRule, MarkRuleError, MarkRuleSyntaxError, MarkRules,
     MarkSyntaxError, MarkedPacket, PortRange, Prefix,
@@ -28,7 +31,10 @@ pub use service::{
     Destination, DestinationKey, Family, ForwardingMethod, Netmask, Persistence, Protocol,
     Scheduler, SchedulerFlags, ServiceKey, TunnelChecksum, TunnelKind, UnknownName, VirtualService,
 };
-pub use setting::{Setting, SettingError, SettingSupport, SettingValue, SettingView, Settings};
+pub use setting::{
+    MAGLEV_PRIMES, Setting, SettingError, SettingSupport, SettingValue, SettingView, Settings,
+};
+pub use sync::{SyncDaemon, SyncDaemons, SyncRole};
 pub use table::{INITIAL_TIMEOUTS, Table, TableService};
 pub use view::{
     ConnectionState, ConnectionView, DestinationView, NodeInfo, Rates, ServiceView, Statistics,

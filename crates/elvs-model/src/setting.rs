@@ -1,4 +1,5 @@
-//! The settings that IPVS has under `net.ipv4.vs`: names, defaults, values, and what becomes of each here.
+//! The settings that IPVS has under `net.ipv4.vs`, and those of ELVS's own beside them: names, defaults, values, and what
+//! becomes of each here.
 //!
 //! **Invariant:** [`Setting::ALL`] has every setting of Linux 6.12 once (`Documentation/networking/ipvs-sysctl.rst`,
 //! `net/netfilter/ipvs/ip_vs_ctl.c`); a [`Settings`] holds only values that the kernel would take.
@@ -35,6 +36,7 @@ pub enum Setting {
     IgnoreTunneled,
     LblcExpiration,
     LblcrExpiration,
+    MhTableSize,
     NatIcmpSend,
     PmtuDisc,
     RunEstimation,
@@ -108,9 +110,15 @@ enum Kind {
     Power,
     /// A count and a period, the count below the period.
     Threshold,
+    /// One of [`MAGLEV_PRIMES`].
+    Prime,
     /// A list of CPUs, such as `0-3,8`.
     Cpus,
 }
+
+/// Sizes of mh's table that a kernel can be built with (`CONFIG_IP_VS_MH_TAB_INDEX` 8 to 17).
+pub const MAGLEV_PRIMES: [u32; 10] =
+    [251, 509, 1021, 2039, 4093, 8191, 16_381, 32_749, 65_521, 131_071];
 
 /// Largest `int` of the kernel.
 const MAX: i64 = i32::MAX as i64;
@@ -131,8 +139,8 @@ const fn row(
 
 /// Every setting, by name.
 #[rustfmt::skip]
-const ROWS: [Row; 32] = [
-    row(Setting::AmDroprate, "am_droprate", 10, Kind::Number(0, MAX), NotYet, "with drop_packet 3, one of so many new connections is dropped", "nothing is dropped for lack of memory: the table has its memory from the start"),
+const ROWS: [Row; 33] = [
+    row(Setting::AmDroprate, "am_droprate", 10, Kind::Number(0, MAX), NotYet, "with drop_packet 3, one of so many new connections is dropped", "no new connection is dropped on purpose, since drop_packet is not in effect"),
     row(Setting::Amemthresh, "amemthresh", 1024, Kind::Number(0, MAX), NotYet, "pages of free memory below which drop_entry, drop_packet and secure_tcp 1 and 2 act", "nothing is dropped for lack of memory: the table has its memory from the start"),
     row(Setting::BackupOnly, "backup_only", 0, Kind::Switch, NotYet, "a backup director forwards nothing", "there is no synchronisation, so every director forwards"),
     row(Setting::CacheBypass, "cache_bypass", 0, Kind::Switch, NotYet, "a mark service without destinations lets packets through to their own destination", "packets of a service without destinations are dropped"),
@@ -148,6 +156,7 @@ const ROWS: [Row; 32] = [
     row(Setting::IgnoreTunneled, "ignore_tunneled", 0, Kind::Switch, NotYet, "packets that came out of a tunnel are not scheduled", "ELVS acts as with 1: the program sees tunnelled packets only inside their tunnel"),
     row(Setting::LblcExpiration, "lblc_expiration", 86_400, Kind::Number(0, MAX), InEffect, "seconds until lblc forgets an address", ""),
     row(Setting::LblcrExpiration, "lblcr_expiration", 86_400, Kind::Number(0, MAX), InEffect, "seconds until lblcr forgets an address", ""),
+    row(Setting::MhTableSize, "mh_table_size", 4093, Kind::Prime, InEffect, "entries of mh's tables, which the kernel has fixed when it is built (CONFIG_IP_VS_MH_TAB_INDEX); ELVS's own", ""),
     row(Setting::NatIcmpSend, "nat_icmp_send", 0, Kind::Switch, NotYet, "a masqueraded real server's packet of no connection is answered by port unreachable", "ELVS acts as with 0"),
     row(Setting::PmtuDisc, "pmtu_disc", 1, Kind::Switch, NotYet, "a packet too large for a tunnel is answered by fragmentation needed", "ELVS acts as with 0"),
     row(Setting::RunEstimation, "run_estimation", 1, Kind::Switch, InEffect, "rates are estimated", ""),
@@ -172,7 +181,7 @@ impl Setting {
         ROWS.iter().map(|row| row.setting)
     }
 
-    /// Name in `net.ipv4.vs`.
+    /// Name in `net.ipv4.vs`, where the kernel has it.
     pub fn name(self) -> &'static str {
         self.row().name
     }
@@ -220,6 +229,12 @@ impl Setting {
             Kind::Threshold => {
                 "two numbers, the first below the second unless that is 0, such as 3 50".to_owned()
             }
+            Kind::Prime => {
+                format!(
+                    "one of the primes {}",
+                    MAGLEV_PRIMES.map(|prime| prime.to_string()).join(", ")
+                )
+            }
             Kind::Cpus => "a list of CPUs, such as 0-3,8".to_owned(),
         }
     }
@@ -237,7 +252,7 @@ impl Setting {
                 let pair = count.parse().ok().zip(period.parse().ok());
                 pair.map(|(count, period)| SettingValue::Pair(count, period))
             }
-            (Kind::Number(..) | Kind::Switch | Kind::Power, [number]) => {
+            (Kind::Number(..) | Kind::Switch | Kind::Power | Kind::Prime, [number]) => {
                 number.parse().ok().map(SettingValue::Number)
             }
             _ => None,
@@ -256,13 +271,21 @@ impl Setting {
             (Kind::Power, SettingValue::Number(number)) => {
                 (1..=64).contains(number) && number.count_ones() == 1
             }
+            (Kind::Prime, SettingValue::Number(number)) => {
+                MAGLEV_PRIMES.iter().any(|prime| i64::from(*prime) == *number)
+            }
             (Kind::Threshold, SettingValue::Pair(count, period)) => {
                 let fits = |number: u32| i64::from(number) <= MAX;
                 fits(*count) && fits(*period) && (count < period || *period == 0)
             }
             (Kind::Cpus, SettingValue::Cpus(list)) => list.is_empty() || is_cpu_list(list),
             (
-                Kind::Number(..) | Kind::Switch | Kind::Power | Kind::Threshold | Kind::Cpus,
+                Kind::Number(..)
+                | Kind::Switch
+                | Kind::Power
+                | Kind::Threshold
+                | Kind::Prime
+                | Kind::Cpus,
                 SettingValue::Number(_) | SettingValue::Pair(..) | SettingValue::Cpus(_),
             ) => false,
         }

@@ -12,10 +12,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Change, ChangeError, Desired, Destination, DestinationKey, Family, ForwardingMethod, MarkRule,
-    MarkRules, Netmask, ServiceKey, Settings, Timeouts, TunnelKind, VirtualService,
+    MarkRules, Netmask, ServiceKey, Settings, SyncDaemon, SyncDaemons, Timeouts, TunnelKind,
+    VirtualService,
 };
 
-/// Virtual services in order of creation, each with its destinations; the timeouts and settings in force; and the mark rules.
+/// Virtual services in order of creation, each with its destinations; the timeouts and settings in force; the mark rules; and
+/// the synchronisation daemons that were started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
     #[serde(with = "indexmap::map::serde_seq")]
@@ -25,6 +27,8 @@ pub struct Table {
     marks: MarkRules,
     #[serde(default)]
     settings: Settings,
+    #[serde(default)]
+    sync: SyncDaemons,
 }
 
 /// A virtual service in the table.
@@ -63,6 +67,7 @@ impl Table {
             timeouts: INITIAL_TIMEOUTS,
             marks: MarkRules::default(),
             settings: Settings::default(),
+            sync: SyncDaemons::default(),
         }
     }
 
@@ -103,6 +108,11 @@ impl Table {
         &self.settings
     }
 
+    /// Synchronisation daemons that were started and not stopped.
+    pub const fn sync_daemons(&self) -> &SyncDaemons {
+        &self.sync
+    }
+
     /// Makes one change.
     ///
     /// # Errors
@@ -141,11 +151,30 @@ impl Table {
                 .settings
                 .set(*setting, value.clone())
                 .map_err(|error| ChangeError::Unsupported(error.to_string())),
+            // Who can look at the interface calls `start_sync` instead.
+            Change::StartSync(daemon) => self.start_sync(daemon.clone(), Some(ETHERNET_MTU)),
+            Change::StopSync(role) => self.sync.stop(*role),
             Change::AddMark(rule) => self.add_mark(rule),
             Change::DeleteMark(rule) => {
                 self.marks.remove(rule).map(drop).ok_or(ChangeError::NoSuchMarkRule)
             }
         }
+    }
+
+    /// Starts a synchronisation daemon on an interface of this MTU; `None`: there is no such interface.
+    ///
+    /// # Errors
+    /// What the kernel answers (`ip_vs_genl_new_daemon`, `start_sync_thread`), in its order.
+    pub fn start_sync(&mut self, daemon: SyncDaemon, mtu: Option<u32>) -> Result<(), ChangeError> {
+        // The protocol has one family for a connection.
+        let mixed = |entry: &TableService| {
+            let mut destinations = entry.destinations.values();
+            destinations.any(|destination| is_mixed(&entry.service.key, destination))
+        };
+        if self.services.values().any(mixed) {
+            return Err(ChangeError::Invalid);
+        }
+        self.sync.start(daemon.on_interface(mtu.ok_or(ChangeError::NoSuchDevice)?))
     }
 
     fn add_service(&mut self, service: &VirtualService) -> Result<(), ChangeError> {
@@ -169,6 +198,9 @@ impl Table {
             return Err(ChangeError::DestinationExists);
         }
         if !is_unicast(destination.key.address) {
+            return Err(ChangeError::Invalid);
+        }
+        if is_mixed(service, destination) && !self.sync.is_empty() {
             return Err(ChangeError::Invalid);
         }
         entry.destinations.insert(destination.key, *destination);
@@ -231,6 +263,9 @@ pub const INITIAL_TIMEOUTS: Timeouts = Timeouts { tcp: 900, tcp_fin: 120, udp: 3
 /// Largest timeout that the kernel takes at 250 ticks a second: `INT_MAX / HZ`.
 const MAX_TIMEOUT_S: u32 = (i32::MAX as u32) / 250;
 
+/// MTU that a synchronisation daemon is taken to have where no interface can be looked at.
+const ETHERNET_MTU: u32 = 1_500;
+
 /// Largest weight: the kernel's is an `int`.
 const MAX_WEIGHT: u32 = i32::MAX as u32;
 
@@ -249,8 +284,7 @@ fn check_service(service: &VirtualService) -> Result<(), ChangeError> {
 
 /// Checks that adding and editing a destination share, in the kernel's order.
 fn check_destination(service: &ServiceKey, destination: &Destination) -> Result<(), ChangeError> {
-    let mixed = Family::of(destination.key.address) != service.family();
-    if mixed && !matches!(destination.method, ForwardingMethod::Tun(_)) {
+    if is_mixed(service, destination) && !matches!(destination.method, ForwardingMethod::Tun(_)) {
         return Err(ChangeError::Invalid);
     }
     if destination.weight > MAX_WEIGHT {
@@ -263,6 +297,14 @@ fn check_destination(service: &ServiceKey, destination: &Destination) -> Result<
         ForwardingMethod::Tun(TunnelKind::Gue { port: 0, .. }) => Err(ChangeError::Invalid),
         ForwardingMethod::Nat | ForwardingMethod::Dr | ForwardingMethod::Tun(_) => Ok(()),
     }
+}
+
+/// Whether a destination is of another family than its service.
+const fn is_mixed(service: &ServiceKey, destination: &Destination) -> bool {
+    !matches!(
+        (Family::of(destination.key.address), service.family()),
+        (Family::Inet, Family::Inet) | (Family::Inet6, Family::Inet6)
+    )
 }
 
 /// Whether `ip_vs_new_dest` takes the address: unicast, and not link-local in IPv6.

@@ -104,6 +104,23 @@ pub enum ConnectionState {
 }
 
 impl ConnectionState {
+    /// Every state.
+    pub const ALL: [Self; 13] = [
+        Self::None,
+        Self::Established,
+        Self::SynSent,
+        Self::SynRecv,
+        Self::FinWait,
+        Self::TimeWait,
+        Self::Close,
+        Self::CloseWait,
+        Self::LastAck,
+        Self::Listen,
+        Self::SynAck,
+        Self::Udp,
+        Self::Assured,
+    ];
+
     /// The word `ipvsadm -Lc` prints.
     pub const fn name(self) -> &'static str {
         match self {

@@ -7,9 +7,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::{check, demo, mark, realserver, run, settings, simulate, status};
+use crate::{adm, check, demo, mark, realserver, run, settings, simulate, status};
 
 /// Where the daemon listens unless `--socket` or `ELVS_SOCKET` says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/elvs/elvs.sock";
@@ -24,6 +24,12 @@ pub struct Cli {
     /// What to do
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The command line as man pages and completions describe it: with the options of `elvs adm`, which ipvsadm's own rules
+/// read.
+pub fn documented() -> clap::Command {
+    Cli::command().mut_subcommand("adm", |adm| adm::describe(&adm))
 }
 
 /// What to do.

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{CommandFactory, Parser};
-use elvs::cli::{Cli, Command, DEFAULT_SOCKET};
+use clap::Parser;
+use elvs::cli::{Cli, Command, DEFAULT_SOCKET, documented};
 use elvs::{adm, check, demo, mark, realserver, run, settings, simulate, status};
 use elvs_api::ClientError;
 
@@ -39,7 +39,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
     match &cli.command {
         Command::Run(options) => run::run(options, &cli.socket),
         Command::Adm { args } => {
-            let args = std::iter::once(OsString::from("ipvsadm")).chain(args.iter().cloned());
+            let args = std::iter::once(OsString::from("elvs")).chain(args.iter().cloned());
             Ok(ExitCode::from(adm::main(args.collect(), &cli.socket)))
         }
         Command::Mark(options) => mark::run(options, &cli.socket),
@@ -52,7 +52,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Command::DemoServer(options) => demo::run_server(options).map(|()| ExitCode::SUCCESS),
         Command::Realserver(options) => realserver::run(options),
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Cli::command(), "elvs", &mut io::stdout());
+            clap_complete::generate(*shell, &mut documented(), "elvs", &mut io::stdout());
             Ok(ExitCode::SUCCESS)
         }
         Command::Man { command } => man(command.as_deref()),
@@ -60,7 +60,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
 }
 
 fn man(command: Option<&str>) -> Result<ExitCode> {
-    let mut page = Cli::command();
+    let mut page = documented();
     page.build();
     let page = match command {
         None => page,

@@ -6,7 +6,8 @@ use std::thread;
 
 use elvs_api::{ApiError, Backend, Chunks, ErrorCode, Outcome, Reloaded, Status};
 use elvs_model::{
-    Change, ChangeError, MarkRules, NodeInfo, ServiceKey, ServiceView, SettingView, Table, Timeouts,
+    Change, ChangeError, ConnectionFilter, MarkRules, NodeInfo, ServiceKey, ServiceView,
+    SettingView, SyncDaemon, Table, Timeouts,
 };
 
 struct Memory(Mutex<Table>);
@@ -32,7 +33,11 @@ impl Backend for Memory {
         unused()
     }
 
-    async fn connections(&self) -> Result<Chunks, ApiError> {
+    async fn sync_daemons(&self) -> Result<Vec<SyncDaemon>, ApiError> {
+        unused()
+    }
+
+    async fn connections(&self, _: ConnectionFilter) -> Result<Chunks, ApiError> {
         unused()
     }
 

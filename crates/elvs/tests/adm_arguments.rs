@@ -10,8 +10,8 @@ use std::path::Path;
 use adm_support::{FixedNames, Memory, invoke, invoke_with_input};
 use elvs::adm::{Command, Director, DirectorError, Failure, parse};
 use elvs_model::{
-    Change, ChangeError, ForwardingMethod, Netmask, Persistence, Protocol, Scheduler, ServiceKey,
-    TunnelChecksum, TunnelKind,
+    Change, ChangeError, ConnectionState, ConnectionView, ForwardingMethod, Netmask, Persistence,
+    Protocol, Scheduler, ServiceKey, ServiceView, Timeouts, TunnelChecksum, TunnelKind,
 };
 use serde::Deserialize;
 
@@ -210,7 +210,14 @@ impl Director for Refusing {
         Err(self.0.clone().into())
     }
 
-    fn connections(&mut self) -> Result<elvs::adm::ConnectionIter<'_>, DirectorError> {
+    fn sync_daemons(&mut self) -> Result<Vec<elvs_model::SyncDaemon>, DirectorError> {
+        Err(self.0.clone().into())
+    }
+
+    fn connections(
+        &mut self,
+        _: &elvs_model::ConnectionFilter,
+    ) -> Result<elvs::adm::ConnectionIter<'_>, DirectorError> {
         Err(self.0.clone().into())
     }
 
@@ -235,12 +242,100 @@ fn a_refusal_is_printed_as_it_is_and_exits_255() {
     }
 }
 
-#[test]
-fn sync_daemons_are_refused_by_name_after_their_options_are_checked() {
+/// Connections of three clients.
+fn with_connections() -> Memory {
+    let connection = |client: &str, server: &str, state| ConnectionView {
+        protocol: 6,
+        expires_s: 60,
+        state,
+        client: client.parse().unwrap(),
+        service: "10.0.0.100:80".parse().unwrap(),
+        destination: server.parse().unwrap(),
+        engine: None,
+    };
     let mut director = Memory::default();
-    let printed = invoke("ipvsadm --start-daemon master --syncid 5", &mut director);
-    let message = "connection synchronisation is not in effect in this release\n";
-    assert_eq!((printed.code, printed.stderr.as_str()), (255, message));
-    let printed = invoke("ipvsadm --start-daemon master --syncid 256", &mut director);
-    assert_eq!((printed.code, printed.stderr.as_str()), (2, "illegal syncid specified\n"));
+    director.connections = vec![
+        connection("203.0.113.5:4000", "10.0.0.21:80", ConnectionState::Established),
+        connection("203.0.113.6:4001", "10.0.0.22:80", ConnectionState::SynRecv),
+        connection("198.51.100.7:4002", "10.0.0.22:80", ConnectionState::FinWait),
+    ];
+    director
+}
+
+#[test]
+fn filters_of_connections_list_what_they_name() {
+    let cases = [
+        ("-Lnc", vec!["4000", "4001", "4002"]),
+        ("-Lnc --client 203.0.113.0/24", vec!["4000", "4001"]),
+        ("-Lnc --client 203.0.113.5 --client 198.51.100.0/24", vec!["4000", "4002"]),
+        ("-Lnc --client 203.0.113.0/24:4001", vec!["4001"]),
+        ("-Lnc --client=203.0.113.5:4001", vec![]),
+        ("-Lnc -r 10.0.0.22", vec!["4001", "4002"]),
+        ("-L -r 10.0.0.22:http --numeric -c", vec!["4001", "4002"]),
+        ("-Lnc -r 10.0.0.21:80 -r 10.0.0.22:81", vec!["4000"]),
+        ("-Lnc --real-server 10.0.0.20/30", vec!["4000", "4001", "4002"]),
+        ("-Lnc --state SYN_RECV,fin_wait", vec!["4001", "4002"]),
+        ("-Lnc --state ESTABLISHED --state FIN_WAIT -r 10.0.0.22", vec!["4002"]),
+    ];
+    for (line, ports) in cases {
+        let printed = invoke(&format!("ipvsadm {line}"), &mut with_connections());
+        assert_eq!((printed.code, printed.stderr.as_str()), (0, ""), "{line}");
+        let listed: Vec<&str> = printed.stdout.lines().skip(2).collect();
+        assert_eq!(listed.len(), ports.len(), "{line}: {listed:?}");
+        for (line, port) in listed.iter().zip(ports) {
+            assert!(line.contains(&format!(":{port} ")), "{line}");
+        }
+    }
+}
+
+#[test]
+fn filters_are_refused_where_ipvsadm_would_and_where_they_are_none() {
+    let cases = [
+        ("-L -r 10.0.0.21", "Illegal 'real-server' option with the 'list' command\n"),
+        ("-Lc -r 10.0.0.256", "illegal real server address[:port] specified\n"),
+        (
+            "-Ln --client 10.0.0.1",
+            "--client chooses connections: write it with --connection (-c)\n",
+        ),
+        ("-L --state NONE", "--state chooses connections: write it with --connection (-c)\n"),
+        ("-Sn --client 10.0.0.1", "Illegal 'client' option with the 'save' command\n"),
+        ("-S --json", "Illegal 'json' option with the 'save' command\n"),
+        ("-L --json --json", "multiple 'json' options specified\n"),
+        (
+            "-Lc --client www",
+            "--client: `www` is no address or prefix with an optional port: write for example 203.0.113.0/24, \
+             203.0.113.5:443 or [2001:db8::/32]:443\n",
+        ),
+        (
+            "-Lc --state OPEN",
+            "--state: `OPEN` is no state of a connection: write one of NONE, ESTABLISHED, SYN_SENT, SYN_RECV, \
+             FIN_WAIT, TIME_WAIT, CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN, SYNACK, UDP, ASSURED\n",
+        ),
+    ];
+    for (line, stderr) in cases {
+        let printed = invoke(&format!("ipvsadm {line}"), &mut with_connections());
+        assert_eq!((printed.code, printed.stderr.as_str()), (2, stderr), "{line}");
+    }
+}
+
+#[test]
+fn json_is_that_of_the_api() {
+    let mut director = with_connections();
+    for line in ["-A -t 10.0.0.100:80 -s rr", "-a -t 10.0.0.100:80 -r 10.0.0.21", "-A -f 5"] {
+        assert_eq!(invoke(&format!("ipvsadm {line}"), &mut director).code, 0);
+    }
+    let mut json = |line: &str| invoke(&format!("ipvsadm {line} --json"), &mut director);
+    let lines = json("-Lc --state ESTABLISHED").stdout;
+    let listed: ConnectionView = serde_json::from_str(lines.trim_end()).unwrap();
+    assert_eq!(listed.client.port(), 4000);
+    let services: Vec<ServiceView> = serde_json::from_str(&json("-Ln").stdout).unwrap();
+    assert_eq!(services.len(), 2);
+    let one: Vec<ServiceView> = serde_json::from_str(&json("-L -t 10.0.0.100:80").stdout).unwrap();
+    assert_eq!(one, services[..1]);
+    assert_eq!(one[0].destinations.len(), 1);
+    let unknown = json("-L -t 10.0.0.100:81");
+    assert_eq!((unknown.code, unknown.stderr.as_str()), (1, "No such service\n"));
+    let timeouts: Timeouts = serde_json::from_str(&json("-L --timeout").stdout).unwrap();
+    assert_eq!(timeouts.tcp, 900);
+    assert_eq!(json("-L --daemon").stdout, "[]\n");
 }

@@ -21,6 +21,7 @@ fn slot(key: ServiceKey, index: u32, pool: &[(u32, u32)]) -> ServiceSlot {
         scheduler: scheduler_id::WRR,
         flags: 0,
         persistence: None,
+        mh_entries: 4_093,
         tag: 7,
         initial: 0x0007_0000_0000_0001,
         pool: pool
@@ -153,6 +154,41 @@ fn limits_are_named_with_their_values() {
     else {
         panic!("{error}")
     };
+}
+
+#[test]
+fn tables_of_mh_have_any_of_the_kernels_sizes_as_long_as_there_is_room() {
+    assert_eq!(elvs_model::MAGLEV_PRIMES, elvs_fastpath::MAGLEV_PRIMES);
+    let service = |port, mh_entries| {
+        let key = key(Protocol::Tcp, [10, 0, 0, 1], port);
+        let pool = [(0, 1), (1, 3)];
+        ServiceSlot { scheduler: scheduler_id::MH, mh_entries, ..slot(key, port.into(), &pool) }
+    };
+    let compiled = |services: &[ServiceSlot]| {
+        compile(services, &BTreeSet::new(), &BTreeSet::new(), &Marks::default(), 1)
+    };
+    for prime in elvs_model::MAGLEV_PRIMES {
+        let blob = compiled(&[service(80, prime)]).unwrap();
+        let record = (0..).map(|n| service_record(&blob.lines[SERVICES_LINE as usize + n]));
+        let mut records = record.take(8);
+        let record = records.find(|record| record.kind == service_kind::SERVICE).unwrap();
+        assert_eq!(record.table_entries, prime);
+        let first = record.table_line as usize;
+        let words = blob.lines[first..].iter().flat_map(|line| line.0);
+        let entries = words.flat_map(|word| (0..4).map(move |at| word >> (at * 16) & 0xffff));
+        let mut shares = [0u32; 2];
+        for entry in entries.take(prime as usize) {
+            shares[usize::try_from(entry).unwrap()] += 1;
+        }
+        assert_eq!(shares[0] + shares[1], prime);
+        assert!(shares[1].abs_diff(prime * 3 / 4) <= 2, "{prime}: {shares:?}");
+    }
+    let services: Vec<_> = (0..3).map(|n| service(80 + n, 131_071)).collect();
+    assert!(compiled(&services).is_ok());
+    let services: Vec<_> = (0..4).map(|n| service(80 + n, 131_071)).collect();
+    let error = compiled(&services).unwrap_err();
+    assert!(matches!(error, CompileError::TooBig { tables: 16_384, .. }), "{error}");
+    assert!(error.to_string().contains("a smaller mh_table_size needs fewer"), "{error}");
 }
 
 #[test]

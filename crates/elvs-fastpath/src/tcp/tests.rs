@@ -42,10 +42,10 @@ fn flags_have_the_kernels_precedence() {
 }
 
 #[test]
-fn only_a_bare_syn_opens() {
+fn a_syn_opens_with_or_without_ack_and_never_with_rst() {
     assert!(TcpFlags(TcpFlags::SYN).opens());
     assert!(TcpFlags(TcpFlags::SYN | 0xc0).opens(), "ECN bits do not matter");
-    assert!(!TcpFlags(TcpFlags::SYN | TcpFlags::ACK).opens());
+    assert!(TcpFlags(TcpFlags::SYN | TcpFlags::ACK).opens(), "active FTP's data connections");
     assert!(!TcpFlags(TcpFlags::SYN | TcpFlags::RST).opens());
     assert!(!TcpFlags(TcpFlags::ACK).opens());
 }

@@ -232,7 +232,7 @@ fn a_service_without_usable_destination_drops_and_counts() {
 
 #[test]
 fn tcp_without_a_connection_goes_to_the_stack_unless_it_opens_one() {
-    for flags in [ACK, FIN | ACK, RST, SYN | ACK, SYN | RST, 0] {
+    for flags in [ACK, FIN | ACK, RST, SYN | RST, SYN | ACK | RST, 0] {
         let (table, _) = service(64, TCP, Method::Dr, 1);
         let outcome = table.director.run(Packet::tcp(CLIENT, VIP, flags).build());
         assert_eq!(
@@ -246,6 +246,15 @@ fn tcp_without_a_connection_goes_to_the_stack_unless_it_opens_one() {
     let (table, _) = service(64, TCP, Method::Dr, 1);
     let outcome = table.director.run(Packet::tcp("192.0.2.7:20", VIP, SYN).build());
     assert_eq!((outcome.verdict, outcome.counted), (Verdict::Pass, vec![Counter::NotSyn]));
+}
+
+/// Recorded on Linux 6.12: a SYN with ACK makes an entry in SYN_RECV, which active FTP in direct routing lives by.
+#[test]
+fn a_syn_with_ack_opens_a_connection_too() {
+    let (table, _) = service(64, TCP, Method::Dr, 1);
+    let outcome = table.director.run(Packet::tcp(CLIENT, VIP, SYN | ACK).build());
+    assert_eq!((outcome.verdict, outcome.counted), (Verdict::Transmit, vec![]));
+    assert_eq!(table.director.live().count(), 1);
 }
 
 #[test]

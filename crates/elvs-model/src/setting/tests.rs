@@ -28,6 +28,7 @@ fn ipvs_sysctl_names_and_defaults() {
         sync_persist_mode=0 sync_ports=1 sync_qlen_max=32768 sync_refresh_period=0 sync_retries=0 sync_sock_size=0 \
         sync_threshold=3_50 sync_version=1";
     let found: Vec<String> = Setting::all()
+        .filter(|setting| *setting != Setting::MhTableSize)
         .map(|setting| format!("{setting}={}", setting.default_value()).replace(' ', "_"))
         .collect();
     assert_eq!(found.join(" "), expected);
@@ -45,6 +46,11 @@ fn takes_what_the_kernel_takes() {
         ("sync_threshold", &["3 50", "0 0", "7 0", " 3\t50 "], &["3", "50 50", "3 50 1", "-1 5"]),
         ("est_cpulist", &["", "0", "0-3,8"], &["3-0", "a", "0,", "1 2", "0-"]),
         ("sync_retries", &["3"], &["4"]),
+        (
+            "mh_table_size",
+            &["251", "4093", "131071"],
+            &["0", "-251", "4096", "131072", "4294971389"],
+        ),
     ];
     for (name, good, bad) in cases {
         let setting: Setting = name.parse().unwrap();
@@ -57,6 +63,16 @@ fn takes_what_the_kernel_takes() {
             assert!(error.starts_with(&start), "{error}");
         }
     }
+}
+
+#[test]
+fn a_wrong_size_of_mh_is_told_the_primes() {
+    let error = Setting::MhTableSize.value("4096").unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "`4096` is no value of mh_table_size: write one of the primes 251, 509, 1021, 2039, 4093, 8191, 16381, 32749, \
+         65521, 131071"
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //!
 //! Built by the argument reader, carried out by the runner.
 
-use elvs_model::{Change, ServiceKey, VirtualService};
+use elvs_model::{Change, ConnectionFilter, ServiceKey, VirtualService};
 
 /// A command ready to be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum Command {
         /// The service it was for.
         service: ServiceKey,
     },
-    /// `-D`, `-C`, `-a`, `-e`, `-d`, `--set`.
+    /// `-D`, `-C`, `-a`, `-e`, `-d`, `--set`, `--start-daemon`, `--stop-daemon`.
     Change(Change),
     /// `-L`.
     List(List),
@@ -36,8 +36,6 @@ pub enum Command {
     Restore,
     /// `-Z`.
     Zero(Option<ServiceKey>),
-    /// `--start-daemon`, `--stop-daemon`.
-    SyncDaemon,
     /// `-h`.
     Help,
     /// `-v`.
@@ -45,7 +43,7 @@ pub enum Command {
 }
 
 /// `-L` and its modifiers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct List {
     /// What is listed.
     pub subject: Subject,
@@ -59,18 +57,20 @@ pub struct List {
     pub unsorted: bool,
     /// `--persistent-conn`, which also widens the listing of connections.
     pub persistent: bool,
+    /// `--json`: ELVS's own.
+    pub json: bool,
 }
 
 /// What `-L` lists.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Subject {
     /// Every service.
     #[default]
     All,
     /// One service.
     Service(ServiceKey),
-    /// `-c`.
-    Connections,
+    /// `-c`, those that pass the filter.
+    Connections(ConnectionFilter),
     /// `--timeout`.
     Timeouts,
     /// `--daemon`.

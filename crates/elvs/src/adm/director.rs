@@ -7,7 +7,8 @@
 
 use elvs_api::{Client, ClientError, Outcome};
 use elvs_model::{
-    Change, ChangeError, ConnectionView, NodeInfo, ServiceKey, ServiceView, Timeouts,
+    Change, ChangeError, ConnectionFilter, ConnectionView, NodeInfo, ServiceKey, ServiceView,
+    SyncDaemon, Timeouts,
 };
 
 /// Connections as they come.
@@ -33,11 +34,20 @@ pub trait Director {
     /// When it cannot be asked.
     fn timeouts(&mut self) -> Result<Timeouts, DirectorError>;
 
-    /// Connections, in no order.
+    /// Synchronisation daemons, the master first.
     ///
     /// # Errors
     /// When it cannot be asked.
-    fn connections(&mut self) -> Result<ConnectionIter<'_>, DirectorError>;
+    fn sync_daemons(&mut self) -> Result<Vec<SyncDaemon>, DirectorError>;
+
+    /// Connections that pass the filter, in no order.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    fn connections(
+        &mut self,
+        filter: &ConnectionFilter,
+    ) -> Result<ConnectionIter<'_>, DirectorError>;
 
     /// Makes one change.
     ///
@@ -77,8 +87,15 @@ impl Director for Client {
         Ok(self.timeouts()?)
     }
 
-    fn connections(&mut self) -> Result<ConnectionIter<'_>, DirectorError> {
-        Ok(Box::new(self.connections()?.map(|connection| Ok(connection?))))
+    fn sync_daemons(&mut self) -> Result<Vec<SyncDaemon>, DirectorError> {
+        Ok(self.sync_daemons()?)
+    }
+
+    fn connections(
+        &mut self,
+        filter: &ConnectionFilter,
+    ) -> Result<ConnectionIter<'_>, DirectorError> {
+        Ok(Box::new(self.connections(filter)?.map(|connection| Ok(connection?))))
     }
 
     fn apply(&mut self, change: &Change) -> Result<(), DirectorError> {

@@ -8,19 +8,21 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use elvs_model::{
-    DestinationKey, Family, ForwardingMethod, Netmask, Persistence, Protocol, SchedulerFlags,
-    ServiceKey, TunnelChecksum, TunnelKind,
+    ConnectionFilter, DestinationKey, EndpointFilter, Family, FilterError, ForwardingMethod,
+    Netmask, Persistence, Protocol, SchedulerFlags, ServiceKey, SyncDaemon, SyncRole,
+    TunnelChecksum, TunnelKind,
 };
 
 use super::command::Failure;
 use super::names::Names;
 use super::number;
-use super::option::{Kind, Meaning, Rule};
+use super::option::{Kind, Meaning, Rule, Verb};
 use super::parse::{fail, timeout};
 
 /// What the options seen so far say.
 pub(super) struct Draft<'a> {
     names: &'a dyn Names,
+    verb: Verb,
     /// Bit set of [`Kind`].
     seen: u64,
     /// Unknown until `-t`, `-u` or `-f`.
@@ -41,6 +43,20 @@ pub(super) struct Draft<'a> {
     pub(super) weight: u32,
     pub(super) upper_threshold: u32,
     pub(super) lower_threshold: u32,
+    /// Connections that `-L -c` lists.
+    pub(super) filter: ConnectionFilter,
+    sync: Sync<'a>,
+}
+
+/// What `--start-daemon` was told.
+#[derive(Clone, Copy)]
+struct Sync<'a> {
+    interface: &'a str,
+    syncid: u8,
+    maxlen: u16,
+    group: IpAddr,
+    port: u16,
+    ttl: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,9 +74,10 @@ enum Tunnel {
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(names: &'a dyn Names) -> Self {
+    pub(super) fn new(names: &'a dyn Names, verb: Verb) -> Self {
         Self {
             names,
+            verb,
             seen: 0,
             protocol: None,
             address: ANY,
@@ -78,6 +95,15 @@ impl<'a> Draft<'a> {
             weight: 1,
             upper_threshold: 0,
             lower_threshold: 0,
+            filter: ConnectionFilter::default(),
+            sync: Sync {
+                interface: DEFAULT_INTERFACE,
+                syncid: 0,
+                maxlen: 0,
+                group: SyncDaemon::DEFAULT_GROUP,
+                port: SyncDaemon::DEFAULT_PORT,
+                ttl: SyncDaemon::DEFAULT_TTL,
+            },
         }
     }
 
@@ -120,6 +146,12 @@ impl<'a> Draft<'a> {
     /// The server; meaningful once one was required and given.
     pub(super) const fn server(&self) -> DestinationKey {
         self.server
+    }
+
+    /// The synchronisation daemon to start.
+    pub(super) fn sync_daemon(&self, role: SyncRole) -> SyncDaemon {
+        let Sync { interface, syncid, maxlen, group, port, ttl } = self.sync;
+        SyncDaemon { role, interface: interface.to_owned(), syncid, maxlen, group, port, ttl }
     }
 
     pub(super) fn masquerades(&self) -> bool {
@@ -166,11 +198,16 @@ impl<'a> Draft<'a> {
     }
 
     fn mark_seen(&mut self, kind: Kind) -> Result<(), Failure> {
-        if self.has(kind) {
+        if self.has(kind) && !self.is_filter(kind) {
             return Err(fail(format!("multiple '{}' options specified", kind.name())));
         }
         self.seen |= bit(kind);
         Ok(())
+    }
+
+    /// Whether an option says which connections to list: such may come several times.
+    fn is_filter(&self, kind: Kind) -> bool {
+        self.verb == Verb::List && matches!(kind, Kind::Client | Kind::Server | Kind::State)
     }
 
     fn service(&mut self, protocol: Protocol, text: &str) -> Result<(), Failure> {
@@ -218,7 +255,21 @@ impl<'a> Draft<'a> {
             Kind::SchedFlags => self.flags = text,
             Kind::Persistent => self.persistence = Some(persistence(value)?),
             Kind::Netmask => self.netmask = self.parse_netmask(text)?,
+            Kind::Server if self.verb == Verb::List => {
+                let server = listed_server(text, self.names)?;
+                self.filter.real_servers.push(server);
+            }
             Kind::Server => self.real_server(text)?,
+            Kind::Client => {
+                let client = text.parse().map_err(|error| filter_failure(kind, &error))?;
+                self.filter.clients.push(client);
+            }
+            Kind::State => {
+                for name in text.split(',') {
+                    let state = name.parse().map_err(|error| filter_failure(kind, &error))?;
+                    self.filter.states.push(state);
+                }
+            }
             Kind::Weight => self.weight = int(text, 0, "illegal weight specified")?,
             Kind::UpperThreshold => {
                 self.upper_threshold = int(text, 0, "illegal u_threshold specified")?;
@@ -228,17 +279,20 @@ impl<'a> Draft<'a> {
             }
             Kind::TunType => self.tunnel = tunnel_type(text)?,
             Kind::TunPort => self.tunnel_port = tunnel_port(text)?,
-            // The synchronisation daemon is not in effect: its values are checked and dropped.
-            Kind::SyncId => check(text, 0..=255, "illegal syncid specified")?,
-            Kind::SyncMaxlen => check(text, 1..=65_507, "illegal sync-maxlen specified")?,
-            Kind::McastPort => check(text, 1..=65_535, "illegal mcast-port specified")?,
-            Kind::McastTtl => check(text, 1..=255, "illegal mcast-ttl specified")?,
-            Kind::McastGroup => check_group(text)?,
+            Kind::SyncId => self.sync.syncid = small(text, 0..=255, "illegal syncid specified")?,
+            Kind::SyncMaxlen => {
+                self.sync.maxlen = small(text, 1..=65_507, "illegal sync-maxlen specified")?;
+            }
+            Kind::McastPort => {
+                self.sync.port = small(text, 1..=65_535, "illegal mcast-port specified")?;
+            }
+            Kind::McastTtl => self.sync.ttl = small(text, 1..=255, "illegal mcast-ttl specified")?,
+            Kind::McastGroup => self.sync.group = multicast_group(text)?,
+            Kind::McastInterface => self.sync.interface = text,
             Kind::Numeric
             | Kind::Connection
             | Kind::Service
             | Kind::Forward
-            | Kind::McastInterface
             | Kind::Timeout
             | Kind::Daemon
             | Kind::Stats
@@ -251,7 +305,8 @@ impl<'a> Draft<'a> {
             | Kind::TunInfo
             | Kind::TunNocsum
             | Kind::TunCsum
-            | Kind::TunRemcsum => {}
+            | Kind::TunRemcsum
+            | Kind::Json => {}
         }
         Ok(())
     }
@@ -333,6 +388,9 @@ const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// ipvsadm's default.
 const DEFAULT_SCHEDULER: &str = "wlc";
 
+/// ipvsadm's default of `--mcast-interface`.
+const DEFAULT_INTERFACE: &str = "eth0";
+
 /// Options that a tunnel type has rules for, in the order of the checks.
 const TUNNEL_OPTIONS: [Kind; 4] = [Kind::TunPort, Kind::TunNocsum, Kind::TunCsum, Kind::TunRemcsum];
 
@@ -383,6 +441,15 @@ fn port_number(text: &str, protocol: Option<Protocol>, names: &dyn Names) -> Opt
     }
 }
 
+/// A real server whose connections are listed: as ipvsadm writes it, or a prefix.
+fn listed_server(text: &str, names: &dyn Names) -> Result<EndpointFilter, Failure> {
+    text.parse().or_else(|_: FilterError| {
+        let (address, port) = endpoint(text, Some(Protocol::Tcp), names)
+            .ok_or_else(|| fail("illegal real server address[:port] specified"))?;
+        Ok(EndpointFilter { prefix: address.into(), port })
+    })
+}
+
 fn persistence(value: Option<&str>) -> Result<Persistence, Failure> {
     /// Six minutes, the kernel's default for templates (the man page says 300).
     const DEFAULT_TIMEOUT_S: u32 = 360;
@@ -409,18 +476,25 @@ fn int(text: &str, least: u32, message: &str) -> Result<u32, Failure> {
     number::number(text, least..=i32::MAX.unsigned_abs()).ok_or_else(|| fail(message))
 }
 
-fn check(text: &str, range: std::ops::RangeInclusive<u32>, message: &str) -> Result<(), Failure> {
-    number::number(text, range).map(drop).ok_or_else(|| fail(message))
+/// A number of a range that fits a small type.
+fn small<T: TryFrom<u32>>(
+    text: &str,
+    range: std::ops::RangeInclusive<u32>,
+    message: &str,
+) -> Result<T, Failure> {
+    let number = number::number(text, range).and_then(|number| T::try_from(number).ok());
+    number.ok_or_else(|| fail(message))
 }
 
-fn check_group(text: &str) -> Result<(), Failure> {
-    let (family, multicast) = match text.parse::<IpAddr>() {
-        Ok(address @ IpAddr::V6(_)) => ("IPv6", address.is_multicast()),
-        Ok(address @ IpAddr::V4(_)) => ("IPv4", address.is_multicast()),
-        Err(_) => ("IPv4", false),
+fn multicast_group(text: &str) -> Result<IpAddr, Failure> {
+    let family = match text.parse::<IpAddr>() {
+        Ok(address) if address.is_multicast() => return Ok(address),
+        Ok(IpAddr::V6(_)) => "IPv6",
+        Ok(IpAddr::V4(_)) | Err(_) => "IPv4",
     };
-    if multicast {
-        return Ok(());
-    }
     Err(fail(format!("invalid {family} mcast-group `{text}'")))
+}
+
+fn filter_failure(kind: Kind, error: &FilterError) -> Failure {
+    fail(format!("--{}: {error}", kind.name()))
 }

@@ -8,9 +8,11 @@
 
 mod command;
 mod connections;
+mod describe;
 mod director;
 mod draft;
 mod format;
+mod json;
 mod listing;
 mod names;
 mod number;
@@ -29,6 +31,7 @@ use elvs_api::Client;
 use elvs_model::Change;
 
 pub use command::{Columns, Command, Failure, List, Subject};
+pub use describe::describe;
 pub use director::{ConnectionIter, Director, DirectorError};
 pub use names::{Names, SystemNames};
 pub use parse::parse;
@@ -48,7 +51,7 @@ pub fn main(args: Vec<OsString>, socket: &Path) -> u8 {
         "ipvsadm-save" => save(base_name(&called), &words, socket, &mut streams),
         "ipvsadm-restore" => restore(socket, &mut streams),
         "ipvsadm" => command(&called, &words, socket, &mut streams),
-        _ => command("ipvsadm", &words, socket, &mut streams),
+        _ => elvs_adm(&words, socket, &mut streams),
     };
     let done = done.and_then(|code| streams.output.flush().map(|()| code));
     done.unwrap_or_else(|error| {
@@ -94,6 +97,15 @@ fn command(
     with_director(socket, streams, |director, streams| {
         run(command, program, director, &SystemNames, streams)
     })
+}
+
+/// `elvs adm`: ipvsadm, whose help says what ELVS adds.
+fn elvs_adm(words: &[String], socket: &Path, streams: &mut Streams<'_>) -> io::Result<u8> {
+    let code = command("ipvsadm", words, socket, streams)?;
+    if !words.is_empty() && parse("ipvsadm", words, &SystemNames) == Ok(Command::Help) {
+        streams.output.write_all(text::EXTENSIONS.as_bytes())?;
+    }
+    Ok(code)
 }
 
 /// `ipvsadm-save [-n]`.

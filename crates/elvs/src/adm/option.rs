@@ -89,11 +89,14 @@ pub(super) enum Kind {
     TunNocsum,
     TunCsum,
     TunRemcsum,
+    Client,
+    State,
+    Json,
 }
 
 impl Kind {
     /// Every kind, in the order of the checks.
-    pub(super) const ALL: [Self; 34] = [
+    pub(super) const ALL: [Self; 37] = [
         Self::Numeric,
         Self::Connection,
         Self::Service,
@@ -128,6 +131,9 @@ impl Kind {
         Self::TunNocsum,
         Self::TunCsum,
         Self::TunRemcsum,
+        Self::Client,
+        Self::State,
+        Self::Json,
     ];
 
     /// Its name in messages.
@@ -167,6 +173,9 @@ impl Kind {
             Self::TunNocsum => "tun-nocsum",
             Self::TunCsum => "tun-csum",
             Self::TunRemcsum => "tun-remcsum",
+            Self::Client => "client",
+            Self::State => "state",
+            Self::Json => "json",
         }
     }
 }
@@ -221,6 +230,10 @@ pub(super) const fn rule(verb: Verb, kind: Kind) -> Rule {
             | K::NoSort
             | K::Exact
             | K::TunInfo
+            // ELVS's own. `-r` is legal with `-c` alone, which the argument reader sees to.
+            | K::Client
+            | K::State
+            | K::Json
             // Legal and without effect, as in ipvsadm.
             | K::SyncId,
         )
@@ -298,7 +311,7 @@ const fn long(long: &'static str, takes: Takes, meaning: Meaning) -> Spelling {
     Spelling { long, short: None, takes, meaning }
 }
 
-/// Every spelling that ipvsadm 1.31 knows.
+/// Every spelling that ipvsadm 1.31 knows, then ELVS's own.
 pub(super) const SPELLINGS: &[Spelling] = &[
     verb("add-service", 'A', Verb::AddService),
     verb("edit-service", 'E', Verb::EditService),
@@ -358,4 +371,7 @@ pub(super) const SPELLINGS: &[Spelling] = &[
     long("mcast-group", Takes::Value, Meaning::Kind(Kind::McastGroup)),
     long("mcast-port", Takes::Value, Meaning::Kind(Kind::McastPort)),
     long("mcast-ttl", Takes::Value, Meaning::Kind(Kind::McastTtl)),
+    long("client", Takes::Value, Meaning::Kind(Kind::Client)),
+    long("state", Takes::Value, Meaning::Kind(Kind::State)),
+    long("json", Takes::Nothing, Meaning::Kind(Kind::Json)),
 ];

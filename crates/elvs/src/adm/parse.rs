@@ -6,7 +6,8 @@
 //! Called by the runner, once per command and once per line of `-R`.
 
 use elvs_model::{
-    Change, Destination, Family, Protocol, SchedulerFlags, ServiceKey, Timeouts, VirtualService,
+    Change, Destination, Family, Protocol, SchedulerFlags, ServiceKey, SyncRole, Timeouts,
+    VirtualService,
 };
 
 use super::command::{Columns, Command, Failure, List, Subject};
@@ -26,11 +27,12 @@ pub fn parse(program: &str, words: &[String], names: &dyn Names) -> Result<Comma
     let Ok(Some((Meaning::Verb(verb), value))) = scanner.option() else {
         return Err(try_help(program));
     };
+    let mut role = SyncRole::Master;
     match verb {
         Verb::Help => return Ok(Command::Help),
         Verb::Version => return Ok(Command::Version),
-        Verb::StartDaemon => role(value, "illegal start-daemon parameter specified")?,
-        Verb::StopDaemon => role(value, "illegal start_daemon specified")?,
+        Verb::StartDaemon => role = role_of(value, "illegal start-daemon parameter specified")?,
+        Verb::StopDaemon => role = role_of(value, "illegal start_daemon specified")?,
         Verb::AddService
         | Verb::EditService
         | Verb::DeleteService
@@ -44,7 +46,7 @@ pub fn parse(program: &str, words: &[String], names: &dyn Names) -> Result<Comma
         | Verb::Save
         | Verb::Set => {}
     }
-    let mut draft = Draft::new(names);
+    let mut draft = Draft::new(names, verb);
     while let Some((meaning, value)) = scanner.option().map_err(|e| unreadable(&e))? {
         if matches!(meaning, Meaning::Verb(_)) {
             return Err(fail(format!("invalid option `{}'", scanner.last_word())));
@@ -80,7 +82,8 @@ pub fn parse(program: &str, words: &[String], names: &dyn Names) -> Result<Comma
         Verb::Restore => Command::Restore,
         Verb::Save => Command::Save { numeric: draft.has(Kind::Numeric) },
         Verb::Set => Command::Change(Change::SetTimeouts(timeouts)),
-        Verb::StartDaemon | Verb::StopDaemon => Command::SyncDaemon,
+        Verb::StartDaemon => Command::Change(Change::StartSync(draft.sync_daemon(role))),
+        Verb::StopDaemon => Command::Change(Change::StopSync(role)),
         Verb::Help => Command::Help,
         Verb::Version => Command::Version,
     })
@@ -107,11 +110,8 @@ fn unreadable(error: &ScanError) -> Failure {
     Failure { code: 255, message, fatal: false }
 }
 
-fn role(value: Option<&str>, message: &str) -> Result<(), Failure> {
-    match value {
-        Some("master" | "backup") => Ok(()),
-        Some(_) | None => Err(fail(message)),
-    }
+fn role_of(value: Option<&str>, message: &str) -> Result<SyncRole, Failure> {
+    value.and_then(SyncRole::from_name).ok_or_else(|| fail(message))
 }
 
 fn set_timeouts<'a>(arguments: &mut impl Iterator<Item = &'a str>) -> Result<Timeouts, Failure> {
@@ -135,7 +135,9 @@ fn check_legality(verb: Verb, draft: &Draft<'_>) -> Result<(), Failure> {
     let mut first: Option<Kind> = None;
     for kind in Kind::ALL {
         let (name, command) = (kind.name(), verb.name());
-        match (rule(verb, kind), draft.has(kind)) {
+        let chooses = kind == Kind::Server && verb == Verb::List && draft.has(Kind::Connection);
+        let rule = if chooses { Rule::Optional } else { rule(verb, kind) };
+        match (rule, draft.has(kind)) {
             (Rule::Required, false) => {
                 let message =
                     format!("You need to supply the '{name}' option for the '{command}' command");
@@ -216,8 +218,16 @@ fn list(draft: &Draft<'_>) -> Result<List, Failure> {
     if (settings || has(Kind::Connection)) && counters || settings && persistent {
         return Err(fail("options conflicts in the list command"));
     }
+    for kind in [Kind::Client, Kind::State] {
+        if has(kind) && !has(Kind::Connection) {
+            return Err(fail(format!(
+                "--{} chooses connections: write it with --connection (-c)",
+                kind.name()
+            )));
+        }
+    }
     let subject = match (has(Kind::Connection), has(Kind::Service), has(Kind::Timeout)) {
-        (true, _, _) => Subject::Connections,
+        (true, _, _) => Subject::Connections(draft.filter.clone()),
         (false, true, _) => Subject::Service(draft.key()),
         (false, false, true) => Subject::Timeouts,
         (false, false, false) if has(Kind::Daemon) => Subject::Daemons,
@@ -243,5 +253,6 @@ fn list(draft: &Draft<'_>) -> Result<List, Failure> {
         exact: has(Kind::Exact),
         unsorted: has(Kind::NoSort),
         persistent,
+        json: has(Kind::Json),
     })
 }

@@ -8,14 +8,14 @@
 use std::io::{self, BufRead, Write};
 
 use elvs_api::ClientError;
-use elvs_model::{Change, ChangeError, ServiceKey};
+use elvs_model::{Change, ChangeError, ServiceKey, ServiceView, SyncDaemon};
 
 use super::command::{Command, List, Subject};
 use super::director::{Director, DirectorError};
 use super::format::Namer;
 use super::names::Names;
 use super::parse::{parse, try_help};
-use super::{connections, listing, number, text};
+use super::{connections, json, listing, number, text};
 
 /// Where a command reads and writes.
 pub struct Streams<'a> {
@@ -52,7 +52,7 @@ struct Ended {
 }
 
 /// Why a command stopped early.
-enum Trouble {
+pub(super) enum Trouble {
     Director(DirectorError),
     Stream(io::Error),
     /// A listing of a service that does not exist.
@@ -150,15 +150,16 @@ fn carry_out(
             director.apply(&Change::EditService(service))?
         }
         Command::UnknownScheduler { edit, service } => unknown_scheduler(edit, service, director)?,
-        Command::Change(change) => director.apply(&change)?,
+        Command::Change(change) => {
+            director.apply(&change)?;
+            if matches!(change, Change::StartSync(_)) {
+                writeln!(streams.errors, "{program}: warning: {}", SyncDaemon::WARNING)?;
+            }
+        }
         Command::Zero(service) => director.zero(service)?,
         Command::List(list) => show(&list, director, names, streams.output)?,
         Command::Save { numeric } => {
             listing::save(director.services()?, Namer::new(names, numeric), streams.output)?;
-        }
-        Command::SyncDaemon => {
-            let message = "connection synchronisation is not in effect in this release";
-            return Err(DirectorError::from(ChangeError::Unsupported(message.to_owned())).into());
         }
         Command::Help => streams.output.write_all(text::help(program).as_bytes())?,
         Command::Version => streams.output.write_all(text::VERSION.as_bytes())?,
@@ -193,23 +194,22 @@ fn show(
     names: &dyn Names,
     out: &mut dyn Write,
 ) -> Result<(), Trouble> {
+    if list.json {
+        return json::show(list, director, out);
+    }
     let namer = Namer::new(names, list.numeric);
-    match list.subject {
+    match &list.subject {
         Subject::All => {
             listing::banner(director.info()?.connection_table_size, out)?;
             listing::list(director.services()?, list, namer, out)?;
         }
         Subject::Service(key) => {
-            let mut services = director.services()?;
-            services.retain(|view| view.service.key == key);
-            if services.is_empty() {
-                return Err(Trouble::NoSuchService);
-            }
-            listing::list(services, list, namer, out)?;
+            listing::list(service(*key, director)?, list, namer, out)?;
         }
-        Subject::Connections => {
+        Subject::Connections(filter) => {
+            let found = director.connections(filter)?;
             connections::title(list.persistent, out)?;
-            for connection in director.connections()? {
+            for connection in found {
                 connections::line(&connection?, list.persistent, namer, out)?;
             }
         }
@@ -218,10 +218,35 @@ fn show(
             let (tcp, tcp_fin, udp) = (timeouts.tcp, timeouts.tcp_fin, timeouts.udp);
             writeln!(out, "Timeout (tcp tcpfin udp): {tcp} {tcp_fin} {udp}")?;
         }
-        // No synchronisation daemon runs in this release, so there is none to list.
-        Subject::Daemons => {}
+        Subject::Daemons => {
+            for daemon in director.sync_daemons()? {
+                sync_daemon(&daemon, out)?;
+            }
+        }
     }
     Ok(())
+}
+
+/// The one service, as a list.
+pub(super) fn service(
+    key: ServiceKey,
+    director: &mut dyn Director,
+) -> Result<Vec<ServiceView>, Trouble> {
+    let mut services = director.services()?;
+    services.retain(|view| view.service.key == key);
+    if services.is_empty() {
+        return Err(Trouble::NoSuchService);
+    }
+    Ok(services)
+}
+
+fn sync_daemon(daemon: &SyncDaemon, out: &mut dyn Write) -> io::Result<()> {
+    let SyncDaemon { role, interface, syncid, maxlen, group, port, ttl } = daemon;
+    let role = role.name();
+    writeln!(
+        out,
+        "{role} sync daemon (mcast={interface}, syncid={syncid}, maxlen={maxlen}, group={group}, port={port}, ttl={ttl})"
+    )
 }
 
 /// Why the daemon could not be asked, in one or two lines.

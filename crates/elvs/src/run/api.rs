@@ -14,8 +14,8 @@ use elvs_api::{
 use elvs_common::{Counter, CounterKind};
 use elvs_dataplane::AttachedMode;
 use elvs_model::{
-    Change, ChangeError, ConnectionView, MarkRules, NodeInfo, ServiceKey, ServiceView, SettingView,
-    Timeouts,
+    Change, ChangeError, ConnectionFilter, ConnectionView, MarkRules, NodeInfo, ServiceKey,
+    ServiceView, SettingView, SyncDaemon, Timeouts,
 };
 
 use super::node::Node;
@@ -113,18 +113,22 @@ impl elvs_api::Backend for Api {
         Ok(self.0.table().timeouts())
     }
 
-    async fn connections(&self) -> Result<Chunks, ApiError> {
+    async fn sync_daemons(&self) -> Result<Vec<SyncDaemon>, ApiError> {
+        Ok(self.0.table().sync_daemons().iter().cloned().collect())
+    }
+
+    async fn connections(&self, filter: ConnectionFilter) -> Result<Chunks, ApiError> {
         let node = self.0.clone();
         let buckets = node.with_plane(|plane| plane.table_buckets());
         let mut next = 0;
         Ok(Box::new(std::iter::from_fn(move || {
-            let mut portion: Vec<ConnectionView> = Vec::new();
-            while portion.is_empty() && next < buckets {
-                let found = node.with_plane(|plane| plane.connections_in(next, PORTION));
-                portion.extend(found.into_iter().map(ConnectionView::from));
-                next = next.saturating_add(PORTION);
+            if next >= buckets {
+                return None;
             }
-            (!portion.is_empty()).then_some(portion)
+            let found = node.with_plane(|plane| plane.connections_in(next, PORTION));
+            next = next.saturating_add(PORTION);
+            let views = found.into_iter().map(ConnectionView::from);
+            Some(views.filter(|view| filter.passes(view)).collect())
         })))
     }
 

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use elvs_dataplane::{InstallError, Plane, Route};
-use elvs_model::{Change, ChangeError, Desired, Table, diff};
+use elvs_model::{Change, ChangeError, Desired, SyncDaemon, Table, diff};
 use elvs_net::Netlink;
 use tokio::sync::Notify;
 use tracing::{info, warn};
@@ -129,7 +129,12 @@ impl Node {
         let mut table = self.table();
         let mut fates: Vec<Result<(), ChangeError>> = Vec::with_capacity(changes.len());
         for change in changes {
-            let fate = change.in_effect(&table).and_then(|()| table.apply(change));
+            let fate = if let Change::StartSync(daemon) = change {
+                let link = self.netlink.link(&daemon.interface).await;
+                table.start_sync(daemon.clone(), link.ok().map(|link| link.mtu))
+            } else {
+                change.in_effect(&table).and_then(|()| table.apply(change))
+            };
             let refused = fate.is_err();
             fates.push(fate);
             if atomic && refused {
@@ -144,6 +149,12 @@ impl Node {
                 .into_iter()
                 .map(|fate| fate.and_then(|()| Err(refused.clone())))
                 .collect();
+        }
+        let started = |(change, fate): &(&Change, &Result<(), ChangeError>)| {
+            matches!(change, Change::StartSync(_)) && fate.is_ok()
+        };
+        if changes.iter().zip(&fates).any(|pair| started(&pair)) {
+            warn!("{}", SyncDaemon::WARNING);
         }
         fates
     }

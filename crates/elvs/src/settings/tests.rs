@@ -61,13 +61,13 @@ fn all_are_listed_with_value_default_and_status() {
         set_line(socket, "conntrack 1").unwrap();
         let (text, errors) = get_line(socket, "").unwrap();
         assert_eq!(errors, "");
-        assert_eq!(text.lines().count(), 33);
+        assert_eq!(text.lines().count(), 34);
         let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap();
         let words: Vec<&str> = line("conntrack ").split_whitespace().collect();
         assert_eq!(words, ["conntrack", "1", "0", "no", "meaning", "on", "XDP"]);
         let (json, _) = get_line(socket, "--json").unwrap();
         let all: Vec<SettingView> = serde_json::from_str(&json).unwrap();
-        assert_eq!(all.len(), 32);
+        assert_eq!(all.len(), 33);
         let (json, _) = get_line(socket, "--json conntrack").unwrap();
         let one: SettingView = serde_json::from_str(&json).unwrap();
         assert_eq!(

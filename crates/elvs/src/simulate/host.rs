@@ -13,8 +13,9 @@ use elvs_common::{REFRESH_TICKS, TCP, WideAddress};
 use elvs_dataplane::{Backend, Estimator, FakePlane, InstallError, Plane, Route};
 use elvs_fastpath::{FlowKey, Narrow, Pick, Verdict, Wide, WideValue, pick};
 use elvs_model::{
-    Change, ChangeError, ConnectionView, Destination, DestinationKey, Family, ForwardingMethod,
-    MarkedPacket, NodeInfo, Protocol, ServiceKey, ServiceView, Table, Timeouts,
+    Change, ChangeError, ConnectionFilter, ConnectionView, Destination, DestinationKey, Family,
+    ForwardingMethod, MarkedPacket, NodeInfo, Protocol, ServiceKey, ServiceView, SyncDaemon, Table,
+    Timeouts,
 };
 use indexmap::IndexSet;
 
@@ -262,8 +263,17 @@ impl Director for Host {
         Ok(self.table().timeouts())
     }
 
-    fn connections(&mut self) -> Result<ConnectionIter<'_>, DirectorError> {
-        Ok(Box::new(self.plane.connections().map(|connection| Ok(connection.into()))))
+    fn sync_daemons(&mut self) -> Result<Vec<SyncDaemon>, DirectorError> {
+        Ok(self.table().sync_daemons().iter().cloned().collect())
+    }
+
+    fn connections(
+        &mut self,
+        filter: &ConnectionFilter,
+    ) -> Result<ConnectionIter<'_>, DirectorError> {
+        let filter = filter.clone();
+        let views = self.plane.connections().map(ConnectionView::from);
+        Ok(Box::new(views.filter(move |view| filter.passes(view)).map(Ok)))
     }
 
     fn apply(&mut self, change: &Change) -> Result<(), DirectorError> {

@@ -312,6 +312,8 @@ const fn changed_pool(command: &Command) -> Option<ServiceKey> {
         | Change::SetTimeouts(_)
         | Change::AddMark(_)
         | Change::DeleteMark(_)
+        | Change::StartSync(_)
+        | Change::StopSync(_)
         | Change::Set { .. } => None,
     }
 }

@@ -258,6 +258,10 @@ impl Reader<'_> {
             Command::Service { edit: true, service } => {
                 self.change(&Change::EditService(service.clone()))
             }
+            Command::Change(Change::StartSync(_) | Change::StopSync(_)) => {
+                return Err("there is nobody to synchronise connections with: leave the line out"
+                    .to_owned());
+            }
             Command::Change(change) => self.change(change),
             Command::UnknownScheduler { service, .. } => {
                 self.refused.insert(*service);
@@ -273,10 +277,6 @@ impl Reader<'_> {
                     "a script has no standard input: write the commands as lines of the script"
                         .to_owned(),
                 );
-            }
-            Command::SyncDaemon => {
-                return Err("there is nobody to synchronise connections with: leave the line out"
-                    .to_owned());
             }
             Command::Zero(None)
             | Command::List(_)
@@ -313,6 +313,8 @@ const fn subject(change: &Change) -> Option<ServiceKey> {
         | Change::SetTimeouts(_)
         | Change::AddMark(_)
         | Change::DeleteMark(_)
+        | Change::StartSync(_)
+        | Change::StopSync(_)
         | Change::Set { .. } => None,
     }
 }

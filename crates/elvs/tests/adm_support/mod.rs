@@ -9,8 +9,8 @@ use elvs::adm::{
     Command, ConnectionIter, Director, DirectorError, List, Names, Streams, parse, run,
 };
 use elvs_model::{
-    Change, ChangeError, ConnectionState, ConnectionView, DestinationView, NodeInfo, Protocol,
-    Rates, ServiceKey, ServiceView, Statistics, Table, Timeouts,
+    Change, ChangeError, ConnectionFilter, ConnectionState, ConnectionView, DestinationView,
+    NodeInfo, Protocol, Rates, ServiceKey, ServiceView, Statistics, SyncDaemon, Table, Timeouts,
 };
 
 /// What a command printed and returned.
@@ -287,12 +287,27 @@ impl Director for Memory {
         Ok(self.table.timeouts())
     }
 
-    fn connections(&mut self) -> Result<ConnectionIter<'_>, DirectorError> {
-        Ok(Box::new(self.connections.iter().cloned().map(Ok)))
+    fn sync_daemons(&mut self) -> Result<Vec<SyncDaemon>, DirectorError> {
+        Ok(self.table.sync_daemons().iter().cloned().collect())
+    }
+
+    fn connections(
+        &mut self,
+        filter: &ConnectionFilter,
+    ) -> Result<ConnectionIter<'_>, DirectorError> {
+        let filter = filter.clone();
+        let passing = self.connections.iter().filter(move |view| filter.passes(view));
+        Ok(Box::new(passing.cloned().map(Ok)))
     }
 
     fn apply(&mut self, change: &Change) -> Result<(), DirectorError> {
-        Ok(self.table.apply(change)?)
+        let Change::StartSync(daemon) = change else {
+            return Ok(self.table.apply(change)?);
+        };
+        // Interfaces of the recording machine, with their MTU.
+        let interfaces = [("eth0", 1_500), ("lo", 65_536)];
+        let link = interfaces.iter().find(|(name, _)| *name == daemon.interface);
+        Ok(self.table.start_sync(daemon.clone(), link.map(|(_, mtu)| *mtu))?)
     }
 
     fn zero(&mut self, service: Option<ServiceKey>) -> Result<(), DirectorError> {
