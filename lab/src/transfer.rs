@@ -7,9 +7,9 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::Arc;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -142,7 +142,7 @@ impl Topology {
     }
 
     /// Sends the bytes of a transfer to an [`Echo`] on one TCP connection, both ways at a time, and compares what comes
-    /// back. `halfway` is called when half of it has come back.
+    /// back. `halfway` is called when half of it has come back; the other half is not sent before it has returned.
     ///
     /// # Panics
     /// If the connection breaks or a byte differs.
@@ -150,15 +150,20 @@ impl Topology {
         let sent = bytes(seed);
         let mut stream = self.connect(to);
         let mut writer = stream.try_clone().expect("a second descriptor");
+        let (first, second) = sent.split_at(TRANSFER / 2);
+        let (go_on, may_go_on) = mpsc::channel::<()>();
         thread::scope(|scope| {
-            scope.spawn(|| {
-                // Each half when the time has come; the rest follows as the window allows.
-                writer.write_all(&sent).expect("bytes sent");
-                writer.shutdown(std::net::Shutdown::Write).expect("the end sent");
+            scope.spawn(move || {
+                writer.write_all(first).expect("the first half sent");
+                // One whose other end has failed has nothing to wait for.
+                let _ = may_go_on.recv();
+                writer.write_all(second).expect("the second half sent");
+                writer.shutdown(Shutdown::Write).expect("the end sent");
             });
-            let mut got = vec![0; TRANSFER / 2];
+            let mut got = vec![0; first.len()];
             stream.read_exact(&mut got).expect("the first half");
             halfway();
+            drop(go_on);
             stream.read_to_end(&mut got).expect("the second half");
             compare(&sent, &got, "TCP", to);
         });
