@@ -77,3 +77,29 @@ fn rules_and_settings_outlive_the_daemon_and_a_reload_makes_the_difference() {
     assert_eq!(elvs(&daemon, "mark del --mark 9"), format!("deleting {changed}"));
     assert_eq!(elvs(&daemon, "mark list"), of_import);
 }
+
+#[test]
+fn sync_daemons_are_kept_over_a_restart_and_say_what_they_do_not_do() {
+    let topology = Topology::new("sync", method::DR, 1);
+    let mut daemon = topology.daemon(None);
+    let missing = daemon.adm("--start-daemon master --mcast-interface nosuch");
+    assert_eq!(missing.status.code(), Some(255));
+    assert_eq!(String::from_utf8_lossy(&missing.stderr), "No such device\n");
+    let started = daemon.adm("--start-daemon backup --mcast-interface lo --syncid 7");
+    assert!(started.status.success());
+    let warning = String::from_utf8_lossy(&started.stderr).into_owned();
+    assert!(warning.contains("connections are not synchronised"), "{warning}");
+    let expected = "backup sync daemon (mcast=lo, syncid=7, maxlen=65507, group=224.0.0.81, port=8848, ttl=1)\n";
+    assert_eq!(daemon.adm_ok("-L --daemon"), expected);
+    assert!(daemon.process.log().contains("connections are not synchronised"));
+
+    daemon.process.signal(Signal::SIGKILL);
+    assert_eq!(daemon.process.wait(), None, "ended by the signal");
+    let daemon = topology.daemon(None);
+    assert_eq!(daemon.adm_ok("-L --daemon"), expected);
+    let mixed = format!("-a -t {VIP}:80 -r [fd00::21]:80 -i");
+    daemon.adm_ok(&format!("-A -t {VIP}:80"));
+    assert!(!daemon.adm(&mixed).status.success());
+    daemon.adm_ok("--stop-daemon backup");
+    assert_eq!(daemon.adm_ok("-L --daemon"), "");
+}

@@ -16,11 +16,15 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use aya::TestRunOptions;
+use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
 use aya::programs::{TestRun, Xdp};
+use aya::util::nr_cpus;
 use aya_obj::programs::XdpAttachType;
-use elvs_common::{Counter, CounterKind, LAYOUT_VERSION, NextHop, TCP, UDP, program_names};
+use elvs_common::{
+    Counter, CounterKind, ICMP, LAYOUT_VERSION, NOTES, NextHop, TCP, UDP, map_names, program_names,
+};
 use elvs_dataplane::{DataPlane, FakePlane, MemoryFrame, Options, Plane, Route, open};
-use elvs_fastpath::Verdict;
+use elvs_fastpath::{Host, Note, Verdict};
 use elvs_lab::{method, require_root};
 use elvs_model::{
     Change, Destination, DestinationKey, ForwardingMethod, Protocol, Scheduler, ServiceKey, Table,
@@ -58,6 +62,9 @@ struct Both {
     kernel: DataPlane,
     program: Xdp,
     host: FakePlane,
+    /// Notes of the kernel's programs.
+    notes: PerCpuArray<MapData, [u64; NOTES]>,
+    runs: u32,
     /// How often each verdict and counter came.
     seen: BTreeMap<&'static str, u32>,
     _state: tempfile::TempDir,
@@ -77,8 +84,23 @@ impl Both {
         let pins = options.pin_root.join(&options.instance).join(format!("v{LAYOUT_VERSION}"));
         let pin = pins.join(program_names::DIRECTOR);
         let program = Xdp::from_pin(pin, XdpAttachType::Interface).unwrap();
+        let notes = MapData::from_pin(pins.join(map_names::SCRATCH)).unwrap();
+        let notes = Map::PerCpuArray(notes).try_into().unwrap();
         let host = FakePlane::for_connections(CONNECTIONS);
-        Self { kernel, program, host, seen: BTreeMap::new(), _state: state }
+        Self { kernel, program, host, notes, runs: 0, seen: BTreeMap::new(), _state: state }
+    }
+
+    /// Fills both budgets of answers from time to time, so that a limit is met by neither.
+    fn renew_budgets(&mut self) {
+        self.runs += 1;
+        if !self.runs.is_multiple_of(1_000) {
+            return;
+        }
+        let empty = vec![[0; NOTES]; nr_cpus().unwrap()];
+        self.notes.set(0, PerCpuValues::try_from(empty).unwrap(), 0).unwrap();
+        for budget in [Note::TooBigBudget, Note::ReportBudget] {
+            self.host.backend().note(budget, 0);
+        }
     }
 
     fn planes(&mut self) -> [&mut dyn Plane; 2] {
@@ -102,6 +124,7 @@ impl Both {
 
     /// Runs a frame through both, checks what holds for every frame, and returns what became of it.
     fn run(&mut self, frame: &[u8], what: &dyn Fn() -> String) -> (Verdict, Vec<u8>) {
+        self.renew_budgets();
         let before = counts(&self.kernel);
         let mut sent = vec![0; 4_096];
         let mut options = TestRunOptions::new();
@@ -132,8 +155,15 @@ impl Both {
             Verdict::Pass => assert_eq!(drops, 0, "passed, but {counted:?}: {}", what()),
             Verdict::Drop => assert_eq!((drops, passes), (1, 0), "{counted:?}: {}", what()),
             Verdict::Transmit | Verdict::Redirect(_) => {
-                assert_eq!((drops, passes), (0, 0), "sent, but {counted:?}: {}", what());
+                // An answer takes the place of a packet that was refused, or of a tunnel's error.
+                let answer = counted.contains(&Counter::IcmpSent);
+                let refused = usize::from(answer && !counted.contains(&Counter::IcmpTunnel));
+                assert_eq!((drops, passes), (refused, 0), "sent, but {counted:?}: {}", what());
                 assert!(is_well_formed(frame), "sent: {}", what());
+                if answer {
+                    // Reading it checks its checksums.
+                    Seen::read(&sent);
+                }
             }
         }
         if matches!(verdict, Verdict::Pass | Verdict::Drop) {
@@ -202,15 +232,13 @@ fn is_well_formed(frame: &[u8]) -> bool {
     let length = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
     let transport = match packet[9] {
         TCP => 20,
-        UDP => 8,
+        UDP | ICMP => 8,
         _ => return false,
     };
-    packet[0] >> 4 == 4
-        && header >= 20
-        && length >= header + transport
-        && length <= packet.len()
-        && u16::from_be_bytes([packet[6], packet[7]]) & 0x3fff == 0
-        && packet[8] > 1
+    // A fragment without ports needs no header.
+    let later = u16::from_be_bytes([packet[6], packet[7]]) & 0x1fff != 0;
+    let transport = if later { 0 } else { transport };
+    packet[0] >> 4 == 4 && header >= 20 && length >= header + transport && length <= packet.len()
 }
 
 fn key(vip: &str, protocol: Protocol) -> ServiceKey {
@@ -278,11 +306,46 @@ fn packets() -> Vec<Packet> {
         packets.push(Packet { protocol: 1, ..Packet::udp(CLIENT, vip) });
         packets.push(Packet::tcp("192.0.2.7:20", vip, SYN));
     }
+    packets.extend(errors());
     packets.push(Packet::tcp(NAT_SERVER, CLIENT, SYN | ACK));
+    for fragment in [0x2000, 0x00b9] {
+        packets.push(Packet { fragment, ..Packet::udp(NAT_SERVER, CLIENT) });
+    }
     packets.push(Packet::udp(NAT_SERVER, CLIENT));
     packets.push(Packet { ttl: 1, ..Packet::tcp(NAT_SERVER, CLIENT, ACK) });
     packets.push(Packet::tcp(CLIENT, "10.0.0.200:80", SYN));
     packets
+}
+
+/// ICMP errors about what the services, a client, a tunnel's end have sent.
+fn errors() -> Vec<Packet> {
+    const ROUTER: &str = "203.0.113.1";
+    let address = |socket: &str| socket.split(':').next().unwrap().to_owned();
+    let mut errors = Vec::new();
+    for (kind, code, rest) in [(3, 4, 1_400), (11, 0, 0), (8, 0, 7)] {
+        let mut error = |to: &str, quoted: &[u8]| {
+            let error = Packet::icmp(ROUTER, &address(to), kind, code, rest, quoted);
+            errors.push(Packet { vlans: vec![(0x8100, 5)], ..error.clone() });
+            errors.push(Packet { options: vec![1; 8], ..error.clone() });
+            errors.push(error);
+        };
+        for vip in VIPS {
+            for packet in [Packet::tcp(vip, CLIENT, ACK), Packet::udp(vip, CLIENT)] {
+                let quoted = Packet { payload: vec![7; 90], ..packet }.ip_packet();
+                error(vip, &quoted[..28]);
+                error(vip, &quoted);
+            }
+        }
+        error(CLIENT, &Packet::tcp(CLIENT, NAT_SERVER, ACK).ip_packet());
+        let inner = Packet { payload: vec![7; 90], ..Packet::tcp(CLIENT, TUN_VIP, ACK) };
+        for last in [21, 22] {
+            let (director, server) = (format!("{DIRECTOR}:0"), format!("10.1.0.{last}:0"));
+            let outer = Packet::udp(&director, &server);
+            let outer = Packet { protocol: 4, payload: inner.ip_packet(), ..outer };
+            error(&director, &outer.ip_packet());
+        }
+    }
+    errors
 }
 
 /// First byte that damage may change: the MAC addresses are learned from clients' frames, not judged.
@@ -379,7 +442,8 @@ fn hostile() {
     let all = [
         ["XDP_DROP", "XDP_PASS", "XDP_TX", "XDP_REDIRECT"].as_slice(),
         &["destination_gone", "no_destination", "no_next_hop", "fragment", "ttl_expired"],
-        &["tunnel_too_big", "malformed", "not_syn", "reused"],
+        &["tunnel_too_big", "malformed", "not_syn", "reused", "icmp_forwarded", "icmp_returned"],
+        &["icmp_tunnel", "icmp_sent", "fragment_forwarded"],
     ];
     for name in all.concat() {
         assert!(both.seen.contains_key(name), "no frame met {name}: {:?}", both.seen);

@@ -53,12 +53,14 @@ counters! {
     NoNextHop = Drop "no_next_hop",
     /// Every slot the new connection could use holds an established one; raise `data_plane { connections N }`.
     TableFull = Drop "table_full",
-    /// Fragments cannot be matched to a connection by this release.
-    Fragment = Drop "fragment",
     /// Time to live would reach 0 at the director.
     TtlExpired = Drop "ttl_expired",
-    /// Packet with its outer header exceeds the MTU of the way to the real server.
+    /// Packet with its outer header exceeds the MTU of the way to the real server, and may not be fragmented; its sender is told.
     TunnelTooBig = Drop "tunnel_too_big",
+    /// Packet exceeds the MTU of the way to the real server, and may not be fragmented; its sender is told.
+    TooBig = Drop "too_big",
+    /// Packet exceeds the MTU of the way to the real server and would have to be fragmented, which the director cannot do; raise the MTU.
+    NotFragmented = Drop "not_fragmented",
     /// Headers are truncated or contradict each other in a packet for a virtual address.
     Malformed = Drop "malformed",
     /// Another CPU was inserting into the same part of the flow table for too long.
@@ -71,6 +73,8 @@ counters! {
     Bug = Drop "bug",
     /// TCP packet of no known connection that is no SYN; it goes to the host's stack, as with IPVS.
     NotSyn = Pass "not_syn",
+    /// Fragment whose datagram is not known: its first one has not come yet, was not forwarded, or is long past.
+    Fragment = Pass "fragment",
     /// Expired connection was replaced because its bucket was full before the daemon came by.
     EvictedExpired = Event "evicted_expired",
     /// Half-open connection was replaced by a new one because its bucket was full.
@@ -87,6 +91,20 @@ counters! {
     TemplateReplaced = Event "template_replaced",
     /// Kernel's routing table was asked, because the daemon had no next hop for the packet.
     FibFallback = Event "fib_fallback",
+    /// ICMP error about a packet of a known connection was sent on to its real server.
+    IcmpForwarded = Event "icmp_forwarded",
+    /// ICMP error about a packet to a masqueraded real server was sent on to the client.
+    IcmpReturned = Event "icmp_returned",
+    /// ICMP error about a tunnel's outer packet was turned into one for the client.
+    IcmpTunnel = Event "icmp_tunnel",
+    /// Refused packet was answered by an ICMP error.
+    IcmpSent = Event "icmp_sent",
+    /// Refused packet was not answered, because too many were answered before it (about 1,000 per second and CPU).
+    IcmpLimited = Event "icmp_limited",
+    /// Refused packet was not answered, because RFC 1122 forbids it, or no address, way or room was there for an answer.
+    IcmpWithheld = Event "icmp_withheld",
+    /// Fragment without ports followed the first one of its datagram.
+    FragmentForwarded = Event "fragment_forwarded",
 }
 
 /// Number of counters.

@@ -32,9 +32,10 @@ pub use destination::{
     DestinationFlags, DestinationLoad, DestinationRecord, DestinationStats, NextHop,
 };
 pub use maps::{
-    GENERAL_PROGRAM, LAYOUT_VERSION, MAX_DESTINATIONS, MAX_SERVICES, NOTES, PERSIST_PROGRAM,
-    PROGRAMS, SCHEDULE_PROGRAM, WIDE_CONNECT_PROGRAM, WIDE_OPEN_PROGRAM, WIDE_PERSIST_PROGRAM,
-    WIDE_PROGRAM, WIDE_REPLY_PROGRAM, WIDE_SEND_PROGRAM, map_names, program_names,
+    FRAGMENT_PROGRAM, FRAGMENTS, GENERAL_PROGRAM, ICMP_PROGRAM, LAYOUT_VERSION, MAX_DESTINATIONS,
+    MAX_SERVICES, NOTES, PERSIST_PROGRAM, PROGRAMS, REPORT_PROGRAM, SCHEDULE_PROGRAM,
+    WIDE_CONNECT_PROGRAM, WIDE_OPEN_PROGRAM, WIDE_PERSIST_PROGRAM, WIDE_PROGRAM,
+    WIDE_REPLY_PROGRAM, WIDE_SEND_PROGRAM, map_names, program_names,
 };
 pub use settings::{SettingFlags, Settings, ticks_from_seconds};
 pub use state::{TCP_STATES, TcpState};
@@ -45,6 +46,8 @@ pub use toa::{
 };
 pub use wide::WideAddress;
 
+/// IP protocol number of ICMP.
+pub const ICMP: u8 = 1;
 /// IP protocol number of TCP.
 pub const TCP: u8 = 6;
 /// IP protocol number of UDP.

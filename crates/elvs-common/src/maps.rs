@@ -27,8 +27,17 @@ pub const WIDE_SEND_PROGRAM: u32 = 10;
 pub const WIDE_CONNECT_PROGRAM: u32 = 11;
 /// Element of the program for replies to packets of the wide table.
 pub const WIDE_REPLY_PROGRAM: u32 = 12;
+/// Element of the program that forwards ICMP errors about known connections.
+pub const ICMP_PROGRAM: u32 = 5;
+/// Element of the program that answers a refused packet by an ICMP error.
+pub const REPORT_PROGRAM: u32 = 6;
+/// Element of the program for fragments without ports.
+pub const FRAGMENT_PROGRAM: u32 = 7;
 /// Elements of the program map.
 pub const PROGRAMS: u32 = 16;
+
+/// Datagrams in fragments that are remembered.
+pub const FRAGMENTS: u32 = 16_384;
 
 /// Words that the programs of one packet leave for one another, per CPU.
 pub const NOTES: usize = 16;
@@ -61,9 +70,11 @@ pub mod map_names {
     pub const SCRATCH: &str = "ELVS_SCRATCH";
     /// Next hops of clients of NAT services.
     pub const CLIENTS: &str = "ELVS_CLIENTS";
+    /// Datagrams whose first fragment has been forwarded.
+    pub const FRAGMENTS: &str = "ELVS_FRAGMENTS";
 
     /// All of them.
-    pub const ALL: [&str; 13] = [
+    pub const ALL: [&str; 14] = [
         FLOWS,
         WIDE_FLOWS,
         WIDE_CLIENTS,
@@ -77,6 +88,7 @@ pub mod map_names {
         PROGRAMS,
         SCRATCH,
         CLIENTS,
+        FRAGMENTS,
     ];
 }
 
@@ -102,8 +114,14 @@ pub mod program_names {
     pub const WIDE_CONNECT: &str = "elvs_wide_join";
     /// Replies of the wide table: element [`super::WIDE_REPLY_PROGRAM`].
     pub const WIDE_REPLY: &str = "elvs_wide_reply";
+    /// ICMP errors about known connections: element [`super::ICMP_PROGRAM`].
+    pub const ICMP: &str = "elvs_icmp";
+    /// ICMP errors of the director's own: element [`super::REPORT_PROGRAM`].
+    pub const REPLY: &str = "elvs_reply";
+    /// Fragments without ports: element [`super::FRAGMENT_PROGRAM`].
+    pub const FRAGMENT: &str = "elvs_fragment";
     /// The director's stages in the program map: element and name.
-    pub const STAGES: [(u32, &str); 9] = [
+    pub const STAGES: [(u32, &str); 12] = [
         (super::SCHEDULE_PROGRAM, SCHEDULE),
         (super::GENERAL_PROGRAM, GENERAL),
         (super::PERSIST_PROGRAM, PERSIST),
@@ -113,6 +131,9 @@ pub mod program_names {
         (super::WIDE_SEND_PROGRAM, WIDE_SEND),
         (super::WIDE_REPLY_PROGRAM, WIDE_REPLY),
         (super::WIDE_CONNECT_PROGRAM, WIDE_CONNECT),
+        (super::ICMP_PROGRAM, ICMP),
+        (super::REPORT_PROGRAM, REPLY),
+        (super::FRAGMENT_PROGRAM, FRAGMENT),
     ];
     /// Removes the outer header on a tunnelled real server.
     pub const DECAP: &str = "elvs_decap";

@@ -15,7 +15,8 @@ use elvs_common::{
     MAX_SERVICES, NOTES, NextHop, Settings, TAIL_BUCKETS, WideAddress,
 };
 use elvs_fastpath::{
-    Bucket, ClientHop, FlowMemory, Frame, Host, Note, Verdict, WideBucket, WideWords, process,
+    Bucket, ClientHop, FlowMemory, Fragment, FragmentKey, Frame, Host, Note, Verdict, WideBucket,
+    WideWords, process,
 };
 use elvs_model::{Statistics, XdpMode};
 
@@ -78,6 +79,7 @@ pub struct Heap {
     refuses_swaps: bool,
     random: AtomicU64,
     notes: [AtomicU64; NOTES],
+    fragments: Mutex<BTreeMap<FragmentKey, Fragment>>,
 }
 
 fn words(count: u32) -> Vec<AtomicU64> {
@@ -116,6 +118,7 @@ impl Heap {
             refuses_swaps: false,
             random: AtomicU64::new(0),
             notes: Default::default(),
+            fragments: Mutex::default(),
         }
     }
 
@@ -232,6 +235,16 @@ impl Host for Heap {
 
     fn noted(&self, note: Note) -> u64 {
         self.notes.get(note as usize).map_or(0, |word| word.load(Ordering::Relaxed))
+    }
+
+    fn remember_fragment(&self, key: &FragmentKey, fragment: &Fragment) {
+        let mut fragments = self.fragments.lock().unwrap_or_else(PoisonError::into_inner);
+        fragments.insert(*key, *fragment);
+    }
+
+    fn fragment(&self, key: &FragmentKey) -> Fragment {
+        let fragments = self.fragments.lock().unwrap_or_else(PoisonError::into_inner);
+        fragments.get(key).copied().unwrap_or(Fragment::NONE)
     }
 
     fn settings(&self) -> u32 {
@@ -409,6 +422,20 @@ impl Frame for MemoryFrame {
         self.headroom = left;
         self.bytes.splice(0..0, [0; N]);
         true
+    }
+
+    fn shrink_front<const N: usize>(&mut self) -> bool {
+        if self.bytes.len() < N {
+            return false;
+        }
+        self.headroom += N;
+        self.bytes.drain(..N);
+        true
+    }
+
+    fn truncate(&mut self, length: usize) -> bool {
+        self.bytes.truncate(length);
+        self.bytes.len() == length
     }
 
     fn ingress(&self) -> u32 {

@@ -4,8 +4,8 @@
 //! handed to the host's stack, or dropped, and the latter two are counted by reason.
 
 use elvs_common::{
-    Control, Counter, DestinationFlags, DestinationStats, FilterBits, Method, SettingFlags, TCP,
-    UDP,
+    Control, Counter, DestinationFlags, DestinationStats, FilterBits, ICMP, Method, SettingFlags,
+    TCP, UDP,
 };
 
 use crate::atomic::Atomic64;
@@ -13,14 +13,17 @@ use crate::flow::{
     FoundFlow, client_of, client_port_of, destination_of, flow_hash, home_bucket, search,
     virtual_of, virtual_port_of,
 };
-use crate::forward::{Rewrite, daemon_hop, is_ready, masquerade, send, send_to};
+use crate::forward::{Rewrite, daemon_hop, is_ready, masquerade, passes, send, send_to};
+use crate::fragment::{forward_fragment, lead_reply, lead_request};
 use crate::frame::{Action, Frame, Verdict};
 use crate::host::{ClientHop, Host, drop};
+use crate::icmp::forward_icmp;
 use crate::open::{flow_key, open, open_at_once, open_remembered};
 use crate::packet::{
     Ipv4, Kind, Transport, is_balanced, kind, parse_ipv4, parse_plain, parse_transport,
-    plain_addresses, plain_protocol,
+    plain_addresses, plain_is_fragment, plain_protocol,
 };
+use crate::report::{Report, refuse_and_tell, report};
 use crate::service::{has_wide, is_virtual, may_be_real_server, virtual_tables};
 use crate::side::Narrow;
 use crate::tcp::Direction;
@@ -33,12 +36,13 @@ pub const SCHEDULE_TRIES: u32 = 32;
 /// Decides about one frame and rewrites it.
 pub fn process<H: Host, F: Frame>(host: &H, frame: &mut F) -> Verdict {
     let mut action = forward_plain(host, frame);
-    if action == Action::GENERAL {
-        action = forward_general(host, frame);
-    }
     let mut tries = 0;
     while tries < SCHEDULE_TRIES {
         action = match action {
+            Action::GENERAL => forward_general(host, frame),
+            Action::ICMP => forward_icmp(host, frame),
+            Action::FRAGMENT => forward_fragment(host, frame),
+            Action::REPORT => report(host, frame),
             Action::SCHEDULE => forward_new(host, frame),
             Action::PERSIST => persist(host, frame),
             Action::WIDE => forward_wide(host, frame),
@@ -72,12 +76,18 @@ pub fn forward_plain<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
             }
             let to_virtual = tables & FilterBits::NARROW != 0;
             if !to_virtual && !may_be_real_server(host, source) {
-                return Action::PASS;
+                // A router's errors come from and go to addresses of its own.
+                return if plain_protocol(frame) == Some(ICMP) {
+                    Action::GENERAL
+                } else {
+                    Action::PASS
+                };
             }
             // Twice, so that the protocol is a constant from here on.
             match plain_protocol(frame) {
                 Some(TCP) => forward_plain_of(host, frame, TCP, to_virtual),
                 Some(UDP) => forward_plain_of(host, frame, UDP, to_virtual),
+                Some(ICMP) => Action::GENERAL,
                 _ => Action::PASS,
             }
         }
@@ -97,21 +107,31 @@ fn forward_plain_of<H: Host, F: Frame>(
     match parse_plain(frame, protocol) {
         Some(ip) => forward_known::<true, _, _>(host, frame, &ip, to_virtual),
         // Fragments, and headers that contradict themselves.
-        None if to_virtual => Action::GENERAL,
-        None => Action::PASS,
+        None => Action::GENERAL,
     }
 }
 
-/// As [`forward_plain`], for frames with VLAN tags or IP options.
+/// As [`forward_plain`], for frames with VLAN tags or IP options, and fragments. [`Action::ICMP`] leaves the frame to
+/// [`forward_icmp`], [`Action::FRAGMENT`] to [`forward_fragment`], [`Action::REPORT`] has [`report`] tell the sender.
 #[inline(always)]
 pub fn forward_general<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     match parse_ipv4(host, frame) {
+        Some(ip) if ip.protocol == ICMP => Action::ICMP,
         Some(ip) => {
             let tables = virtual_tables(host, ip.destination);
             if tables & FilterBits::WIDE != 0 {
                 return Action::WIDE;
             }
-            forward_known::<false, _, _>(host, frame, &ip, tables & FilterBits::NARROW != 0)
+            let to_virtual = tables & FilterBits::NARROW != 0;
+            if !ip.later || ip.malformed {
+                forward_known::<false, _, _>(host, frame, &ip, to_virtual)
+            } else if is_balanced(ip.protocol)
+                && (to_virtual || may_be_real_server(host, ip.source))
+            {
+                Action::FRAGMENT
+            } else {
+                Action::PASS
+            }
         }
         // IPv6 with VLAN tags.
         None if has_wide(host) => Action::WIDE,
@@ -133,9 +153,8 @@ fn forward_known<const PLAIN: bool, H: Host, F: Frame>(
     }
     let mut otherwise = Action::PASS;
     if to_virtual {
-        if ip.fragment || ip.malformed {
-            let why = if ip.fragment { Counter::Fragment } else { Counter::Malformed };
-            return refuse(host, ip.destination, why);
+        if ip.malformed {
+            return refuse(host, ip.destination, Counter::Malformed);
         }
         let Some(transport) = parse_transport(frame, ip) else {
             if PLAIN {
@@ -149,7 +168,7 @@ fn forward_known<const PLAIN: bool, H: Host, F: Frame>(
         }
         // A client's address may look like a virtual one to the filter: it may still be a reply.
     }
-    if !may_be_real_server(host, ip.source) || ip.fragment || ip.malformed {
+    if !may_be_real_server(host, ip.source) || ip.malformed {
         return otherwise;
     }
     let Some(transport) = parse_transport(frame, ip) else { return otherwise };
@@ -183,8 +202,8 @@ pub fn persist<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
 /// Headers that the stages before have seen to be there.
 #[inline(always)]
 fn parse_new<H: Host, F: Frame>(host: &H, frame: &mut F) -> Option<(Ipv4, Transport)> {
-    let ip = match (kind(frame), plain_protocol(frame)) {
-        (Kind::Plain, Some(protocol)) => parse_plain(frame, protocol),
+    let ip = match (kind(frame), plain_protocol(frame), plain_is_fragment(frame)) {
+        (Kind::Plain, Some(protocol), false) => parse_plain(frame, protocol),
         _ => parse_ipv4(host, frame),
     }?;
     let transport = parse_transport(frame, &ip)?;
@@ -250,7 +269,8 @@ fn known<const PLAIN: bool, H: Host, F: Frame>(
 ) -> Action {
     let Some(destination) = host.destination(index) else { return drop(host, Counter::Bug) };
     let hop = daemon_hop(destination);
-    if PLAIN && !is_ready(destination, hop) {
+    let method = found.control.method_bits();
+    if PLAIN && (!is_ready(destination, hop) || !passes(ip, method, destination)) {
         return Action::GENERAL;
     }
     if destination.flags & DestinationFlags::AVAILABLE == 0 {
@@ -271,11 +291,36 @@ fn known<const PLAIN: bool, H: Host, F: Frame>(
             ..DestinationStats::default()
         },
     );
-    let method = found.control.method_bits();
+    if ip.fragment {
+        lead_request(host, frame, ip, index, method);
+    }
     if PLAIN {
-        send_to(host, frame, ip, method, destination, hop)
+        send_to::<PLAIN, _, _>(host, frame, ip, method, destination, hop)
     } else {
         send(host, frame, ip, method, destination)
+    }
+}
+
+/// What tells a masqueraded connection by its client's and its real server's address and port. The connection's own method
+/// counts: its destination may have another one by now.
+#[inline(always)]
+pub(crate) fn matches_reply<H: Host>(
+    host: &H,
+    addresses: [u32; 2],
+    ports: [u16; 2],
+) -> impl Fn(Control, u64, u64) -> bool + Copy {
+    // What a loop keeps has eight bytes; see [`crate::flow::Step`].
+    let wanted = [addresses.map(u64::from), ports.map(u64::from)];
+    move |control: Control, addresses: u64, ports_destination: u64| {
+        let [[client, address], [client_port, port]] = wanted;
+        client_of(addresses) as u64 == client
+            && client_port_of(ports_destination) as u64 == client_port
+            && control.method_bits() == Method::Nat as u32
+            && host.destination(destination_of(ports_destination)).is_some_and(|d| {
+                // A destination on all ports gets the virtual one.
+                let own = if d.port == 0 { virtual_port_of(ports_destination) } else { d.port };
+                d.address as u64 == address && own as u64 == port
+            })
     }
 }
 
@@ -290,20 +335,7 @@ fn reply<const PLAIN: bool, H: Host, F: Frame>(
     let client = ip.destination;
     let client_port = transport.destination_port();
     let hash = flow_hash(client, client_port, ip.protocol, host.seed());
-    // The connection's own method counts: its destination may have another one by now.
-    let wanted =
-        [client as u64, client_port as u64, ip.source as u64, transport.source_port() as u64];
-    let matches = move |control: Control, addresses: u64, ports_destination: u64| {
-        let [client, client_port, address, port] = wanted;
-        client_of(addresses) as u64 == client
-            && client_port_of(ports_destination) as u64 == client_port
-            && control.method_bits() == Method::Nat as u32
-            && host.destination(destination_of(ports_destination)).is_some_and(|d| {
-                // A destination on all ports gets the virtual one.
-                let own = if d.port == 0 { virtual_port_of(ports_destination) } else { d.port };
-                d.address as u64 == address && own as u64 == port
-            })
-    };
+    let matches = matches_reply(host, [client, ip.source], [client_port, transport.source_port()]);
     let home = home_bucket(hash, host.buckets());
     let Some(bucket) = host.bucket(home) else { return drop(host, Counter::Bug) };
     let found = search::<PLAIN, _>(host, bucket, home, ip.protocol, &matches);
@@ -313,10 +345,15 @@ fn reply<const PLAIN: bool, H: Host, F: Frame>(
     if !found.hit {
         return Action::PASS;
     }
-    if ip.ttl <= 1 {
-        return drop(host, Counter::TtlExpired);
-    }
     let index = destination_of(found.ports_destination);
+    if ip.ttl <= 1 {
+        if PLAIN {
+            return Action::GENERAL;
+        }
+        // The stack would answer from its address on the real server's side.
+        let source = host.destination(index).map_or(0, |destination| destination.tunnel_source);
+        return refuse_and_tell(host, Counter::TtlExpired, Report::TIME_EXCEEDED, source);
+    }
     if !track::<PLAIN, _, _, _>(
         host,
         ip.protocol,
@@ -335,6 +372,9 @@ fn reply<const PLAIN: bool, H: Host, F: Frame>(
             ..DestinationStats::default()
         },
     );
+    if ip.fragment {
+        lead_reply(host, frame, ip, index, virtual_of(found.addresses));
+    }
     let ClientHop::Known(hop) = host.client_hop(client, None) else {
         return drop(host, Counter::NoNextHop);
     };
@@ -343,5 +383,5 @@ fn reply<const PLAIN: bool, H: Host, F: Frame>(
         port: virtual_port_of(found.ports_destination),
         source: true,
     };
-    masquerade(frame, ip, &hop, &rewrite).unwrap_or_else(|| drop(host, Counter::Bug))
+    masquerade::<PLAIN, _>(frame, ip, &hop, &rewrite).unwrap_or_else(|| drop(host, Counter::Bug))
 }

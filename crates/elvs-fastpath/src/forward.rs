@@ -8,9 +8,12 @@ use crate::checksum::{Delta, fold};
 use crate::frame::{Action, Frame};
 use crate::host::{Host, drop};
 use crate::packet::Ipv4;
+use crate::report::{Report, refuse_and_tell};
 
 /// Bytes of the outer IPv4 header.
-const OUTER: usize = 20;
+const OUTER_LENGTH: u32 = 20;
+/// The same, to count offsets by.
+const OUTER: usize = OUTER_LENGTH as usize;
 /// IP protocol number of IPv4 in IPv4 (RFC 2003).
 const IPIP: u8 = 4;
 
@@ -41,6 +44,47 @@ pub(crate) const fn is_ready(destination: &DestinationRecord, hop: &NextHop) -> 
     flags == DestinationFlags::AVAILABLE && hop.ifindex != 0
 }
 
+/// Whether a client's packet outlives the director and fits the way to a destination by a forwarding method's bits.
+#[inline(always)]
+pub(crate) const fn passes(ip: &Ipv4, method: u32, destination: &DestinationRecord) -> bool {
+    ip.ttl > 1 && fits(ip, method, destination)
+}
+
+/// Whether a client's packet fits the way to a destination.
+#[inline(always)]
+pub(crate) const fn fits(ip: &Ipv4, method: u32, destination: &DestinationRecord) -> bool {
+    // 0, an unknown MTU, becomes the greatest. A packet has more than one byte.
+    ip.length as u32 + outer(method) - 1 <= destination.mtu.wrapping_sub(1)
+}
+
+/// Bytes that a forwarding method puts in front of a packet.
+#[inline(always)]
+pub(crate) const fn outer(method: u32) -> u32 {
+    if method == Method::Tun as u32 { OUTER_LENGTH } else { 0 }
+}
+
+/// Refuses a packet that does not fit the way to its destination. Its sender is told if it forbids fragments
+/// (`ensure_mtu_is_adequate`); the others IPVS leaves to the stack to fragment, which a program in the driver cannot do.
+#[inline(always)]
+fn refuse_too_big<H: Host, F: Frame>(
+    host: &H,
+    frame: &mut F,
+    ip: &Ipv4,
+    method: u32,
+    destination: &DestinationRecord,
+) -> Action {
+    let dont_fragment = frame
+        .window::<20>(ip.offset)
+        .is_some_and(|[_, _, _, _, _, _, flags, ..]| *flags & 0x40 != 0);
+    if !dont_fragment {
+        return drop(host, Counter::NotFragmented);
+    }
+    let tunnel = method == Method::Tun as u32;
+    let why = if tunnel { Counter::TunnelTooBig } else { Counter::TooBig };
+    let mtu = destination.mtu.saturating_sub(outer(method));
+    refuse_and_tell(host, why, Report::too_big(mtu), ip.destination)
+}
+
 /// Sends a client's packet to its destination.
 #[inline(always)]
 pub(crate) fn send<H: Host, F: Frame>(
@@ -53,13 +97,19 @@ pub(crate) fn send<H: Host, F: Frame>(
     if destination.flags & DestinationFlags::LOCAL != 0 {
         return Action::PASS;
     }
+    if ip.ttl <= 1 {
+        return refuse_and_tell(host, Counter::TtlExpired, Report::TIME_EXCEEDED, ip.destination);
+    }
+    if !fits(ip, method, destination) {
+        return refuse_too_big(host, frame, ip, method, destination);
+    }
     let Some(hop) = next_hop(host, destination) else { return drop(host, Counter::NoNextHop) };
-    send_to(host, frame, ip, method, destination, &hop)
+    send_to::<false, _, _>(host, frame, ip, method, destination, &hop)
 }
 
 /// Next hop of a destination: the daemon's, else the kernel's routing table.
 #[inline(always)]
-fn next_hop<H: Host>(host: &H, destination: &DestinationRecord) -> Option<NextHop> {
+pub(crate) fn next_hop<H: Host>(host: &H, destination: &DestinationRecord) -> Option<NextHop> {
     let hop = daemon_hop(destination);
     if hop.ifindex != 0 {
         return Some(*hop);
@@ -68,9 +118,10 @@ fn next_hop<H: Host>(host: &H, destination: &DestinationRecord) -> Option<NextHo
     host.route(destination.address)
 }
 
-/// Sends a client's packet to a next hop of its destination.
+/// Sends a client's packet, which [`passes`], to a next hop of its destination. Frames are `PLAIN` where every offset is a
+/// constant.
 #[inline(always)]
-pub(crate) fn send_to<H: Host, F: Frame>(
+pub(crate) fn send_to<const PLAIN: bool, H: Host, F: Frame>(
     host: &H,
     frame: &mut F,
     ip: &Ipv4,
@@ -78,26 +129,17 @@ pub(crate) fn send_to<H: Host, F: Frame>(
     destination: &DestinationRecord,
     hop: &NextHop,
 ) -> Action {
-    if ip.ttl <= 1 {
-        return drop(host, Counter::TtlExpired);
-    }
     let sent = match Method::from_bits(method) {
-        Some(Method::Dr) => direct(frame, ip, hop),
+        Some(Method::Dr) => direct::<PLAIN, _>(frame, ip, hop),
         Some(Method::Nat) => {
             let rewrite =
                 Rewrite { address: destination.address, port: destination.port, source: false };
-            masquerade(frame, ip, hop, &rewrite)
+            masquerade::<PLAIN, _>(frame, ip, hop, &rewrite)
         }
-        Some(Method::Tun) => {
-            let limit = if destination.mtu == 0 { u16::MAX as u32 } else { destination.mtu };
-            if ip.length as u32 + 20 > limit {
-                return drop(host, Counter::TunnelTooBig);
-            }
-            match tunnel(frame, ip, hop, destination) {
-                None => return drop(host, Counter::NoHeadroom),
-                sent => sent,
-            }
-        }
+        Some(Method::Tun) => match tunnel(frame, ip, hop, destination) {
+            None => return drop(host, Counter::NoHeadroom),
+            sent => sent,
+        },
         // Connections of full NAT are in the wide table.
         Some(Method::FullNat) | None => None,
     };
@@ -106,15 +148,18 @@ pub(crate) fn send_to<H: Host, F: Frame>(
 
 /// Direct routing: the frame goes to the real server's MAC address, the packet keeps its addresses.
 #[inline(always)]
-fn direct<F: Frame>(frame: &mut F, ip: &Ipv4, hop: &NextHop) -> Option<Action> {
+fn direct<const PLAIN: bool, F: Frame>(frame: &mut F, ip: &Ipv4, hop: &NextHop) -> Option<Action> {
     let header = frame.window::<20>(ip.offset)?;
     age(header);
+    if !PLAIN {
+        frame.forget();
+    }
     address_frame(frame, hop)
 }
 
 /// Masquerading: one end of the packet is rewritten, checksums are updated.
 #[inline(always)]
-pub(crate) fn masquerade<F: Frame>(
+pub(crate) fn masquerade<const PLAIN: bool, F: Frame>(
     frame: &mut F,
     ip: &Ipv4,
     hop: &NextHop,
@@ -169,6 +214,9 @@ pub(crate) fn masquerade<F: Frame>(
         }
         [*c0, *c1] = moved.apply(u16::from_ne_bytes([*c0, *c1])).to_ne_bytes();
     }
+    if !PLAIN {
+        frame.forget();
+    }
     address_frame(frame, hop)
 }
 
@@ -201,7 +249,7 @@ fn encapsulate<F: Frame, const TAGS: usize>(
 ) -> Option<Action> {
     let tags = *frame.window::<TAGS>(12)?;
     let header = frame.window::<20>(12 + TAGS)?;
-    let [_, tos, _, _, i0, i1, f0, _, ..] = *header;
+    let [_, tos, _, _, i0, i1, f0, f1, ..] = *header;
     if !frame.grow_front::<OUTER>() {
         return None;
     }
@@ -211,7 +259,14 @@ fn encapsulate<F: Frame, const TAGS: usize>(
     let tos = if tos & 3 == 3 { tos & !1 } else { tos };
     let dont_fragment = f0 & 0x40;
     // RFC 6864: an atomic datagram's identification means nothing; the kernel sends 0.
-    let [i0, i1] = if dont_fragment != 0 { [0, 0] } else { [i0, i1] };
+    let [i0, i1] = if dont_fragment != 0 {
+        [0, 0]
+    } else if ip.fragment {
+        // The fragments of a datagram have one identification, and their outer packets must not.
+        [i0 ^ f0 & 0x1f, i1 ^ f1]
+    } else {
+        [i0, i1]
+    };
     let [l0, l1] = ip.length.wrapping_add(20).to_be_bytes();
     let source = destination.tunnel_source.to_ne_bytes();
     let target = destination.address.to_ne_bytes();

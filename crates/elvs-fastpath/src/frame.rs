@@ -1,8 +1,9 @@
 //! Access to a packet's bytes, and what becomes of it.
 
 use elvs_common::{
-    GENERAL_PROGRAM, PERSIST_PROGRAM, SCHEDULE_PROGRAM, WIDE_CONNECT_PROGRAM, WIDE_OPEN_PROGRAM,
-    WIDE_PERSIST_PROGRAM, WIDE_PROGRAM, WIDE_REPLY_PROGRAM, WIDE_SEND_PROGRAM,
+    FRAGMENT_PROGRAM, GENERAL_PROGRAM, ICMP_PROGRAM, PERSIST_PROGRAM, REPORT_PROGRAM,
+    SCHEDULE_PROGRAM, WIDE_CONNECT_PROGRAM, WIDE_OPEN_PROGRAM, WIDE_PERSIST_PROGRAM, WIDE_PROGRAM,
+    WIDE_REPLY_PROGRAM, WIDE_SEND_PROGRAM,
 };
 
 /// A frame as received, Ethernet header first.
@@ -34,6 +35,12 @@ pub trait Frame {
 
     /// Makes room for `N` bytes in front; false if there is none, and then nothing changed.
     fn grow_front<const N: usize>(&mut self) -> bool;
+
+    /// Takes `N` bytes off the front; false if that cannot be, and then nothing changed.
+    fn shrink_front<const N: usize>(&mut self) -> bool;
+
+    /// Cuts the frame to a length that it exceeds, or has; false if that cannot be, and then nothing changed.
+    fn truncate(&mut self, length: usize) -> bool;
 
     /// Index of the interface it came from.
     fn ingress(&self) -> u32;
@@ -82,6 +89,12 @@ impl Action {
     pub const WIDE_CONNECT: Self = Self::stage(WIDE_CONNECT_PROGRAM);
     /// Not decided yet, but the destination is noted.
     pub const WIDE_SEND: Self = Self::stage(WIDE_SEND_PROGRAM);
+    /// Not decided yet: an ICMP message, maybe an error about a known connection.
+    pub const ICMP: Self = Self::stage(ICMP_PROGRAM);
+    /// Refused and counted; its sender is to be told.
+    pub const REPORT: Self = Self::stage(REPORT_PROGRAM);
+    /// Not decided yet: a fragment without ports.
+    pub const FRAGMENT: Self = Self::stage(FRAGMENT_PROGRAM);
     const REDIRECT: u64 = 3;
     const STAGE: u64 = 4;
 
@@ -99,6 +112,18 @@ impl Action {
     /// Interface to leave by, if it is another one than the frame came from.
     #[inline(always)]
     pub const fn ifindex(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// Whether another stage is to decide; [`Self::program`] says which.
+    #[inline(always)]
+    pub const fn is_stage(self) -> bool {
+        self.0 & 0xffff_ffff == Self::STAGE
+    }
+
+    /// Element of the stage that is to decide in the map of programs.
+    #[inline(always)]
+    pub const fn program(self) -> u32 {
         (self.0 >> 32) as u32
     }
 

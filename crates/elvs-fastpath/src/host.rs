@@ -7,6 +7,7 @@ use elvs_common::{
 
 use crate::atomic::Atomic64;
 use crate::flow::{FlowKey, FlowMemory, WideValue, WideWords};
+use crate::fragment::{Fragment, FragmentKey};
 use crate::frame::Action;
 use crate::open::{Remembered, memorize, remember};
 use crate::schedule::{Located, Pick, locate, pick};
@@ -149,6 +150,12 @@ pub trait Host: FlowMemory<Addresses = <Self as FlowMemory>::Word> {
     /// The word that an earlier stage left; what it is if none did, means nothing.
     fn noted(&self, note: Note) -> u64;
 
+    /// Remembers where the fragments of a datagram go.
+    fn remember_fragment(&self, key: &FragmentKey, fragment: &Fragment);
+
+    /// What [`Self::remember_fragment`] was told of a datagram, or [`Fragment::NONE`].
+    fn fragment(&self, key: &FragmentKey) -> Fragment;
+
     /// Settings in force; see [`elvs_common::SettingFlags`].
     fn settings(&self) -> u32;
 
@@ -195,6 +202,14 @@ pub trait Host: FlowMemory<Addresses = <Self as FlowMemory>::Word> {
 pub enum Note {
     /// Index of the destination that the packet goes to (low half), and what the stage before says of it.
     Destination = 1,
+    /// The ICMP error that a refused packet is answered by; see [`crate::report()`].
+    Report = 2,
+    /// The IPv4 address that it comes from, as loaded.
+    ReportSource = 3,
+    /// Answers about packets that are too big left to this CPU; stays from packet to packet.
+    TooBigBudget = 4,
+    /// Other answers left to this CPU; stays from packet to packet.
+    ReportBudget = 5,
 }
 
 /// Answer of [`Host::client_hop`].

@@ -12,11 +12,14 @@ mod checksum;
 mod director;
 mod flow;
 mod forward;
+mod fragment;
 mod frame;
 mod host;
+mod icmp;
 mod mark;
 mod open;
 mod packet;
+mod report;
 mod schedule;
 mod service;
 mod side;
@@ -33,9 +36,12 @@ pub use flow::{
     flow_hash, home_bucket, insert_flow, ports_of, release_flow, virtual_of, virtual_port_of,
     wide_addresses, wide_hash,
 };
+pub use fragment::{Fragment, FragmentKey, forward_fragment};
 pub use frame::{Action, Frame, Verdict};
 pub use host::{ClientHop, Host, Note};
+pub use icmp::forward_icmp;
 pub use open::{Remembered, memorize, memory_control, remember};
+pub use report::report;
 pub use schedule::{
     Located, MAGLEV_PRIMES, MAX_POOL, MaglevEntry, MaglevProgress, Pick, carry_over, dh_table,
     locate, memory_key, mh_table, pick, sh_table, wrr_parameters,

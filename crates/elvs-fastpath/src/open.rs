@@ -11,10 +11,12 @@ use elvs_common::{
 
 use crate::atomic::Atomic64;
 use crate::flow::{Bucket, Entry, Eviction, FlowKey, Insertion, claim_at_home, insert_entry};
-use crate::forward::{daemon_hop, is_ready, send, send_to};
+use crate::forward::{daemon_hop, is_ready, passes, send, send_to};
+use crate::fragment::lead_request;
 use crate::frame::{Action, Frame};
 use crate::host::{Host, add_load, drop, give_load, take_load};
 use crate::packet::{Ipv4, Transport};
+use crate::report::{Report, refuse_and_tell};
 use crate::schedule::{Located, Pick, memory_key, pick_at_once};
 use crate::service::{find_service_at_once, service_record};
 use crate::side::{Narrow, Side};
@@ -92,7 +94,8 @@ pub(crate) fn open_at_once<H: Host, F: Frame>(
     let index = next.destination();
     let Some(destination) = host.destination(index) else { return Action::SCHEDULE };
     let hop = daemon_hop(destination);
-    if !is_ready(destination, hop) {
+    let method = destination.method;
+    if !is_ready(destination, hop) || !passes(ip, method, destination) {
         return Action::SCHEDULE;
     }
     let claim = claim_at_home(home, insertions);
@@ -103,7 +106,6 @@ pub(crate) fn open_at_once<H: Host, F: Frame>(
         claim.give_back();
         return Action::SCHEDULE;
     }
-    let method = destination.method;
     let control = opened(ip.protocol, transport.flags, method, host.tick());
     claim.publish(&flow_key(ip, transport), control, index);
     add_load(host, index, DestinationLoad::unit(control.inactive()));
@@ -111,7 +113,7 @@ pub(crate) fn open_at_once<H: Host, F: Frame>(
     if method == Method::Nat as u32 {
         Narrow::learn_client(host, frame, ip);
     }
-    send_to(host, frame, ip, method, destination, hop)
+    send_to::<true, _, _>(host, frame, ip, method, destination, hop)
 }
 
 #[inline(always)]
@@ -145,6 +147,9 @@ pub(crate) trait Path: Side {
 
     /// Remembers the hop a NAT client's first packet came from, so that the reply need not wait for its neighbour.
     fn learn_client<H: Host, F: Frame>(host: &H, frame: &mut F, packet: &Self::Packet);
+
+    /// Refuses a packet for whose service there is no destination; its sender is told, by TCP as well (`ip_vs_leave`).
+    fn refuse_for_nobody<H: Host>(host: &H, packet: &Self::Packet) -> Action;
 
     /// [`connect`], after something was remembered.
     fn connect<H: Host, F: Frame>(
@@ -196,6 +201,12 @@ impl Path for Narrow {
     }
 
     #[inline(always)]
+    fn refuse_for_nobody<H: Host>(host: &H, packet: &Ipv4) -> Action {
+        let (why, report) = (Counter::NoDestination, Report::PORT_UNREACHABLE);
+        refuse_and_tell(host, why, report, packet.destination)
+    }
+
+    #[inline(always)]
     fn connect<H: Host, F: Frame>(
         host: &H,
         frame: &mut F,
@@ -217,6 +228,9 @@ impl Path for Narrow {
         index: u32,
     ) -> Action {
         let Some(destination) = host.destination(index) else { return drop(host, Counter::Bug) };
+        if packet.fragment {
+            lead_request(host, frame, packet, index, method);
+        }
         send(host, frame, packet, method, destination)
     }
 }
@@ -239,7 +253,7 @@ pub(crate) fn open<P: Path, H: Host, F: Frame>(
     let (index, once) = match P::pick(host, &key, frame.ingress(), false) {
         Pick::Destination(index) => (index, false),
         Pick::Once(index) => (index, true),
-        Pick::Nobody => return drop(host, Counter::NoDestination),
+        Pick::Nobody => return P::refuse_for_nobody(host, packet),
         Pick::Contended => return P::OPEN,
         Pick::NoService => return Action::PASS,
         Pick::NoTemplate => return P::REMEMBER,
@@ -265,7 +279,7 @@ pub(crate) fn open_remembered<P: Path, H: Host, F: Frame>(
             let (index, once) = match P::pick(host, &key, ingress, true) {
                 Pick::Destination(index) => (index, false),
                 Pick::Once(index) => (index, true),
-                Pick::Nobody => return drop(host, Counter::NoDestination),
+                Pick::Nobody => return P::refuse_for_nobody(host, packet),
                 Pick::Contended => return P::REMEMBER,
                 Pick::NoService | Pick::NoTemplate => return P::OPEN,
             };

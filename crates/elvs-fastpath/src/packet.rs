@@ -21,6 +21,8 @@ pub(crate) struct Ipv4 {
     pub(crate) length: u16,
     /// Whether it is a fragment, the first included.
     pub(crate) fragment: bool,
+    /// Whether it is a fragment but the first: without ports.
+    pub(crate) later: bool,
     /// Whether the header's own lengths contradict each other or the frame.
     pub(crate) malformed: bool,
 }
@@ -51,6 +53,11 @@ const IPV4: u16 = 0x0800;
 pub(crate) const IPV6: u16 = 0x86dd;
 const VLAN: u16 = 0x8100;
 const SERVICE_VLAN: u16 = 0x88a8;
+
+/// "More fragments" and the offset in the IP header's seventh and eighth byte (RFC 791): 0 of a packet that is whole.
+pub(crate) const FRAGMENT: u16 = 0x3fff;
+/// The offset alone: 0 of the first fragment too.
+pub(crate) const FRAGMENT_OFFSET: u16 = 0x1fff;
 
 /// What a frame looks like at first sight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,12 +102,18 @@ pub(crate) fn plain_protocol<F: Frame>(frame: &mut F) -> Option<u8> {
     frame.window::<1>(23).map(|[protocol]| *protocol)
 }
 
+/// Whether the packet in a frame of kind [`Kind::Plain`] is a fragment.
+#[inline(always)]
+pub(crate) fn plain_is_fragment<F: Frame>(frame: &mut F) -> bool {
+    frame.half(20).is_some_and(|half| half & FRAGMENT.to_be() != 0)
+}
+
 /// The IPv4 packet of a protocol in a frame of kind [`Kind::Plain`], where every offset is a constant; `None` of a
 /// fragment, and of a header that contradicts the frame.
 #[inline(always)]
 pub(crate) fn parse_plain<F: Frame>(frame: &mut F, protocol: u8) -> Option<Ipv4> {
     let frame_length = frame.length();
-    if frame.half(20)? & 0x3fff_u16.to_be() != 0 {
+    if frame.half(20)? & FRAGMENT.to_be() != 0 {
         return None;
     }
     let [_, _, l0, l1, _, _, _, _, ttl, _, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
@@ -118,6 +131,7 @@ pub(crate) fn parse_plain<F: Frame>(frame: &mut F, protocol: u8) -> Option<Ipv4>
         ttl,
         length,
         fragment: false,
+        later: false,
         malformed: false,
     })
 }
@@ -168,7 +182,8 @@ fn parse_header<F: Frame>(frame: &mut F, offset: usize) -> Option<Ipv4> {
         protocol,
         ttl,
         length,
-        fragment: u16::from_be_bytes([f0, f1]) & 0x3fff != 0,
+        fragment: u16::from_be_bytes([f0, f1]) & FRAGMENT != 0,
+        later: u16::from_be_bytes([f0, f1]) & FRAGMENT_OFFSET != 0,
         malformed: header < 20
             || (length as usize) < header
             || offset + length as usize > frame_length,
@@ -180,25 +195,26 @@ fn parse_header<F: Frame>(frame: &mut F, offset: usize) -> Option<Ipv4> {
 pub(crate) fn parse_transport<F: Frame>(frame: &mut F, ip: &Ipv4) -> Option<Transport> {
     let length = ip.length as usize;
     let header = ip.payload - ip.offset;
-    transport_at(frame, ip.protocol, ip.payload, length.checked_sub(header)?)
+    transport_at(frame, ip.protocol, ip.payload, header, length)
 }
 
-/// As [`parse_transport`], of a header at an offset with so many bytes of its packet from there on.
+/// As [`parse_transport`], of a header at an offset: of a packet of `length` bytes, behind `header` bytes of it.
 #[inline(always)]
 pub(crate) fn transport_at<F: Frame>(
     frame: &mut F,
     protocol: u8,
     offset: usize,
-    room: usize,
+    header: usize,
+    length: usize,
 ) -> Option<Transport> {
     if protocol == TCP {
-        if room < 20 {
+        if length < header + 20 {
             return None;
         }
         let [.., flags] = *frame.window::<14>(offset)?;
         Some(Transport { ports: frame.word(offset)?, flags: TcpFlags(flags) })
     } else {
-        if room < 8 {
+        if length < header + 8 {
             return None;
         }
         Some(Transport { ports: frame.word(offset)?, flags: TcpFlags(0) })

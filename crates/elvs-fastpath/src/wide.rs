@@ -262,6 +262,11 @@ impl Path for Wide {
     }
 
     #[inline(always)]
+    fn refuse_for_nobody<H: Host>(host: &H, _packet: &WidePacket) -> Action {
+        drop(host, Counter::NoDestination)
+    }
+
+    #[inline(always)]
     fn connect<H: Host, F: Frame>(
         host: &H,
         _frame: &mut F,

@@ -158,7 +158,7 @@ const ROWS: [Row; 33] = [
     row(Setting::LblcrExpiration, "lblcr_expiration", 86_400, Kind::Number(0, MAX), InEffect, "seconds until lblcr forgets an address", ""),
     row(Setting::MhTableSize, "mh_table_size", 4093, Kind::Prime, InEffect, "entries of mh's tables, which the kernel has fixed when it is built (CONFIG_IP_VS_MH_TAB_INDEX); ELVS's own", ""),
     row(Setting::NatIcmpSend, "nat_icmp_send", 0, Kind::Switch, NotYet, "a masqueraded real server's packet of no connection is answered by port unreachable", "ELVS acts as with 0"),
-    row(Setting::PmtuDisc, "pmtu_disc", 1, Kind::Switch, NotYet, "a packet too large for a tunnel is answered by fragmentation needed", "ELVS acts as with 0"),
+    row(Setting::PmtuDisc, "pmtu_disc", 1, Kind::Switch, NotYet, "a packet too large for a tunnel is answered by fragmentation needed", "ELVS acts as with 1: the program cannot fragment"),
     row(Setting::RunEstimation, "run_estimation", 1, Kind::Switch, InEffect, "rates are estimated", ""),
     row(Setting::ScheduleIcmp, "schedule_icmp", 0, Kind::Switch, NotYet, "ICMP errors of no connection are scheduled", "ELVS acts as with 0"),
     row(Setting::SecureTcp, "secure_tcp", 0, Kind::Number(0, 3), NotYet, "TCP connections start in the state table for attacks: 1 and 2 when memory is low, 3 always", "ELVS acts as with 0"),

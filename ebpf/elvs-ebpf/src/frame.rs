@@ -2,7 +2,7 @@
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::generated::bpf_xdp_adjust_head;
+use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
 use aya_ebpf::programs::XdpContext;
 use elvs_fastpath::Frame;
 
@@ -23,12 +23,6 @@ impl<'a> XdpFrame<'a> {
     #[inline(always)]
     pub fn new(ctx: &'a XdpContext) -> Self {
         Self { ctx, start: ctx.data(), end: ctx.data_end() }
-    }
-
-    /// Takes `N` bytes off the front; false if that cannot be, and then nothing changed.
-    #[inline(always)]
-    pub fn shrink_front<const N: usize>(&mut self) -> bool {
-        self.move_front(N as i32)
     }
 
     #[inline(always)]
@@ -84,6 +78,27 @@ impl Frame for XdpFrame<'_> {
     #[inline(always)]
     fn grow_front<const N: usize>(&mut self) -> bool {
         self.move_front(-(N as i32))
+    }
+
+    #[inline(always)]
+    fn shrink_front<const N: usize>(&mut self) -> bool {
+        self.move_front(N as i32)
+    }
+
+    #[inline(always)]
+    fn truncate(&mut self, length: usize) -> bool {
+        let now: usize;
+        // SAFETY: copies a register: compilers would make a subtraction of pointers of it, which the verifier refuses.
+        unsafe {
+            let length = self.length();
+            core::arch::asm!("{0} = {1}", out(reg) now, in(reg) length, options(pure, nomem, nostack));
+        }
+        let by = length as i32 - now as i32;
+        // SAFETY: as in `move_front`.
+        let moved = unsafe { bpf_xdp_adjust_tail(self.ctx.as_ptr().cast(), by) } == 0;
+        self.start = self.ctx.data();
+        self.end = self.ctx.data_end();
+        moved
     }
 
     #[inline(always)]

@@ -9,15 +9,16 @@ use elvs_common::{
     Control, Counter, DestinationRecord, DestinationStats, Line, NOTES, NextHop, WideAddress,
 };
 use elvs_fastpath::{
-    Bucket, ClientHop, FlowKey, FlowMemory, Host, Located, Narrow, Note, Pick, Remembered, Step,
-    Wide, WideBucket, WideValue, WideWords, destination_of, locate, memorize, memory_control,
-    memory_key, pick, ports_of, remember,
+    Bucket, ClientHop, FlowKey, FlowMemory, Fragment, FragmentKey, Host, Located, Narrow, Note,
+    Pick, Remembered, Step, Wide, WideBucket, WideValue, WideWords, destination_of, locate,
+    memorize, memory_control, memory_key, pick, ports_of, remember,
 };
 
 use crate::clients;
 use crate::maps::{
-    Blob, ELVS_CONFIG, ELVS_COUNTERS, ELVS_DESTS, ELVS_FLOWS, ELVS_LOADS, ELVS_SCHEDS,
-    ELVS_SCRATCH, ELVS_SETTINGS, ELVS_STATS, ELVS_WIDE, buckets, seed, tick_shift, wide_buckets,
+    Blob, ELVS_CONFIG, ELVS_COUNTERS, ELVS_DESTS, ELVS_FLOWS, ELVS_FRAGMENTS, ELVS_LOADS,
+    ELVS_SCHEDS, ELVS_SCRATCH, ELVS_SETTINGS, ELVS_STATS, ELVS_WIDE, buckets, seed, tick_shift,
+    wide_buckets,
 };
 use crate::word::Word;
 
@@ -223,6 +224,18 @@ impl Host for KernelHost<'_> {
         let Some(notes) = ELVS_SCRATCH.get_ptr_mut(0) else { return 0 };
         // SAFETY: as above.
         unsafe { notes.cast::<u64>().add(note as usize % NOTES).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn remember_fragment(&self, key: &FragmentKey, fragment: &Fragment) {
+        elvs_lead(key.addresses, key.datagram, fragment.destination_tick, fragment.way);
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey) -> Fragment {
+        // SAFETY: integers, of which any value is valid. Another CPU may take the element for another datagram at this very
+        // moment; then this fragment goes astray, and its receiver waits for it in vain or finds the checksum wrong.
+        unsafe { ELVS_FRAGMENTS.get(key) }.copied().unwrap_or(Fragment::NONE)
     }
 
     #[inline(always)]
@@ -445,6 +458,16 @@ fn kernel_loop<S: Step>(times: u32, step: &mut S) {
     let callback: unsafe extern "C" fn(u32, *mut c_void) -> i64 = round::<S>;
     // SAFETY: the callback takes the context it is given here, which outlives the call.
     unsafe { bpf_loop(times, callback as *mut c_void, core::ptr::from_mut(step).cast(), 0) };
+}
+
+/// [`KernelHost::remember_fragment`] as a global function: key and value lie on its stack, not on that of its callers, who
+/// have none left. The answer means nothing.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn elvs_lead(addresses: u64, datagram: u64, destination_tick: u64, way: u64) -> u32 {
+    let (key, fragment) = (FragmentKey { addresses, datagram }, Fragment { destination_tick, way });
+    // One that finds no room is not remembered: its fragments go to the stack, counted.
+    ELVS_FRAGMENTS.insert(&key, &fragment, 0).is_ok().into()
 }
 
 /// One round of [`FlowMemory::repeat`] as `bpf_loop` calls it: 0 goes on, 1 ends.

@@ -19,13 +19,11 @@ use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_redirect};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use elvs_common::{
-    Counter, GENERAL_PROGRAM, PERSIST_PROGRAM, SCHEDULE_PROGRAM, WIDE_CONNECT_PROGRAM,
-    WIDE_OPEN_PROGRAM, WIDE_PERSIST_PROGRAM, WIDE_PROGRAM, WIDE_REPLY_PROGRAM, WIDE_SEND_PROGRAM,
-};
+use elvs_common::{Counter, GENERAL_PROGRAM, SCHEDULE_PROGRAM, WIDE_PROGRAM};
 use elvs_fastpath::{
-    Action, Frame, Host, connect_wide, forward_general, forward_new, forward_plain, forward_wide,
-    open_wide, persist, persist_wide, reply_wide, send_wide,
+    Action, Frame, Host, connect_wide, forward_fragment, forward_general, forward_icmp,
+    forward_new, forward_plain, forward_wide, open_wide, persist, persist_wide, reply_wide, report,
+    send_wide,
 };
 
 use crate::frame::XdpFrame;
@@ -52,21 +50,39 @@ pub fn elvs_director(ctx: XdpContext) -> u32 {
     xdp_action::XDP_DROP
 }
 
-/// The same for frames with VLAN tags or IP options.
+/// The same for frames with VLAN tags or IP options, and fragments.
 #[xdp]
 #[inline(always)]
 pub fn elvs_general(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
     let action = forward_general(&host, &mut XdpFrame::new(&ctx));
-    if action == Action::SCHEDULE {
-        go_on(&ctx, SCHEDULE_PROGRAM);
-    } else if action == Action::WIDE {
-        go_on(&ctx, WIDE_PROGRAM);
-    } else {
-        return answer(action);
-    }
-    host.count(Counter::Bug);
-    xdp_action::XDP_DROP
+    finish(&ctx, &host, action)
+}
+
+/// ICMP errors about packets of known connections.
+#[xdp]
+#[inline(always)]
+pub fn elvs_icmp(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = forward_icmp(&host, &mut XdpFrame::new(&ctx));
+    finish(&ctx, &host, action)
+}
+
+/// Fragments without ports.
+#[xdp]
+#[inline(always)]
+pub fn elvs_fragment(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = forward_fragment(&host, &mut XdpFrame::new(&ctx));
+    finish(&ctx, &host, action)
+}
+
+/// Answers a refused packet by an ICMP error.
+#[xdp]
+#[inline(always)]
+pub fn elvs_reply(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    answer(report(&host, &mut XdpFrame::new(&ctx)))
 }
 
 /// Packets of known connections of the wide table.
@@ -75,15 +91,7 @@ pub fn elvs_general(ctx: XdpContext) -> u32 {
 pub fn elvs_wide(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
     let action = forward_wide(&host, &mut XdpFrame::new(&ctx));
-    if action == Action::WIDE_OPEN {
-        go_on(&ctx, WIDE_OPEN_PROGRAM);
-    } else if action == Action::WIDE_REPLY {
-        go_on(&ctx, WIDE_REPLY_PROGRAM);
-    } else {
-        return answer(action);
-    }
-    host.count(Counter::Bug);
-    xdp_action::XDP_DROP
+    finish(&ctx, &host, action)
 }
 
 /// Replies to packets of the wide table.
@@ -92,12 +100,7 @@ pub fn elvs_wide(ctx: XdpContext) -> u32 {
 pub fn elvs_wide_reply(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
     let action = reply_wide(&host, &mut XdpFrame::new(&ctx));
-    if action != Action::WIDE_OPEN {
-        return answer(action);
-    }
-    go_on(&ctx, WIDE_OPEN_PROGRAM);
-    host.count(Counter::Bug);
-    xdp_action::XDP_DROP
+    finish(&ctx, &host, action)
 }
 
 /// As [`elvs_schedule`], for the wide table.
@@ -106,7 +109,7 @@ pub fn elvs_wide_reply(ctx: XdpContext) -> u32 {
 pub fn elvs_wide_open(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
     let action = open_wide(&host, &mut XdpFrame::new(&ctx));
-    opened(&ctx, &host, action)
+    finish(&ctx, &host, action)
 }
 
 /// As [`elvs_persist`], for the wide table.
@@ -115,7 +118,7 @@ pub fn elvs_wide_open(ctx: XdpContext) -> u32 {
 pub fn elvs_wide_keep(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
     let action = persist_wide(&host, &mut XdpFrame::new(&ctx));
-    opened(&ctx, &host, action)
+    finish(&ctx, &host, action)
 }
 
 /// Makes the connection of the wide table whose destination [`elvs_wide_keep`] has noted.
@@ -124,7 +127,7 @@ pub fn elvs_wide_keep(ctx: XdpContext) -> u32 {
 pub fn elvs_wide_join(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
     let action = connect_wide(&host, &mut XdpFrame::new(&ctx));
-    opened(&ctx, &host, action)
+    finish(&ctx, &host, action)
 }
 
 /// Sends a packet of the wide table to the destination that an earlier stage has noted.
@@ -132,25 +135,8 @@ pub fn elvs_wide_join(ctx: XdpContext) -> u32 {
 #[inline(always)]
 pub fn elvs_wide_send(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
-    answer(send_wide(&host, &mut XdpFrame::new(&ctx)))
-}
-
-/// What follows a stage that opens connections of the wide table.
-#[inline(always)]
-fn opened(ctx: &XdpContext, host: &KernelHost, action: Action) -> u32 {
-    if action == Action::WIDE_OPEN {
-        go_on(ctx, WIDE_OPEN_PROGRAM);
-    } else if action == Action::WIDE_PERSIST {
-        go_on(ctx, WIDE_PERSIST_PROGRAM);
-    } else if action == Action::WIDE_CONNECT {
-        go_on(ctx, WIDE_CONNECT_PROGRAM);
-    } else if action == Action::WIDE_SEND {
-        go_on(ctx, WIDE_SEND_PROGRAM);
-    } else {
-        return answer(action);
-    }
-    host.count(Counter::SchedulerContended);
-    xdp_action::XDP_DROP
+    let action = send_wide(&host, &mut XdpFrame::new(&ctx));
+    finish(&ctx, &host, action)
 }
 
 /// The director's last stage: packets that may open a connection. It starts itself again when another CPU moved the
@@ -160,15 +146,7 @@ fn opened(ctx: &XdpContext, host: &KernelHost, action: Action) -> u32 {
 pub fn elvs_schedule(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
     let action = forward_new(&host, &mut XdpFrame::new(&ctx));
-    if action == Action::PERSIST {
-        go_on(&ctx, PERSIST_PROGRAM);
-    } else if action == Action::SCHEDULE {
-        go_on(&ctx, SCHEDULE_PROGRAM);
-    } else {
-        return answer(action);
-    }
-    host.count(Counter::SchedulerContended);
-    xdp_action::XDP_DROP
+    finish(&ctx, &host, action)
 }
 
 /// Makes a persistence template for the client of a packet, and goes back to [`elvs_schedule`].
@@ -177,15 +155,7 @@ pub fn elvs_schedule(ctx: XdpContext) -> u32 {
 pub fn elvs_persist(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
     let action = persist(&host, &mut XdpFrame::new(&ctx));
-    if action == Action::SCHEDULE {
-        go_on(&ctx, SCHEDULE_PROGRAM);
-    } else if action == Action::PERSIST {
-        go_on(&ctx, PERSIST_PROGRAM);
-    } else {
-        return answer(action);
-    }
-    host.count(Counter::SchedulerContended);
-    xdp_action::XDP_DROP
+    finish(&ctx, &host, action)
 }
 
 /// Goes on to another program; returns only if that cannot be.
@@ -193,6 +163,25 @@ pub fn elvs_persist(ctx: XdpContext) -> u32 {
 fn go_on(ctx: &XdpContext, program: u32) {
     // SAFETY: the program takes the same context.
     unsafe { ELVS_PROGS.tail_call(ctx, program) };
+}
+
+/// Goes on to the stage that an action names, or answers it.
+#[inline(always)]
+fn finish(ctx: &XdpContext, host: &KernelHost<'_>, action: Action) -> u32 {
+    if !action.is_stage() {
+        return answer(action);
+    }
+    go_on(ctx, action.program());
+    // The program is missing, or a scheduler was in contention for as many stages as the kernel allows. What is to be told has
+    // been refused and counted before.
+    match action {
+        Action::REPORT => {}
+        Action::SCHEDULE | Action::PERSIST | Action::WIDE_OPEN | Action::WIDE_PERSIST => {
+            host.count(Counter::SchedulerContended);
+        }
+        _ => host.count(Counter::Bug),
+    }
+    xdp_action::XDP_DROP
 }
 
 #[inline(always)]

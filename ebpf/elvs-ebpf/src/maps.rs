@@ -3,12 +3,12 @@
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::btf_maps::{Array as BtfArray, ArrayOfMaps};
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::{Array, PerCpuArray, ProgramArray};
+use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, ProgramArray};
 use elvs_common::{
-    BLOB_LINES, COUNTERS, DestinationRecord, DestinationStats, Line, MAX_DESTINATIONS,
+    BLOB_LINES, COUNTERS, DestinationRecord, DestinationStats, FRAGMENTS, Line, MAX_DESTINATIONS,
     MAX_SERVICES, NOTES, PROGRAMS, Settings,
 };
-use elvs_fastpath::{Bucket, WideBucket};
+use elvs_fastpath::{Bucket, Fragment, FragmentKey, WideBucket};
 
 use crate::clients::{CLIENT_SLOTS, ClientSlot, WIDE_CLIENT_SLOTS, WideClientSlot};
 use crate::word::Word;
@@ -69,6 +69,11 @@ pub static ELVS_SCRATCH: PerCpuArray<[u64; NOTES]> = PerCpuArray::with_max_entri
 /// Next hops of NAT clients.
 #[map]
 pub static ELVS_CLIENTS: Array<ClientSlot> = Array::with_max_entries(CLIENT_SLOTS, 0);
+
+/// Datagrams whose first fragment has been forwarded.
+#[map]
+pub static ELVS_FRAGMENTS: LruHashMap<FragmentKey, Fragment> =
+    LruHashMap::with_max_entries(FRAGMENTS, 0);
 
 /// Buckets that hash values map to; set when the program is loaded.
 #[unsafe(no_mangle)]

@@ -4,7 +4,7 @@
 
 use std::net::Ipv4Addr;
 
-use elvs_common::{Counter, NextHop, TCP, UDP};
+use elvs_common::{Counter, ICMP, NextHop, TCP, UDP};
 use elvs_dataplane::{FakePlane, Load, MemoryFrame, Plane, Route};
 use elvs_fastpath::Verdict;
 use elvs_model::{
@@ -107,6 +107,8 @@ pub fn udp(plane: &FakePlane, port: u16) -> Result<u8, Verdict> {
 
 pub fn send(plane: &FakePlane, mut frame: MemoryFrame) -> Result<u8, Verdict> {
     match plane.process(&mut frame) {
+        // An ICMP error to the client: the packet itself is gone.
+        Verdict::Transmit if frame.bytes[23] == ICMP => Err(Verdict::Drop),
         Verdict::Transmit => Ok(frame.bytes[5]),
         verdict @ (Verdict::Pass | Verdict::Drop | Verdict::Redirect(_)) => Err(verdict),
     }

@@ -149,6 +149,5 @@ const fn two_addresses(bytes: [u8; 32]) -> (WideAddress, WideAddress) {
 #[inline(always)]
 pub(crate) fn parse_transport<F: Frame>(frame: &mut F, packet: &WidePacket) -> Option<Transport> {
     let header = packet.payload - packet.offset;
-    let room = (packet.length as usize).checked_sub(header)?;
-    transport_at(frame, packet.protocol, packet.payload, room)
+    transport_at(frame, packet.protocol, packet.payload, header, packet.length as usize)
 }

@@ -219,14 +219,14 @@ fn packets_of_a_removed_services_connections_are_dropped() {
 }
 
 #[test]
-fn a_service_without_usable_destination_drops_and_counts() {
+fn a_service_without_usable_destination_says_so_and_counts() {
     let (mut table, id) = service(64, TCP, Method::Dr, 1);
     table.set_weight(id, 0, 0);
     let outcome = table.director.run(Packet::tcp(CLIENT, VIP, SYN).build());
-    assert_eq!((outcome.verdict, outcome.counted), (Verdict::Drop, vec![Counter::NoDestination]));
+    assert_eq!(outcome.counted, [Counter::NoDestination, Counter::IcmpSent]);
     table.remove_destination(id, 0);
     let outcome = table.director.run(Packet::tcp(CLIENT, VIP, SYN).build());
-    assert_eq!((outcome.verdict, outcome.counted), (Verdict::Drop, vec![Counter::NoDestination]));
+    assert_eq!(outcome.counted, [Counter::NoDestination, Counter::IcmpSent]);
     assert_eq!(table.director.live().count(), 0);
 }
 

@@ -253,12 +253,12 @@ fn tun_copies_type_of_service_and_dont_fragment() {
 }
 
 #[test]
-fn tun_drops_what_would_not_fit_the_way_to_the_real_server() {
+fn tun_refuses_what_would_not_fit_the_way_to_the_real_server() {
     let (mut table, _) = one_server(UDP, Method::Tun, SERVER);
     let of_length = |length: usize| Packet { payload: vec![0; length - 28], ..packet(UDP) };
     assert_eq!(sent(&table, &of_length(1_480)).header[2..4], 1_500_u16.to_be_bytes());
     let outcome = table.director.run(of_length(1_481).build());
-    assert_eq!((outcome.verdict, outcome.counted), (Verdict::Drop, vec![Counter::TunnelTooBig]));
+    assert_eq!(outcome.counted, [Counter::TunnelTooBig, Counter::IcmpSent]);
     table.director.destinations[0].mtu = 0;
     sent(&table, &of_length(9_000));
 }
@@ -281,14 +281,15 @@ fn a_time_to_live_of_one_ends_here() {
         for ttl in [0, 1] {
             let (table, _) = one_server(TCP, method, MAPPED);
             let outcome = table.director.run(Packet { ttl, ..packet(TCP) }.build());
-            assert_eq!(outcome.verdict, Verdict::Drop, "{method:?}, ttl {ttl}");
-            assert_eq!(outcome.counted, [Counter::TtlExpired], "{method:?}, ttl {ttl}");
+            let wanted = [Counter::TtlExpired, Counter::IcmpSent];
+            assert_eq!(outcome.counted, wanted, "{method:?}, ttl {ttl}");
         }
     }
     let (table, _) = one_server(TCP, Method::Nat, MAPPED);
     sent(&table, &packet(TCP));
     let reply = Packet { ttl: 1, ..Packet::tcp(MAPPED, CLIENT, SYN | ACK) };
-    assert_eq!(table.director.run(reply.build()).counted, [Counter::TtlExpired]);
+    let wanted = [Counter::TtlExpired, Counter::IcmpSent];
+    assert_eq!(table.director.run(reply.build()).counted, wanted);
 }
 
 #[test]

@@ -154,7 +154,7 @@ impl Replay {
         let syn = Packet::tcp(from, to, SYN);
         let outcome = self.table.director.run(syn.build());
         if server == "none" {
-            assert_eq!(outcome.counted, [Counter::NoDestination], "{}", self.at);
+            assert_eq!(outcome.counted, [Counter::NoDestination, Counter::IcmpSent], "{}", self.at);
             return false;
         }
         assert_eq!(outcome.verdict, Verdict::Transmit, "{}", self.at);
@@ -190,7 +190,7 @@ impl Replay {
         let packet = Packet::udp(from, to);
         let outcome = self.table.director.run(packet.build());
         if server == "none" {
-            assert_eq!(outcome.counted, [Counter::NoDestination], "{}", self.at);
+            assert_eq!(outcome.counted, [Counter::NoDestination, Counter::IcmpSent], "{}", self.at);
         } else {
             let wanted = server_mac(self.index_of(server));
             let sent_to = Seen::read(&outcome.frame.bytes).destination_mac;

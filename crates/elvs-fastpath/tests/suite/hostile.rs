@@ -97,22 +97,6 @@ fn contradictory_headers_to_a_vip_are_dropped_as_malformed() {
 }
 
 #[test]
-fn fragments_to_a_vip_are_dropped_and_counted() {
-    for (name, bits) in [("first", 0x2000), ("middle", 0x2004), ("last", 0x0004)] {
-        for vip in [NAT_VIP, DR_VIP, TUN_VIP] {
-            let table = director();
-            let packet = Packet { fragment: bits, ..Packet::udp(CLIENT, vip) };
-            let outcome = table.director.run(packet.build());
-            assert_eq!(
-                (outcome.verdict, outcome.counted),
-                (Verdict::Drop, vec![Counter::Fragment]),
-                "{name} fragment to {vip}"
-            );
-        }
-    }
-}
-
-#[test]
 fn what_is_not_ours_is_untouched() {
     let tcp = Packet::tcp(CLIENT, NAT_VIP, SYN);
     let with_ethertype = |ethertype: [u8; 2]| {

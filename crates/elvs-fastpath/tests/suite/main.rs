@@ -10,8 +10,10 @@
 mod connections;
 mod flow_table;
 mod forwarding;
+mod fragments;
 mod golden;
 mod hostile;
+mod icmp;
 mod schedulers;
 mod stress;
 #[path = "../support/mod.rs"]

@@ -42,6 +42,20 @@ impl Frame for MemoryFrame {
         true
     }
 
+    fn shrink_front<const N: usize>(&mut self) -> bool {
+        if self.bytes.len() < N {
+            return false;
+        }
+        self.headroom += N;
+        self.bytes.drain(..N);
+        true
+    }
+
+    fn truncate(&mut self, length: usize) -> bool {
+        self.bytes.truncate(length);
+        self.bytes.len() == length
+    }
+
     fn ingress(&self) -> u32 {
         self.ingress
     }

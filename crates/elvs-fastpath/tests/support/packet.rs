@@ -115,7 +115,26 @@ impl Packet {
         frame
     }
 
-    fn ip_packet(&self) -> Vec<u8> {
+    /// An ICMP message.
+    pub fn icmp(
+        source: &str,
+        destination: &str,
+        kind: u8,
+        code: u8,
+        rest: u32,
+        quoted: &[u8],
+    ) -> Self {
+        let mut payload = vec![kind, code, 0, 0];
+        payload.extend(rest.to_be_bytes());
+        payload.extend(quoted);
+        let sum = checksum(&[&payload]);
+        payload[2..4].copy_from_slice(&sum.to_be_bytes());
+        let ends = [source, destination].map(|address| format!("{address}:0"));
+        Self { protocol: 1, fragment: 0, payload, ..Self::tcp(&ends[0], &ends[1], 0) }
+    }
+
+    /// The packet without its Ethernet header.
+    pub fn ip_packet(&self) -> Vec<u8> {
         let transport = self.transport();
         let header = 20 + self.options.len();
         let length = u16::try_from(header + transport.len()).unwrap();
@@ -205,8 +224,12 @@ impl Seen {
 
     fn check(&self) {
         assert_eq!(checksum(&[&self.header]), 0, "IP checksum of {:02x?}", self.header);
+        if self.header[6] & 0x3f != 0 || self.header[7] != 0 {
+            return;
+        }
         let sum = transport_checksum(self.ends(), self.header[9], &self.body);
         match self.header[9] {
+            1 => assert_eq!(checksum(&[&self.body]), 0, "ICMP checksum of {:02x?}", self.body),
             TCP => assert_eq!(sum, 0, "TCP checksum of {:02x?}", self.body),
             UDP if self.body[6..8] != [0, 0] => {
                 assert_eq!(sum, 0, "UDP checksum of {:02x?}", self.body);

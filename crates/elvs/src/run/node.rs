@@ -83,6 +83,9 @@ impl Node {
         let mut changes = diff(&before, &desired);
         changes.extend(diff(&Desired::default(), &desired));
         merge(&mut table, &changes);
+        if !table.sync_daemons().is_empty() {
+            warn!("{}", SyncDaemon::WARNING);
+        }
         self.put_in_force(&table, &desired).await?;
         *current = desired;
         self.keep_desired(&current)

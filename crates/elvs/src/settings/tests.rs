@@ -61,7 +61,7 @@ fn all_are_listed_with_value_default_and_status() {
         set_line(socket, "conntrack 1").unwrap();
         let (text, errors) = get_line(socket, "").unwrap();
         assert_eq!(errors, "");
-        assert_eq!(text.lines().count(), 34);
+        assert_eq!(text.lines().count(), 34, "the title and 33 settings");
         let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap();
         let words: Vec<&str> = line("conntrack ").split_whitespace().collect();
         assert_eq!(words, ["conntrack", "1", "0", "no", "meaning", "on", "XDP"]);
