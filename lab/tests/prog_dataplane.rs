@@ -55,6 +55,7 @@ impl Place {
             state_dir: state.path().to_path_buf(),
             connections,
             wide_connections: None,
+            locals: 1,
         };
         Self { options, _state: state }
     }

@@ -79,6 +79,7 @@ impl Both {
             state_dir: state.path().to_path_buf(),
             connections: CONNECTIONS,
             wide_connections: None,
+            locals: 1,
         };
         let kernel = open(&options).unwrap().plane;
         let pins = options.pin_root.join(&options.instance).join(format!("v{LAYOUT_VERSION}"));

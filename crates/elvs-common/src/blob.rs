@@ -7,7 +7,7 @@
 //! | 1..=128 | filter of virtual addresses, and of local addresses of full NAT: 32,768 places of two bits, [`FilterBits`] |
 //! | 129..=256 | filter of real-server addresses whose replies are rewritten (NAT), in the same form |
 //! | 257.. | service slots, open addressing, power of two |
-//! | then | scheduling lists: eight entries of (destination, weight) a line, each list from a line of its own, after the [`PersistenceLine`] of a persistent service and followed by the service's hash table if its scheduler has one: 32 positions in the list a line, 16 bits each |
+//! | then | scheduling lists: eight entries of (destination, weight) a line, each list from a line of its own, after the [`PersistenceLine`] of a persistent service, before which lie the [`LocalLine`]s of one by full NAT, and followed by the service's hash table if its scheduler has one: 32 positions in the list a line, 16 bits each |
 //! | last | firewall-mark rules: of IPv4 a [`MarkLine`] each, of IPv6 two lines each, a [`WideMark`] |
 //!
 //! **Invariant:** a blob in force is never written. Byte order inside addresses and ports is network order.
@@ -136,6 +136,10 @@ pub mod service_kind {
     pub const ADDRESS6: u8 = 5;
     /// As [`MARK`], of IPv6.
     pub const MARK6: u8 = 6;
+    /// A local address of full NAT, IPv4 (port and protocol 0); `index` is its own.
+    pub const LOCAL: u8 = 7;
+    /// As [`LOCAL`] with an IPv6 address; its fold takes the place of the address.
+    pub const LOCAL6: u8 = 8;
 }
 
 /// Scheduler numbers.
@@ -188,8 +192,8 @@ impl ServiceFlags {
     pub const PERSISTENT: u8 = 8;
     /// Every packet is scheduled by itself.
     pub const ONE_PACKET: u8 = 16;
-    /// Its connections are in the wide table, and known to the wide stages only (full NAT).
-    pub const WIDE: u8 = 32;
+    /// Full NAT: its connections are in the wide table, and [`LocalLine`]s lie before its list.
+    pub const FULL_NAT: u8 = 32;
 }
 
 /// Bits of the header's word 3.
@@ -327,6 +331,45 @@ impl PersistenceLine {
     }
 }
 
+/// Local addresses of a service by full NAT, by their indexes: up to [`LocalLine::FIRST`] in the line before its list (or before
+/// its [`PersistenceLine`]), and [`LocalLine::MORE`] in each line further to the front.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalLine;
+
+impl LocalLine {
+    /// Indexes in the line next to the list: its first word is their number in all lines.
+    pub const FIRST: u32 = 28;
+    /// Indexes in each line before that.
+    pub const MORE: u32 = 32;
+
+    /// Lines of so many addresses.
+    pub const fn lines(addresses: u32) -> u32 {
+        1 + addresses.saturating_sub(Self::FIRST).div_ceil(Self::MORE)
+    }
+
+    /// Line, counted to the front from the one next to the list, of the `nth` address; and its place in that line, in
+    /// quarters of words.
+    #[inline(always)]
+    pub const fn place(nth: u32) -> (u32, u32) {
+        match nth.checked_sub(Self::FIRST) {
+            None => (0, nth + 4),
+            Some(further) => (1 + further / Self::MORE, further % Self::MORE),
+        }
+    }
+
+    /// The lines of these indexes, in the order in which they lie.
+    pub fn pack(indexes: &[u16]) -> impl Iterator<Item = Line> {
+        let count = indexes.len() as u64;
+        let (first, more) = indexes.split_at(indexes.len().min(Self::FIRST as usize));
+        let mut nearest = Line([count, 0, 0, 0, 0, 0, 0, 0]);
+        for (index, word) in first.chunks(4).zip(nearest.0.iter_mut().skip(1)) {
+            *word = index.iter().rev().fold(0, |word, entry| word << 16 | *entry as u64);
+        }
+        let further = more.chunks(Self::MORE as usize).rev().flat_map(table_lines);
+        further.chain([nearest])
+    }
+}
+
 /// Entries of a hash table of a service in one line; each is the position of a destination in the scheduling list.
 pub const TABLE_ENTRIES_PER_LINE: u32 = 32;
 /// Entry of a hash table that names no destination.
@@ -428,8 +471,8 @@ const _: () = assert!(size_of::<PoolEntry>() == 8);
 #[cfg(test)]
 mod tests {
     use super::{
-        FILTER_PLACES, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, FilterBits, Line, SERVICES_LINE,
-        SchedulerWord, filter_bits, filter_place, set_filter, table_lines,
+        FILTER_PLACES, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, FilterBits, Line, LocalLine,
+        SERVICES_LINE, SchedulerWord, filter_bits, filter_place, set_filter, table_lines,
     };
 
     #[test]
@@ -454,6 +497,30 @@ mod tests {
         assert_eq!(filter_bits(&lines, FILTER_VIP_LINE, 1), 3);
         let bits: u32 = lines.iter().flat_map(|line| line.0).map(u64::count_ones).sum();
         assert_eq!(bits, 6);
+    }
+
+    #[test]
+    fn local_addresses_are_found_where_they_were_packed() {
+        for count in [1, 4, 28, 29, 60, 61, 200] {
+            let mut next = 6;
+            let indexes: [u16; 200] = core::array::from_fn(|_| {
+                next += 1;
+                next
+            });
+            let indexes = &indexes[..count];
+            let mut lines = [Line::default(); 8];
+            let wanted = LocalLine::lines(count.try_into().unwrap()) as usize;
+            assert_eq!(LocalLine::pack(indexes).count(), wanted);
+            for (line, packed) in lines.iter_mut().zip(LocalLine::pack(indexes)) {
+                *line = packed;
+            }
+            assert_eq!(lines[wanted - 1].0[0], count as u64);
+            for (nth, index) in indexes.iter().enumerate() {
+                let (line, place) = LocalLine::place(nth.try_into().unwrap());
+                let word = lines[wanted - 1 - line as usize].0[place as usize / 4];
+                assert_eq!(word >> (place % 4 * 16) & 0xffff, u64::from(*index), "{count} {nth}");
+            }
+        }
     }
 
     #[test]

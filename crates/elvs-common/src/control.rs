@@ -8,7 +8,7 @@
 //! | 10-12 | forwarding method of the connection |
 //! | 13 | inactive: counted in the destination's inactive connections |
 //! | 14 | established: its persistence template knows of it, or is such a template |
-//! | 15 | reserved, 0 |
+//! | 15 | answered: the real server has sent more than its SYN (full NAT) |
 //! | 16-23 | IP protocol number, or that of a persistence template ([`crate::template_protocol`]) |
 //! | 24-31 | generation: raised each time the slot is freed |
 //! | 32-63 | tick of the last packet |
@@ -76,6 +76,7 @@ const METHOD_SHIFT: u32 = 10;
 const METHOD: u64 = 0x7 << METHOD_SHIFT;
 const INACTIVE: u64 = 1 << 13;
 const ASSURED: u64 = 1 << 14;
+const ANSWERED: u64 = 1 << 15;
 const PROTOCOL_SHIFT: u32 = 16;
 const PROTOCOL: u64 = 0xff << PROTOCOL_SHIFT;
 const GENERATION_SHIFT: u32 = 24;
@@ -146,6 +147,18 @@ impl Control {
     #[inline(always)]
     pub const fn assured(self) -> bool {
         self.0 & ASSURED != 0
+    }
+
+    /// Marked as answered by the real server.
+    #[inline(always)]
+    pub const fn with_answered(self) -> Self {
+        Self(self.0 | ANSWERED)
+    }
+
+    /// Whether the real server has sent more than its SYN; kept for full NAT only.
+    #[inline(always)]
+    pub const fn answered(self) -> bool {
+        self.0 & ANSWERED != 0
     }
 
     /// With another tick.

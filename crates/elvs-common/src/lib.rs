@@ -20,8 +20,8 @@ mod wide;
 
 pub use blob::{
     BLOB_LINES, FILTER_LINES, FILTER_PLACES, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, FilterBits,
-    HEADER_LINE, HeaderFlags, Line, MarkLine, POOL_ENTRIES_PER_LINE, PersistenceLine, PoolEntry,
-    SERVICE_MAX_PROBES, SERVICES_LINE, SchedulerWord, ServiceFlags, ServiceRecord,
+    HEADER_LINE, HeaderFlags, Line, LocalLine, MarkLine, POOL_ENTRIES_PER_LINE, PersistenceLine,
+    PoolEntry, SERVICE_MAX_PROBES, SERVICES_LINE, SchedulerWord, ServiceFlags, ServiceRecord,
     TABLE_ENTRIES_PER_LINE, TABLE_NOBODY, WideMark, filter_bits, filter_line, filter_place,
     filter_shift, filter_word, scheduler_id, service_hash, service_key, service_kind, set_filter,
     table_lines,
@@ -32,10 +32,12 @@ pub use destination::{
     DestinationFlags, DestinationLoad, DestinationRecord, DestinationStats, NextHop,
 };
 pub use maps::{
-    FRAGMENT_PROGRAM, FRAGMENTS, GENERAL_PROGRAM, ICMP_PROGRAM, LAYOUT_VERSION, MAX_DESTINATIONS,
-    MAX_SERVICES, NOTES, PERSIST_PROGRAM, PROGRAMS, REPORT_PROGRAM, SCHEDULE_PROGRAM,
-    WIDE_CONNECT_PROGRAM, WIDE_OPEN_PROGRAM, WIDE_PERSIST_PROGRAM, WIDE_PROGRAM,
-    WIDE_REPLY_PROGRAM, WIDE_SEND_PROGRAM, map_names, program_names,
+    DEFAULT_LOCALS, FIRST_LOCAL_PORT, FRAGMENT_PROGRAM, FRAGMENTS, FULL_NAT_OPEN_PROGRAM,
+    FULL_NAT_PROGRAM, FULL_NAT_REPLY_PROGRAM, GENERAL_PROGRAM, ICMP_PROGRAM, LAYOUT_VERSION,
+    LOCAL_PORTS, MAX_DESTINATIONS, MAX_SERVICES, NARROW_PROGRAM, NOTES, PERSIST_PROGRAM, PROGRAMS,
+    REPORT_PROGRAM, SCHEDULE_PROGRAM, WIDE_CONNECT_PROGRAM, WIDE_OPEN_PROGRAM,
+    WIDE_PERSIST_PROGRAM, WIDE_PROGRAM, WIDE_REPLY_PROGRAM, WIDE_SEND_PROGRAM, map_names,
+    program_names,
 };
 pub use settings::{SettingFlags, Settings, ticks_from_seconds};
 pub use state::{TCP_STATES, TcpState};

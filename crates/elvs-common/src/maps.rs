@@ -33,8 +33,23 @@ pub const ICMP_PROGRAM: u32 = 5;
 pub const REPORT_PROGRAM: u32 = 6;
 /// Element of the program for fragments without ports.
 pub const FRAGMENT_PROGRAM: u32 = 7;
+/// Element of the program that opens connections of full NAT whose destination is noted.
+pub const FULL_NAT_OPEN_PROGRAM: u32 = 16;
+/// Element of the program that sends a client's packet on by full NAT.
+pub const FULL_NAT_PROGRAM: u32 = 17;
+/// Element of the program for replies to local addresses of full NAT.
+pub const FULL_NAT_REPLY_PROGRAM: u32 = 18;
+/// Element of the program for packets that looked like those of the wide table, but are IPv4's own.
+pub const NARROW_PROGRAM: u32 = 19;
 /// Elements of the program map.
-pub const PROGRAMS: u32 = 16;
+pub const PROGRAMS: u32 = 32;
+
+/// Local addresses of full NAT that there is room for if nothing else is said.
+pub const DEFAULT_LOCALS: u32 = 16;
+/// Elements of the port table per local address: one for each port number.
+pub const LOCAL_PORTS: u32 = 65_536;
+/// First port that full NAT uses; those below may be somebody's service.
+pub const FIRST_LOCAL_PORT: u32 = 1_024;
 
 /// Datagrams in fragments that are remembered.
 pub const FRAGMENTS: u32 = 16_384;
@@ -50,6 +65,10 @@ pub mod map_names {
     pub const WIDE_FLOWS: &str = "ELVS_WIDE";
     /// Next hops of IPv6 clients of NAT services.
     pub const WIDE_CLIENTS: &str = "ELVS_CLIENTS6";
+    /// Local addresses of full NAT.
+    pub const LOCALS: &str = "ELVS_LOCALS";
+    /// Their ports: [`super::LOCAL_PORTS`] elements each.
+    pub const PORTS: &str = "ELVS_PORTS";
     /// Outer map whose only element is the configuration in force.
     pub const CONFIG: &str = "ELVS_CONFIG";
     /// Destination records.
@@ -74,7 +93,9 @@ pub mod map_names {
     pub const FRAGMENTS: &str = "ELVS_FRAGMENTS";
 
     /// All of them.
-    pub const ALL: [&str; 14] = [
+    pub const ALL: [&str; 16] = [
+        LOCALS,
+        PORTS,
         FLOWS,
         WIDE_FLOWS,
         WIDE_CLIENTS,
@@ -112,6 +133,8 @@ pub mod program_names {
     pub const WIDE_SEND: &str = "elvs_wide_send";
     /// New clients' connections of the wide table: element [`super::WIDE_CONNECT_PROGRAM`].
     pub const WIDE_CONNECT: &str = "elvs_wide_join";
+    /// Packets that looked like those of the wide table: element [`super::NARROW_PROGRAM`].
+    pub const NARROW: &str = "elvs_narrow";
     /// Replies of the wide table: element [`super::WIDE_REPLY_PROGRAM`].
     pub const WIDE_REPLY: &str = "elvs_wide_reply";
     /// ICMP errors about known connections: element [`super::ICMP_PROGRAM`].
@@ -121,7 +144,7 @@ pub mod program_names {
     /// Fragments without ports: element [`super::FRAGMENT_PROGRAM`].
     pub const FRAGMENT: &str = "elvs_fragment";
     /// The director's stages in the program map: element and name.
-    pub const STAGES: [(u32, &str); 12] = [
+    pub const STAGES: [(u32, &str); 13] = [
         (super::SCHEDULE_PROGRAM, SCHEDULE),
         (super::GENERAL_PROGRAM, GENERAL),
         (super::PERSIST_PROGRAM, PERSIST),
@@ -131,6 +154,7 @@ pub mod program_names {
         (super::WIDE_SEND_PROGRAM, WIDE_SEND),
         (super::WIDE_REPLY_PROGRAM, WIDE_REPLY),
         (super::WIDE_CONNECT_PROGRAM, WIDE_CONNECT),
+        (super::NARROW_PROGRAM, NARROW),
         (super::ICMP_PROGRAM, ICMP),
         (super::REPORT_PROGRAM, REPLY),
         (super::FRAGMENT_PROGRAM, FRAGMENT),

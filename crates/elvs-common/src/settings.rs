@@ -24,6 +24,10 @@ pub struct Settings {
     pub wide_buckets: u32,
     /// As `connections`, of the wide flow table.
     pub wide_connections: u32,
+    /// Local addresses of full NAT that there is room for.
+    pub locals: u32,
+    /// Zero.
+    pub pad: u32,
     /// Secret of the flow hash.
     pub seed: [u64; 2],
 }
@@ -71,8 +75,8 @@ pub const fn ticks_from_seconds(seconds: u32, jiffies_per_second: u32, tick_shif
     ticks
 }
 
-const _: () = assert!(size_of::<Settings>() == 112);
-const _: () = assert!(core::mem::offset_of!(Settings, seed) == 96);
+const _: () = assert!(size_of::<Settings>() == 120);
+const _: () = assert!(core::mem::offset_of!(Settings, seed) == 104);
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::atomic::AtomicU64;
 
 use elvs_common::{Counter, DestinationRecord, Line, Settings, idle_ticks};
-use elvs_fastpath::{FlowMemory, WideWords};
+use elvs_fastpath::{FlowMemory, WideMemory};
 use elvs_model::{Statistics, XdpMode};
 
 /// A moment of the kernel's clock.
@@ -119,7 +119,7 @@ pub enum AttachError {
 /// The tables, the clock and the interfaces of a director.
 pub trait Backend: FlowMemory<Word = AtomicU64, Addresses = AtomicU64> {
     /// The wide flow table.
-    type Wide: FlowMemory<Word = AtomicU64, Addresses = WideWords<AtomicU64>>;
+    type Wide: WideMemory<Word = AtomicU64>;
 
     /// The wide flow table.
     fn wide(&self) -> &Self::Wide;

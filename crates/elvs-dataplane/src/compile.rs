@@ -174,7 +174,7 @@ impl Marks {
 
 /// Whether a service's connections are in the wide table.
 const fn is_wide(service: &ServiceSlot) -> bool {
-    matches!(service.key.family(), Family::Inet6) || service.flags & ServiceFlags::WIDE != 0
+    matches!(service.key.family(), Family::Inet6) || service.flags & ServiceFlags::FULL_NAT != 0
 }
 
 fn pool_lines(entries: usize) -> usize {

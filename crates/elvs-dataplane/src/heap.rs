@@ -11,12 +11,12 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use elvs_common::{
-    BLOB_LINES, COUNTERS, Counter, DestinationRecord, DestinationStats, Line, MAX_DESTINATIONS,
-    MAX_SERVICES, NOTES, NextHop, Settings, TAIL_BUCKETS, WideAddress,
+    BLOB_LINES, COUNTERS, Counter, DestinationRecord, DestinationStats, LOCAL_PORTS, Line,
+    MAX_DESTINATIONS, MAX_SERVICES, NOTES, NextHop, Settings, TAIL_BUCKETS, WideAddress,
 };
 use elvs_fastpath::{
-    Bucket, ClientHop, FlowMemory, Fragment, FragmentKey, Frame, Host, Note, Verdict, WideBucket,
-    WideWords, process,
+    Bucket, ClientHop, FlowMemory, Fragment, FragmentKey, Frame, Host, Local, Note, PortSlot,
+    Verdict, WideBucket, WideMemory, WideWords, process,
 };
 use elvs_model::{Statistics, XdpMode};
 
@@ -31,6 +31,8 @@ const JIFFIES_PER_SECOND: u32 = 1_000;
 const TICK_SHIFT: u32 = 6;
 /// Jiffies at which the clock starts: some days after boot.
 const START: u64 = 1 << 28;
+/// Local addresses of full NAT there is room for.
+const LOCALS: u32 = 2;
 /// Secret of its flow hash; fixed, so that a test fails the same way twice.
 const SEED: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
 
@@ -98,7 +100,11 @@ impl Heap {
         let lines = usize::try_from(MAX_DESTINATIONS).unwrap_or(0);
         Self {
             flows: (0..buckets + TAIL_BUCKETS).map(|_| Bucket::default()).collect(),
-            wide: WideFlows((0..wide_buckets + TAIL_BUCKETS).map(|_| Bucket::default()).collect()),
+            wide: WideFlows {
+                flows: (0..wide_buckets + TAIL_BUCKETS).map(|_| Bucket::default()).collect(),
+                locals: (0..LOCALS).map(|_| Local::default()).collect(),
+                ports: (0..LOCALS * LOCAL_PORTS).map(|_| PortSlot::default()).collect(),
+            },
             lines: Vec::new(),
             records: vec![DestinationRecord::default(); lines],
             loads: words(MAX_DESTINATIONS),
@@ -108,6 +114,7 @@ impl Heap {
             settings: settings_for(
                 connections,
                 wide_for(connections),
+                LOCALS,
                 JIFFIES_PER_SECOND,
                 TICK_SHIFT,
                 SEED,
@@ -154,14 +161,28 @@ impl FlowMemory for Heap {
 
 /// The wide flow table in plain memory.
 #[derive(Debug)]
-pub struct WideFlows(Vec<WideBucket<AtomicU64>>);
+pub struct WideFlows {
+    flows: Vec<WideBucket<AtomicU64>>,
+    locals: Vec<Local<AtomicU64>>,
+    ports: Vec<PortSlot<AtomicU64>>,
+}
+
+impl WideMemory for WideFlows {
+    fn local(&self, index: u32) -> Option<&Local<AtomicU64>> {
+        at(&self.locals, index)
+    }
+
+    fn port(&self, index: u32) -> Option<&PortSlot<AtomicU64>> {
+        at(&self.ports, index)
+    }
+}
 
 impl FlowMemory for WideFlows {
     type Word = AtomicU64;
     type Addresses = WideWords<AtomicU64>;
 
     fn bucket(&self, index: u32) -> Option<&WideBucket<AtomicU64>> {
-        at(&self.0, index)
+        at(&self.flows, index)
     }
 }
 
@@ -356,7 +377,8 @@ impl Backend for Heap {
     fn memory_bytes(&self) -> u64 {
         let sizes = [
             size_of_val(self.flows.as_slice()),
-            size_of_val(self.wide.0.as_slice()),
+            size_of_val(self.wide.flows.as_slice()),
+            size_of_val(self.wide.ports.as_slice()),
             size_of_val(self.lines.as_slice()),
             size_of_val(self.records.as_slice()),
             size_of_val(self.loads.as_slice()),

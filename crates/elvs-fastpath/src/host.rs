@@ -6,19 +6,20 @@ use elvs_common::{
 };
 
 use crate::atomic::Atomic64;
-use crate::flow::{FlowKey, FlowMemory, WideValue, WideWords};
+use crate::flow::{FlowKey, FlowMemory, WideValue};
 use crate::fragment::{Fragment, FragmentKey};
 use crate::frame::Action;
 use crate::open::{Remembered, memorize, remember};
 use crate::schedule::{Located, Pick, locate, pick};
 use crate::side::{Narrow, Wide};
+use crate::wide::WideMemory;
 
 /// The tables and the clock.
 ///
 /// Methods that return `Option` answer `None` for an index outside their table, nothing else.
 pub trait Host: FlowMemory<Addresses = <Self as FlowMemory>::Word> {
     /// The wide flow table.
-    type Wide: FlowMemory<Word = Self::Word, Addresses = WideWords<Self::Word>>;
+    type Wide: WideMemory<Word = Self::Word>;
 
     /// The wide flow table.
     fn wide(&self) -> &Self::Wide;

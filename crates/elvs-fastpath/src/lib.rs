@@ -28,7 +28,9 @@ mod track;
 mod wide;
 
 pub use atomic::Atomic64;
-pub use director::{SCHEDULE_TRIES, forward_general, forward_new, forward_plain, persist, process};
+pub use director::{
+    SCHEDULE_TRIES, forward_general, forward_narrow, forward_new, forward_plain, persist, process,
+};
 pub use flow::{
     AddressValue, Addresses, Bucket, BucketOf, Claim, Eviction, FlowKey, FlowMemory, FoundFlow,
     FoundOf, Inserted, Insertion, NewFlow, Slot, SlotOf, Step, ValueOf, WideBucket, WideValue,
@@ -49,4 +51,7 @@ pub use schedule::{
 pub use service::{find_service, find_wide_service, service_record};
 pub use side::{Narrow, Side, Wide};
 pub use tcp::{Direction, TcpFlags, next_state};
-pub use wide::{connect_wide, forward_wide, open_wide, persist_wide, reply_wide, send_wide};
+pub use wide::{
+    Local, LocalEnd, PortSlot, Taken, WideMemory, connect_wide, fill_ring, forward_wide,
+    free_ports, give_port, open_wide, persist_wide, reply_wide, send_wide, take_port,
+};

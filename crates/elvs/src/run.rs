@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use elvs_common::DEFAULT_LOCALS;
 use elvs_config::{Diagnostic, Severity, render};
 use elvs_dataplane::{DEFAULT_CONNECTIONS, Estimator, PIN_ROOT, Plane, STATE_ROOT};
 use elvs_model::Desired;
@@ -102,6 +103,7 @@ async fn serve(
         state_dir: STATE_ROOT.into(),
         connections: desired.data_plane.connections.unwrap_or(DEFAULT_CONNECTIONS),
         wide_connections: desired.data_plane.wide_connections,
+        locals: DEFAULT_LOCALS,
     })?;
     for warning in &opened.warnings {
         warn!("{warning}");

@@ -9,16 +9,16 @@ use elvs_common::{
     Control, Counter, DestinationRecord, DestinationStats, Line, NOTES, NextHop, WideAddress,
 };
 use elvs_fastpath::{
-    Bucket, ClientHop, FlowKey, FlowMemory, Fragment, FragmentKey, Host, Located, Narrow, Note,
-    Pick, Remembered, Step, Wide, WideBucket, WideValue, WideWords, destination_of, locate,
-    memorize, memory_control, memory_key, pick, ports_of, remember,
+    Bucket, ClientHop, FlowKey, FlowMemory, Fragment, FragmentKey, Host, Local, Located, Narrow,
+    Note, Pick, PortSlot, Remembered, Step, Wide, WideBucket, WideMemory, WideValue, WideWords,
+    destination_of, locate, memorize, memory_control, memory_key, pick, ports_of, remember,
 };
 
 use crate::clients;
 use crate::maps::{
     Blob, ELVS_CONFIG, ELVS_COUNTERS, ELVS_DESTS, ELVS_FLOWS, ELVS_FRAGMENTS, ELVS_LOADS,
-    ELVS_SCHEDS, ELVS_SCRATCH, ELVS_SETTINGS, ELVS_STATS, ELVS_WIDE, buckets, seed, tick_shift,
-    wide_buckets,
+    ELVS_LOCALS, ELVS_PORTS, ELVS_SCHEDS, ELVS_SCRATCH, ELVS_SETTINGS, ELVS_STATS, ELVS_WIDE,
+    buckets, seed, tick_shift, wide_buckets,
 };
 use crate::word::Word;
 
@@ -66,6 +66,18 @@ impl FlowMemory for WideFlows {
     #[inline(always)]
     fn repeat<S: Step>(&self, times: u32, step: &mut S) {
         kernel_loop(times, step);
+    }
+}
+
+impl WideMemory for WideFlows {
+    #[inline(always)]
+    fn local(&self, index: u32) -> Option<&Local<Word>> {
+        ELVS_LOCALS.get(index)
+    }
+
+    #[inline(always)]
+    fn port(&self, index: u32) -> Option<&PortSlot<Word>> {
+        ELVS_PORTS.get(index)
     }
 }
 

@@ -8,7 +8,7 @@ use elvs_common::{
     BLOB_LINES, COUNTERS, DestinationRecord, DestinationStats, FRAGMENTS, Line, MAX_DESTINATIONS,
     MAX_SERVICES, NOTES, PROGRAMS, Settings,
 };
-use elvs_fastpath::{Bucket, Fragment, FragmentKey, WideBucket};
+use elvs_fastpath::{Bucket, Fragment, FragmentKey, Local, PortSlot, WideBucket};
 
 use crate::clients::{CLIENT_SLOTS, ClientSlot, WIDE_CLIENT_SLOTS, WideClientSlot};
 use crate::word::Word;
@@ -23,6 +23,14 @@ pub static ELVS_FLOWS: Array<Bucket<Word>> = Array::with_max_entries(1, BPF_F_MM
 /// Wide flow table; the daemon sets its size.
 #[map]
 pub static ELVS_WIDE: Array<WideBucket<Word>> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Local addresses of full NAT; the daemon sets their number.
+#[map]
+pub static ELVS_LOCALS: Array<Local<Word>> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Ports of local addresses; the daemon sets their number.
+#[map]
+pub static ELVS_PORTS: Array<PortSlot<Word>> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Next hops of IPv6 clients of NAT services.
 #[map]

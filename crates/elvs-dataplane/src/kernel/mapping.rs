@@ -14,7 +14,7 @@ use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use elvs_fastpath::{Bucket, WideBucket};
+use elvs_fastpath::{Bucket, Local, PortSlot, WideBucket};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 /// Types that memory shared with the kernel may be looked at as.
@@ -32,6 +32,10 @@ unsafe impl Shared for AtomicU32 {}
 unsafe impl Shared for Bucket<AtomicU64> {}
 // SAFETY: as above.
 unsafe impl Shared for WideBucket<AtomicU64> {}
+// SAFETY: as above, aligned to 64 bytes.
+unsafe impl Shared for Local<AtomicU64> {}
+// SAFETY: as above.
+unsafe impl Shared for PortSlot<AtomicU64> {}
 
 /// Memory of an array map.
 #[derive(Debug)]

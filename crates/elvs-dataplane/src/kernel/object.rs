@@ -9,7 +9,7 @@ use std::path::Path;
 
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use elvs_common::{Settings, TAIL_BUCKETS, map_names};
+use elvs_common::{LOCAL_PORTS, Settings, TAIL_BUCKETS, map_names};
 
 /// The object.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/elvs.bpf.o");
@@ -91,6 +91,8 @@ pub(super) fn load_director(directory: &Path, settings: &Settings) -> Result<Ebp
     loader
         .map_max_entries(map_names::FLOWS, settings.buckets.saturating_add(TAIL_BUCKETS))
         .map_max_entries(map_names::WIDE_FLOWS, settings.wide_buckets.saturating_add(TAIL_BUCKETS))
+        .map_max_entries(map_names::LOCALS, settings.locals)
+        .map_max_entries(map_names::PORTS, settings.locals.saturating_mul(LOCAL_PORTS))
         .override_global("ELVS_WIDE_BUCKETS", &settings.wide_buckets, true)
         .override_global("ELVS_BUCKETS", &settings.buckets, true)
         .override_global("ELVS_SEED", &settings.seed, true)

@@ -14,7 +14,7 @@ use aya::maps::{Map, MapData, ProgramArray};
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramInfo, Xdp};
-use elvs_common::{Settings, map_names, program_names};
+use elvs_common::{DEFAULT_LOCALS, Settings, map_names, program_names};
 use elvs_model::Table;
 
 use super::clock::{self, ClockError};
@@ -51,6 +51,8 @@ pub struct Options {
     pub connections: u32,
     /// Connections of IPv6 and full NAT that the wide flow table is made for; `None` = a quarter of `connections`.
     pub wide_connections: Option<u32>,
+    /// Local addresses of full NAT that there is room for.
+    pub locals: u32,
 }
 
 impl Options {
@@ -62,6 +64,7 @@ impl Options {
             state_dir: STATE_ROOT.into(),
             connections: DEFAULT_CONNECTIONS,
             wide_connections: None,
+            locals: DEFAULT_LOCALS,
         }
     }
 
@@ -330,6 +333,7 @@ fn load(options: &Options, paths: &Paths) -> Result<(), OpenError> {
     let settings = settings_for(
         options.connections,
         options.wide(),
+        options.locals.max(1),
         rate,
         clock::tick_shift(rate),
         random_seed()?,

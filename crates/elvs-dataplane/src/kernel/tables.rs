@@ -19,7 +19,7 @@ use elvs_common::{
     BLOB_LINES, COUNTERS, Counter, DestinationRecord, Line, Settings, TCP_STATES, map_names,
     program_names, ticks_from_seconds,
 };
-use elvs_fastpath::{Bucket, FlowMemory, WideBucket, WideWords};
+use elvs_fastpath::{Bucket, FlowMemory, Local, PortSlot, WideBucket, WideMemory, WideWords};
 use elvs_model::{Statistics, XdpMode};
 
 use super::clock;
@@ -80,6 +80,7 @@ pub(crate) const fn wide_for(connections: u32) -> u32 {
 pub(crate) fn settings_for(
     connections: u32,
     wide_connections: u32,
+    locals: u32,
     jiffies_per_second: u32,
     tick_shift: u32,
     seed: [u64; 2],
@@ -100,6 +101,8 @@ pub(crate) fn settings_for(
         flags: 0,
         wide_buckets: buckets_for(wide_connections),
         wide_connections,
+        locals,
+        pad: 0,
         seed,
     }
 }
@@ -138,7 +141,11 @@ impl Kernel {
             clock::jiffies(&clock).map_err(|error| table_error(program_names::CLOCK)(&error))?;
         Ok(Self {
             flows: mapped(directory, map_names::FLOWS)?,
-            wide: WideFlows(mapped(directory, map_names::WIDE_FLOWS)?),
+            wide: WideFlows {
+                flows: mapped(directory, map_names::WIDE_FLOWS)?,
+                locals: mapped(directory, map_names::LOCALS)?,
+                ports: mapped(directory, map_names::PORTS)?,
+            },
             records: mapped(directory, map_names::DESTINATIONS)?,
             loads: mapped(directory, map_names::LOADS)?,
             schedulers: mapped(directory, map_names::SCHEDULERS)?,
@@ -229,6 +236,8 @@ fn settings_words(settings: &Settings) -> impl Iterator<Item = u32> {
             settings.flags,
             settings.wide_buckets,
             settings.wide_connections,
+            settings.locals,
+            settings.pad,
         ])
         .chain(halves(first))
         .chain(halves(second))
@@ -243,6 +252,7 @@ fn settings_of(mut words: impl Iterator<Item = u32>) -> Settings {
     let (udp_timeout, buckets, jiffies_per_second) = (next(), next(), next());
     let (tick_shift, connections, flags) = (next(), next(), next());
     let (wide_buckets, wide_connections) = (next(), next());
+    let (locals, pad) = (next(), next());
     let mut seed = [0; 2];
     for word in &mut seed {
         let [a, b, c, d] = next().to_ne_bytes();
@@ -259,6 +269,8 @@ fn settings_of(mut words: impl Iterator<Item = u32>) -> Settings {
         flags,
         wide_buckets,
         wide_connections,
+        locals,
+        pad,
         seed,
     }
 }
@@ -294,7 +306,11 @@ impl FlowMemory for Kernel {
 
 /// The wide flow table.
 #[derive(Debug)]
-pub struct WideFlows(Mapping);
+pub struct WideFlows {
+    flows: Mapping,
+    locals: Mapping,
+    ports: Mapping,
+}
 
 impl FlowMemory for WideFlows {
     type Word = AtomicU64;
@@ -302,7 +318,17 @@ impl FlowMemory for WideFlows {
 
     #[inline]
     fn bucket(&self, index: u32) -> Option<&WideBucket<AtomicU64>> {
-        element(self.0.slice(), index)
+        element(self.flows.slice(), index)
+    }
+}
+
+impl WideMemory for WideFlows {
+    fn local(&self, index: u32) -> Option<&Local<AtomicU64>> {
+        element(self.locals.slice(), index)
+    }
+
+    fn port(&self, index: u32) -> Option<&PortSlot<AtomicU64>> {
+        element(self.ports.slice(), index)
     }
 }
 

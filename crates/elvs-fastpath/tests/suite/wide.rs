@@ -29,7 +29,7 @@ fn pool(buckets: u32, scheduler: u8, servers: u8) -> (Table, ServiceId) {
     let mut table = Table::new(buckets);
     let service = table.add_service(TCP, VIP, scheduler);
     for number in 1..=servers {
-        table.add_destination(service, &format!("[fd01::{number}]:80"), Method::Dr, 1);
+        table.add_destination(service, &format!("[fd01::{number}]:80"), Method::Dr, 100);
     }
     (table, service)
 }

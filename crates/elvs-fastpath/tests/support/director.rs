@@ -12,8 +12,9 @@ use elvs_common::{
     ticks_from_seconds,
 };
 use elvs_fastpath::{
-    Addresses, Bucket, ClientHop, FlowKey, FlowMemory, Fragment, FragmentKey, Host, Note, Slot,
-    Verdict, WideBucket, WideValue, WideWords, destination_of, process, release_flow,
+    Addresses, Bucket, ClientHop, FlowKey, FlowMemory, Fragment, FragmentKey, Host, Local, Note,
+    PortSlot, Slot, Verdict, WideBucket, WideMemory, WideValue, WideWords, destination_of, process,
+    release_flow,
 };
 
 use super::frame::MemoryFrame;
@@ -71,7 +72,10 @@ impl Director {
         }
         Self {
             flows: (0..buckets + TAIL_BUCKETS).map(|_| Bucket::default()).collect(),
-            wide: WideFlows((0..buckets + TAIL_BUCKETS).map(|_| Bucket::default()).collect()),
+            wide: WideFlows {
+                flows: (0..buckets + TAIL_BUCKETS).map(|_| Bucket::default()).collect(),
+                ..WideFlows::default()
+            },
             blob: Vec::new(),
             destinations: Vec::new(),
             loads: Vec::new(),
@@ -88,6 +92,8 @@ impl Director {
                 flags: 0,
                 wide_buckets: buckets,
                 wide_connections: buckets * 4,
+                locals: 0,
+                pad: 0,
                 seed: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210],
             },
             stats: Mutex::default(),
@@ -203,7 +209,7 @@ impl Director {
 
     /// As [`Self::live`], of the wide table.
     pub fn live_wide(&self) -> impl Iterator<Item = (u32, &WideSlot)> {
-        live_in(&self.wide.0)
+        live_in(&self.wide.flows)
     }
 
     /// Control word and destination of the connection of a key of the wide table, found by looking at all of them.
@@ -288,7 +294,7 @@ fn live_in<A>(
 /// Checks the flow tables of a memory that nobody is changing.
 pub fn check_flows(director: &Director) {
     check_buckets(&director.flows);
-    check_buckets(&director.wide.0);
+    check_buckets(&director.wide.flows);
 }
 
 fn check_buckets<A: Addresses<Value: Debug + Eq + Hash>>(buckets: &[Bucket<AtomicU64, A>]) {
@@ -328,14 +334,31 @@ impl FlowMemory for Director {
 
 /// The wide flow table.
 #[derive(Default)]
-pub struct WideFlows(pub Vec<WideBucket<AtomicU64>>);
+pub struct WideFlows {
+    /// Its buckets.
+    pub flows: Vec<WideBucket<AtomicU64>>,
+    /// Local addresses of full NAT.
+    pub locals: Vec<Local<AtomicU64>>,
+    /// Their ports.
+    pub ports: Vec<PortSlot<AtomicU64>>,
+}
+
+impl WideMemory for WideFlows {
+    fn local(&self, index: u32) -> Option<&Local<AtomicU64>> {
+        self.locals.get(index as usize)
+    }
+
+    fn port(&self, index: u32) -> Option<&PortSlot<AtomicU64>> {
+        self.ports.get(index as usize)
+    }
+}
 
 impl FlowMemory for WideFlows {
     type Word = AtomicU64;
     type Addresses = WideWords<AtomicU64>;
 
     fn bucket(&self, index: u32) -> Option<&WideBucket<AtomicU64>> {
-        self.0.get(index as usize)
+        self.flows.get(index as usize)
     }
 }
 
