@@ -41,6 +41,8 @@ pub const FULL_NAT_PROGRAM: u32 = 17;
 pub const FULL_NAT_REPLY_PROGRAM: u32 = 18;
 /// Element of the program for packets that looked like those of the wide table, but are IPv4's own.
 pub const NARROW_PROGRAM: u32 = 19;
+/// Element of the program map that holds the program for tunnels other than IPv4 in IPv4.
+pub const TUNNEL_PROGRAM: u32 = 8;
 /// Elements of the program map.
 pub const PROGRAMS: u32 = 32;
 
@@ -143,8 +145,10 @@ pub mod program_names {
     pub const REPLY: &str = "elvs_reply";
     /// Fragments without ports: element [`super::FRAGMENT_PROGRAM`].
     pub const FRAGMENT: &str = "elvs_fragment";
+    /// The stage that wraps packets for tunnels other than IPv4 in IPv4: element [`super::TUNNEL_PROGRAM`].
+    pub const TUNNEL: &str = "elvs_tunnel";
     /// The director's stages in the program map: element and name.
-    pub const STAGES: [(u32, &str); 13] = [
+    pub const STAGES: [(u32, &str); 14] = [
         (super::SCHEDULE_PROGRAM, SCHEDULE),
         (super::GENERAL_PROGRAM, GENERAL),
         (super::PERSIST_PROGRAM, PERSIST),
@@ -158,6 +162,7 @@ pub mod program_names {
         (super::ICMP_PROGRAM, ICMP),
         (super::REPORT_PROGRAM, REPLY),
         (super::FRAGMENT_PROGRAM, FRAGMENT),
+        (super::TUNNEL_PROGRAM, TUNNEL),
     ];
     /// Removes the outer header on a tunnelled real server.
     pub const DECAP: &str = "elvs_decap";

@@ -28,6 +28,7 @@ use crate::service::{has_wide, is_virtual, may_be_real_server, virtual_tables};
 use crate::side::Narrow;
 use crate::tcp::Direction;
 use crate::track::{asks_anew, end_for, is_reuse, track};
+use crate::tunnel::forward_tunnel;
 use crate::wide::{connect_wide, forward_wide, open_wide, persist_wide, reply_wide, send_wide};
 
 /// Times that [`forward_new`] is tried; the kernel allows as many tail calls.
@@ -52,6 +53,7 @@ pub fn process<H: Host, F: Frame>(host: &H, frame: &mut F) -> Verdict {
             Action::WIDE_PERSIST => persist_wide(host, frame),
             Action::WIDE_CONNECT => connect_wide(host, frame),
             Action::WIDE_SEND => send_wide(host, frame),
+            Action::TUNNEL => forward_tunnel(host, frame),
             decided => return decided.verdict(),
         };
         tries += 1;
@@ -315,7 +317,7 @@ fn known<const PLAIN: bool, H: Host, F: Frame>(
     if PLAIN {
         send_to::<PLAIN, _, _>(host, frame, ip, method, destination, hop)
     } else {
-        send(host, frame, ip, method, destination)
+        send(host, frame, ip, method, index, destination)
     }
 }
 

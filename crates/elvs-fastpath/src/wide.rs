@@ -12,6 +12,7 @@ use elvs_common::{
     Control, Counter, DestinationFlags, DestinationStats, Method, SettingFlags, WideAddress,
 };
 
+pub(crate) use self::forward::hop_of;
 use self::forward::{Ends, address_of, readdress, send};
 use self::packet::{WidePacket, parse_transport, parse_wide};
 pub use self::ports::{
@@ -111,10 +112,9 @@ pub fn connect_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
 pub fn send_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let Some((packet, transport)) = parse(host, frame) else { return Action::PASS };
     let noted = host.noted(Note::Destination);
-    let Some(destination) = host.destination((noted & 0xffff_ffff) as u32) else {
-        return drop(host, Counter::Bug);
-    };
-    send(host, frame, &packet, &transport, (noted >> 32) as u32, destination)
+    let index = (noted & 0xffff_ffff) as u32;
+    let Some(destination) = host.destination(index) else { return drop(host, Counter::Bug) };
+    send(host, frame, &packet, &transport, (noted >> 32) as u32, index, destination)
 }
 
 /// Headers that the stage before has seen to be there.
@@ -188,7 +188,7 @@ fn known<H: Host, F: Frame>(
             ..DestinationStats::default()
         },
     );
-    send(host, frame, packet, transport, method, destination)
+    send(host, frame, packet, transport, method, index, destination)
 }
 
 /// A packet from what may be a real server behind NAT.

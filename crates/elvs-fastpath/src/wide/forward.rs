@@ -10,7 +10,7 @@ use super::packet::WidePacket;
 use crate::checksum::Delta;
 use crate::forward::{address_frame, age, daemon_hop};
 use crate::frame::{Action, Frame};
-use crate::host::{Host, drop};
+use crate::host::{Host, Note, drop};
 use crate::packet::Transport;
 
 /// Both ends of a packet as they are to be; ports in network order as loaded.
@@ -51,15 +51,20 @@ pub(crate) fn send<H: Host, F: Frame>(
     packet: &WidePacket,
     transport: &Transport,
     method: u32,
+    index: u32,
     destination: &DestinationRecord,
 ) -> Action {
     if destination.flags & DestinationFlags::LOCAL != 0 {
         return Action::PASS;
     }
-    let Some(hop) = hop_of(host, destination) else { return drop(host, Counter::NoNextHop) };
     if packet.ttl <= 1 {
         return drop(host, Counter::TtlExpired);
     }
+    if method == Method::Tun as u32 {
+        host.note(Note::Destination, index as u64);
+        return Action::TUNNEL;
+    }
+    let Some(hop) = hop_of(host, destination) else { return drop(host, Counter::NoNextHop) };
     let sent = match Method::from_bits(method) {
         Some(Method::Dr) => direct(frame, packet, &hop),
         Some(Method::Nat) => {

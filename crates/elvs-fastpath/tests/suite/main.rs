@@ -18,4 +18,5 @@ mod schedulers;
 mod stress;
 #[path = "../support/mod.rs"]
 mod support;
+mod tunnels;
 mod wide;
