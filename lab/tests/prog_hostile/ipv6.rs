@@ -24,8 +24,11 @@ const LOST_VIP: &str = "[fd00::104]:80";
 pub const LEFT_VIP: &str = "[fd00::105]:80";
 const NAT_SERVER: &str = "[fd01::21]:8080";
 
-/// Each virtual address with its method, and its real servers by last number and weight.
-pub const SERVICES: [(&str, ForwardingMethod, &[(u8, u32)]); 6] = [
+/// A virtual address with its method, and its real servers by last number and weight.
+type Service = (&'static str, ForwardingMethod, &'static [(u8, u32)]);
+
+/// Each virtual address.
+pub const SERVICES: [Service; 6] = [
     (NAT_VIP, method::NAT, &[(0x21, 1)]),
     (DR_VIP, method::DR, &[(0x21, 2), (0x22, 1)]),
     (TWIN_VIP, method::NAT, &[(0x22, 1)]),

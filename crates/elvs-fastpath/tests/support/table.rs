@@ -506,7 +506,6 @@ impl Table {
                 flags,
                 table_line: u32::try_from(table_line).unwrap(),
                 table_entries: u32::try_from(table.len()).unwrap(),
-                ..ServiceRecord::default()
             };
             self.records[index] = line_of(&record);
             let hash = service_hash(record.address, record.port, record.protocol, HASH_SEED);
