@@ -126,6 +126,8 @@ impl Action {
     pub const WIDE: Self = Self::stage(WIDE_PROGRAM);
     /// Not decided yet: the packet may be a reply to one of the wide table.
     pub const WIDE_REPLY: Self = Self::stage(WIDE_REPLY_PROGRAM);
+    /// Not decided yet: an IPv4 packet that looked like one of the wide table is none.
+    pub const NARROW: Self = Self::stage(NARROW_PROGRAM);
     /// As [`Self::SCHEDULE`], for the wide table.
     pub const WIDE_OPEN: Self = Self::stage(WIDE_OPEN_PROGRAM);
     /// As [`Self::PERSIST`], for the wide table.
@@ -148,8 +150,6 @@ impl Action {
     pub const FULL_NAT: Self = Self::stage(FULL_NAT_PROGRAM);
     /// Not decided yet: the packet may be a reply to the local address that is noted.
     pub const FULL_NAT_REPLY: Self = Self::stage(FULL_NAT_REPLY_PROGRAM);
-    /// Not decided yet: nothing of the wide table's, although its address may be.
-    pub const NARROW: Self = Self::stage(NARROW_PROGRAM);
     const REDIRECT: u64 = 3;
     const STAGE: u64 = 4;
 

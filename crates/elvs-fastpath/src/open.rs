@@ -223,8 +223,9 @@ impl Path for Narrow {
     }
 
     #[inline(always)]
-    fn diverts<H: Host>(_host: &H, _index: u32, _method: u32) -> Option<Action> {
-        None
+    fn diverts<H: Host>(host: &H, _index: u32, method: u32) -> Option<Action> {
+        // Whole packets of such services are the wide stages', so this is a fragment.
+        (method == Method::FullNat as u32).then(|| drop(host, Counter::FragmentRefused))
     }
 
     #[inline(always)]

@@ -36,19 +36,20 @@ use crate::tcp::Direction;
 use crate::track::{end_for, is_reuse, track};
 
 /// The stage for packets of the wide table: forwards those from clients of known connections and passes what is not ours.
-/// [`Action::WIDE_REPLY`] leaves the frame to [`reply_wide`], [`Action::WIDE_OPEN`] to [`open_wide`].
+/// [`Action::WIDE_REPLY`] leaves the frame to [`reply_wide`], [`Action::WIDE_OPEN`] to [`open_wide`], [`Action::NARROW`] to
+/// [`forward_narrow`](crate::forward_narrow).
 #[inline(always)]
 pub fn forward_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let Some(packet) = parse_wide(host, frame) else { return Action::PASS };
     if !is_balanced(packet.protocol) {
-        return Action::PASS;
+        return none_of_ours(&packet);
     }
     if !may_be_wide(host, packet.destination) {
         let reply = may_be_wide_real_server(host, packet.source);
-        return if reply { Action::WIDE_REPLY } else { Action::PASS };
+        return if reply { Action::WIDE_REPLY } else { none_of_ours(&packet) };
     }
     if packet.fragment || packet.malformed {
-        let why = if packet.fragment { Counter::Fragment } else { Counter::Malformed };
+        let why = if packet.fragment { Counter::FragmentRefused } else { Counter::Malformed };
         return refuse(host, &packet, why);
     }
     let Some(transport) = parse_transport(frame, &packet) else {
@@ -65,20 +66,20 @@ pub fn forward_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
 #[inline(always)]
 pub fn reply_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let Some(packet) = parse_wide(host, frame) else { return Action::PASS };
-    let to_virtual = may_be_wide(host, packet.destination);
-    let otherwise = if to_virtual { Action::WIDE_OPEN } else { Action::PASS };
-    if packet.fragment || packet.malformed {
-        return otherwise;
+    if !packet.fragment
+        && !packet.malformed
+        && let Some(transport) = parse_transport(frame, &packet)
+    {
+        if let Some(index) = find_local(host, packet.destination) {
+            host.note(Note::LocalEnd, (index as u64) << 32);
+            return Action::FULL_NAT_REPLY;
+        }
+        let action = reply(host, frame, &packet, &transport);
+        if action != Action::PASS {
+            return action;
+        }
     }
-    let Some(transport) = parse_transport(frame, &packet) else { return otherwise };
-    if let Some(index) = find_local(host, packet.destination) {
-        host.note(Note::LocalEnd, (index as u64) << 32);
-        return Action::FULL_NAT_REPLY;
-    }
-    match reply(host, frame, &packet, &transport) {
-        Action::PASS => otherwise,
-        action => action,
-    }
+    if may_be_wide(host, packet.destination) { Action::WIDE_OPEN } else { none_of_ours(&packet) }
 }
 
 /// The stage after [`forward_wide`] for packets of no known connection; as [`crate::forward_new`].
@@ -131,10 +132,21 @@ fn parse<H: Host, F: Frame>(host: &H, frame: &mut F) -> Option<(WidePacket, Tran
     Some((packet, transport))
 }
 
+/// A packet of no connection of the wide table and for no service of its own. One of IPv4 looked like one because of an
+/// address that has the place of another in the filter.
+#[inline(always)]
+const fn none_of_ours(packet: &WidePacket) -> Action {
+    if packet.ipv6 { Action::PASS } else { Action::NARROW }
+}
+
 /// A packet that cannot be told apart: dropped if its address is virtual, else none of ours.
 #[inline(always)]
 fn refuse<H: Host>(host: &H, packet: &WidePacket, why: Counter) -> Action {
-    if is_wide_virtual(host, packet.destination) { drop(host, why) } else { Action::PASS }
+    if packet.ipv6 && is_wide_virtual(host, packet.destination) {
+        drop(host, why)
+    } else {
+        none_of_ours(packet)
+    }
 }
 
 /// A packet towards what may be a virtual address.

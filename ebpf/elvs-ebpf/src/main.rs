@@ -95,6 +95,15 @@ pub fn elvs_wide(ctx: XdpContext) -> u32 {
     finish(&ctx, &host, action)
 }
 
+/// Packets of IPv4 that looked like those of the wide table.
+#[xdp]
+#[inline(always)]
+pub fn elvs_narrow(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = forward_narrow(&host, &mut XdpFrame::new(&ctx));
+    finish(&ctx, &host, action)
+}
+
 /// Replies to packets of the wide table.
 #[xdp]
 #[inline(always)]
@@ -164,15 +173,6 @@ pub fn elvs_fnat(ctx: XdpContext) -> u32 {
 pub fn elvs_fnat_reply(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
     let action = reply_full_nat(&host, &mut XdpFrame::new(&ctx));
-    finish(&ctx, &host, action)
-}
-
-/// As [`elvs_general`], for packets that are none of the wide table's, although their address may be.
-#[xdp]
-#[inline(always)]
-pub fn elvs_narrow(ctx: XdpContext) -> u32 {
-    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
-    let action = forward_narrow(&host, &mut XdpFrame::new(&ctx));
     finish(&ctx, &host, action)
 }
 
