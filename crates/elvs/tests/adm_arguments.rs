@@ -225,6 +225,10 @@ impl Director for Refusing {
         Err(self.0.clone().into())
     }
 
+    fn apply_all(&mut self, _: &[Change]) -> Result<(), DirectorError> {
+        Err(self.0.clone().into())
+    }
+
     fn zero(&mut self, _: Option<ServiceKey>) -> Result<(), DirectorError> {
         Err(self.0.clone().into())
     }
