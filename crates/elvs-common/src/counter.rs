@@ -61,6 +61,8 @@ counters! {
     TooBig = Drop "too_big",
     /// Packet exceeds the MTU of the way to the real server and would have to be fragmented, which the director cannot do; raise the MTU.
     NotFragmented = Drop "not_fragmented",
+    /// Fragment of IPv6 for a virtual address: this release does not follow them, and the host's own stack would answer with a reset.
+    FragmentRefused = Drop "fragment_refused",
     /// Headers are truncated or contradict each other in a packet for a virtual address.
     Malformed = Drop "malformed",
     /// Another CPU was inserting into the same part of the flow table for too long.

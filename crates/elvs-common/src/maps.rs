@@ -39,6 +39,8 @@ pub const FULL_NAT_OPEN_PROGRAM: u32 = 16;
 pub const FULL_NAT_PROGRAM: u32 = 17;
 /// Element of the program for replies to local addresses of full NAT.
 pub const FULL_NAT_REPLY_PROGRAM: u32 = 18;
+/// Element of the program for packets that looked like those of the wide table, but are IPv4's own.
+pub const NARROW_PROGRAM: u32 = 19;
 /// Element of the program map that holds the program for tunnels other than IPv4 in IPv4.
 pub const TUNNEL_PROGRAM: u32 = 8;
 /// Elements of the program map.
@@ -133,6 +135,8 @@ pub mod program_names {
     pub const WIDE_SEND: &str = "elvs_wide_send";
     /// New clients' connections of the wide table: element [`super::WIDE_CONNECT_PROGRAM`].
     pub const WIDE_CONNECT: &str = "elvs_wide_join";
+    /// Packets that looked like those of the wide table: element [`super::NARROW_PROGRAM`].
+    pub const NARROW: &str = "elvs_narrow";
     /// Replies of the wide table: element [`super::WIDE_REPLY_PROGRAM`].
     pub const WIDE_REPLY: &str = "elvs_wide_reply";
     /// ICMP errors about known connections: element [`super::ICMP_PROGRAM`].
@@ -143,8 +147,14 @@ pub mod program_names {
     pub const FRAGMENT: &str = "elvs_fragment";
     /// The stage that wraps packets for tunnels other than IPv4 in IPv4: element [`super::TUNNEL_PROGRAM`].
     pub const TUNNEL: &str = "elvs_tunnel";
+    /// New connections by full NAT: element [`super::FULL_NAT_OPEN_PROGRAM`].
+    pub const FULL_NAT_OPEN: &str = "elvs_fnat_open";
+    /// Clients' packets by full NAT: element [`super::FULL_NAT_PROGRAM`].
+    pub const FULL_NAT: &str = "elvs_fnat";
+    /// Replies by full NAT: element [`super::FULL_NAT_REPLY_PROGRAM`].
+    pub const FULL_NAT_REPLY: &str = "elvs_fnat_reply";
     /// The director's stages in the program map: element and name.
-    pub const STAGES: [(u32, &str); 13] = [
+    pub const STAGES: [(u32, &str); 17] = [
         (super::SCHEDULE_PROGRAM, SCHEDULE),
         (super::GENERAL_PROGRAM, GENERAL),
         (super::PERSIST_PROGRAM, PERSIST),
@@ -154,10 +164,14 @@ pub mod program_names {
         (super::WIDE_SEND_PROGRAM, WIDE_SEND),
         (super::WIDE_REPLY_PROGRAM, WIDE_REPLY),
         (super::WIDE_CONNECT_PROGRAM, WIDE_CONNECT),
+        (super::NARROW_PROGRAM, NARROW),
         (super::ICMP_PROGRAM, ICMP),
         (super::REPORT_PROGRAM, REPLY),
         (super::FRAGMENT_PROGRAM, FRAGMENT),
         (super::TUNNEL_PROGRAM, TUNNEL),
+        (super::FULL_NAT_OPEN_PROGRAM, FULL_NAT_OPEN),
+        (super::FULL_NAT_PROGRAM, FULL_NAT),
+        (super::FULL_NAT_REPLY_PROGRAM, FULL_NAT_REPLY),
     ];
     /// Removes the outer header on a tunnelled real server.
     pub const DECAP: &str = "elvs_decap";

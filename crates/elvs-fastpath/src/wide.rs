@@ -5,6 +5,7 @@
 //! Called by [`crate::director`].
 
 mod forward;
+mod fullnat;
 mod packet;
 mod ports;
 
@@ -14,37 +15,41 @@ use elvs_common::{
 
 pub(crate) use self::forward::hop_of;
 use self::forward::{Ends, address_of, readdress, send};
+pub use self::fullnat::{open_full_nat, reply_full_nat, send_full_nat};
 use self::packet::{WidePacket, parse_transport, parse_wide};
 pub use self::ports::{
     Local, LocalEnd, PortSlot, Taken, WideMemory, fill_ring, free_ports, give_port, take_port,
 };
 use crate::flow::{
-    FlowKey, FoundOf, WideValue, client_port_of, destination_of, find_flow, virtual_port_of,
-    wide_addresses, wide_hash,
+    Addresses, FlowKey, FoundOf, WideValue, client_port_of, destination_of, find_flow,
+    virtual_port_of, wide_addresses, wide_hash,
 };
 use crate::frame::{Action, Frame};
 use crate::host::{ClientHop, Host, Note, drop};
 use crate::open::{Path, arrival, connect, open, open_remembered};
 use crate::packet::{Transport, is_balanced};
-use crate::service::{is_wide_virtual, may_be_wide, may_be_wide_real_server};
+use crate::service::{
+    find_local, is_full_nat, is_wide_virtual, may_be_wide, may_be_wide_real_server,
+};
 use crate::side::{self, Wide};
 use crate::tcp::Direction;
 use crate::track::{end_for, is_reuse, track};
 
 /// The stage for packets of the wide table: forwards those from clients of known connections and passes what is not ours.
-/// [`Action::WIDE_REPLY`] leaves the frame to [`reply_wide`], [`Action::WIDE_OPEN`] to [`open_wide`].
+/// [`Action::WIDE_REPLY`] leaves the frame to [`reply_wide`], [`Action::WIDE_OPEN`] to [`open_wide`], [`Action::NARROW`] to
+/// [`forward_narrow`](crate::forward_narrow).
 #[inline(always)]
 pub fn forward_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let Some(packet) = parse_wide(host, frame) else { return Action::PASS };
     if !is_balanced(packet.protocol) {
-        return Action::PASS;
+        return none_of_ours(&packet);
     }
     if !may_be_wide(host, packet.destination) {
         let reply = may_be_wide_real_server(host, packet.source);
-        return if reply { Action::WIDE_REPLY } else { Action::PASS };
+        return if reply { Action::WIDE_REPLY } else { none_of_ours(&packet) };
     }
     if packet.fragment || packet.malformed {
-        let why = if packet.fragment { Counter::Fragment } else { Counter::Malformed };
+        let why = if packet.fragment { Counter::FragmentRefused } else { Counter::Malformed };
         return refuse(host, &packet, why);
     }
     let Some(transport) = parse_transport(frame, &packet) else {
@@ -61,25 +66,31 @@ pub fn forward_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
 #[inline(always)]
 pub fn reply_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let Some(packet) = parse_wide(host, frame) else { return Action::PASS };
-    let to_virtual = may_be_wide(host, packet.destination);
-    let otherwise = if to_virtual { Action::WIDE_OPEN } else { Action::PASS };
-    if packet.fragment || packet.malformed {
-        return otherwise;
+    if !packet.fragment
+        && !packet.malformed
+        && let Some(transport) = parse_transport(frame, &packet)
+    {
+        if let Some(index) = find_local(host, packet.destination) {
+            host.note(Note::LocalEnd, (index as u64) << 32);
+            return Action::FULL_NAT_REPLY;
+        }
+        let action = reply(host, frame, &packet, &transport);
+        if action != Action::PASS {
+            return action;
+        }
     }
-    let Some(transport) = parse_transport(frame, &packet) else { return otherwise };
-    match reply(host, frame, &packet, &transport) {
-        Action::PASS => otherwise,
-        action => action,
-    }
+    if may_be_wide(host, packet.destination) { Action::WIDE_OPEN } else { none_of_ours(&packet) }
 }
 
 /// The stage after [`forward_wide`] for packets of no known connection; as [`crate::forward_new`].
 #[inline(always)]
 pub fn open_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
-    match parse(host, frame) {
-        Some((packet, transport)) => open::<Wide, _, _>(host, frame, &packet, &transport),
-        None => Action::PASS,
+    let Some((packet, transport)) = parse(host, frame) else { return Action::PASS };
+    // An address may have services of both tables.
+    if !packet.ipv6 && !is_full_nat(host, &Wide::key(&packet, &transport), frame.ingress()) {
+        return Action::NARROW;
     }
+    open::<Wide, _, _>(host, frame, &packet, &transport)
 }
 
 /// The stage after [`open_wide`]; as [`crate::persist`].
@@ -121,10 +132,21 @@ fn parse<H: Host, F: Frame>(host: &H, frame: &mut F) -> Option<(WidePacket, Tran
     Some((packet, transport))
 }
 
+/// A packet of no connection of the wide table and for no service of its own. One of IPv4 looked like one because of an
+/// address that has the place of another in the filter.
+#[inline(always)]
+const fn none_of_ours(packet: &WidePacket) -> Action {
+    if packet.ipv6 { Action::PASS } else { Action::NARROW }
+}
+
 /// A packet that cannot be told apart: dropped if its address is virtual, else none of ours.
 #[inline(always)]
 fn refuse<H: Host>(host: &H, packet: &WidePacket, why: Counter) -> Action {
-    if is_wide_virtual(host, packet.destination) { drop(host, why) } else { Action::PASS }
+    if packet.ipv6 && is_wide_virtual(host, packet.destination) {
+        drop(host, why)
+    } else {
+        none_of_ours(packet)
+    }
 }
 
 /// A packet towards what may be a virtual address.
@@ -173,6 +195,10 @@ fn known<H: Host, F: Frame>(
             ..DestinationStats::default()
         },
     );
+    if method == Method::FullNat as u32 {
+        let end = LocalEnd(found.slot.addresses.local_end());
+        return fullnat::leave(host, index, end, found.control);
+    }
     send(host, frame, packet, transport, method, index, destination)
 }
 
@@ -282,6 +308,15 @@ impl Path for Wide {
     ) -> Action {
         host.note(Note::Destination, index as u64 | (once as u64) << 32);
         Action::WIDE_CONNECT
+    }
+
+    #[inline(always)]
+    fn diverts<H: Host>(host: &H, index: u32, method: u32) -> Option<Action> {
+        if method != Method::FullNat as u32 {
+            return None;
+        }
+        host.note(Note::Destination, index as u64);
+        Some(Action::FULL_NAT_OPEN)
     }
 
     #[inline(always)]
