@@ -5,6 +5,7 @@
 //!
 //! Called by the lab's tests.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -22,6 +23,8 @@ pub const TRANSFER: usize = 10_000_000;
 /// Bytes of a datagram's payload: a full packet of 1,500 bytes in IPv6.
 const DATAGRAM: usize = 1_452;
 /// Datagrams under way: what a socket's buffer holds without loss.
+/// Bytes of a datagram's number.
+const NUMBER: usize = size_of::<u64>();
 const WINDOW: usize = 16;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -169,7 +172,8 @@ impl Topology {
         });
     }
 
-    /// As [`Topology::transfer_tcp`], in datagrams of one socket.
+    /// As [`Topology::transfer_tcp`], in datagrams of one socket. They are numbered, since hosts on several CPUs hand
+    /// them on in any order.
     ///
     /// # Panics
     /// If a datagram is lost or a byte differs.
@@ -182,23 +186,27 @@ impl Topology {
         socket.set_read_timeout(Some(PATIENCE)).expect("a time limit");
         socket.connect(to).expect("a way to the service");
         let mut under_way = 0;
-        let mut got = Vec::new();
+        let mut got = BTreeMap::new();
         let mut buffer = vec![0; 65_536];
-        let mut receive = |got: &mut Vec<u8>| {
+        let mut receive = |got: &mut BTreeMap<u64, Vec<u8>>| {
             let length = socket.recv(&mut buffer).expect("a datagram that comes back");
-            got.extend_from_slice(buffer.get(..length).unwrap_or_default());
+            let (number, datagram) = buffer.split_first_chunk().expect("room for a number");
+            let datagram = datagram.get(..length - NUMBER).expect("a datagram with a number");
+            let before = got.insert(u64::from_be_bytes(*number), datagram.to_vec());
+            assert_eq!(before, None, "a datagram that came twice");
         };
-        for datagram in sent.chunks(DATAGRAM) {
+        for (number, datagram) in (0_u64..).zip(sent.chunks(DATAGRAM - NUMBER)) {
             if under_way == WINDOW {
                 receive(&mut got);
                 under_way -= 1;
             }
-            socket.send(datagram).expect("a datagram sent");
+            socket.send(&[&number.to_be_bytes(), datagram].concat()).expect("a datagram sent");
             under_way += 1;
         }
         for _ in 0..under_way {
             receive(&mut got);
         }
+        let got: Vec<u8> = got.into_values().flatten().collect();
         compare(&sent, &got, "UDP", to);
     }
 

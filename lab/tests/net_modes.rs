@@ -1,4 +1,4 @@
-//! The three classical set-ups of LVS: direct routing, masquerading, tunnelling; by commands alone and by a
+//! The set-ups of LVS, direct routing, masquerading and tunnelling, and full NAT; by commands alone and by a
 //! configuration file alone.
 
 #![allow(
@@ -11,8 +11,8 @@
 
 use std::collections::BTreeMap;
 
-use elvs_lab::bed::VIP;
-use elvs_lab::{Daemon, Topology, method};
+use elvs_lab::bed::{CLIENT, LOCAL, VIP};
+use elvs_lab::{Cgroup, Daemon, Toa, Topology, method, output_of};
 use elvs_model::ForwardingMethod;
 
 /// How a director is told what to do.
@@ -30,7 +30,7 @@ fn forwards(name: &str, method: ForwardingMethod, by: By) {
     let _nginx = topology.nginx();
     let _tunnels = match method {
         ForwardingMethod::Tun(_) => topology.decapsulate(),
-        ForwardingMethod::Dr | ForwardingMethod::Nat => Vec::new(),
+        ForwardingMethod::Dr | ForwardingMethod::Nat | ForwardingMethod::FullNat => Vec::new(),
     };
     let daemon = match by {
         By::Commands => commanded(&topology),
@@ -65,8 +65,12 @@ fn commanded(topology: &Topology) -> Daemon {
         ForwardingMethod::Dr => "-g",
         ForwardingMethod::Nat => "-m",
         ForwardingMethod::Tun(_) => "-i",
+        ForwardingMethod::FullNat => "--fullnat",
     };
     daemon.adm_ok(&format!("-A -t {VIP}:80 -s rr"));
+    if flag == "--fullnat" {
+        daemon.adm_ok(&format!("--add-laddr -z {LOCAL} -t {VIP}:80"));
+    }
     for host in &topology.bed().real_servers {
         daemon.adm_ok(&format!("-a -t {VIP}:80 -r {}:80 {flag}", host.address));
     }
@@ -102,4 +106,35 @@ fn tunnelling_by_commands() {
 #[test]
 fn tunnelling_by_file() {
     forwards("tun-file", method::TUN, By::File);
+}
+
+#[test]
+fn full_nat_by_commands() {
+    forwards("fnat-cmd", ForwardingMethod::FullNat, By::Commands);
+}
+
+#[test]
+fn full_nat_by_file() {
+    forwards("fnat-file", ForwardingMethod::FullNat, By::File);
+}
+
+/// Programs on the real server see the client, and replies to whom they please: the director's local address.
+#[test]
+fn full_nat_names_the_client() {
+    let group = Cgroup::enter("fnat");
+    let topology = Topology::new("fnat-toa", ForwardingMethod::FullNat, 1);
+    let _nginx = topology.nginx();
+    let toa = Toa::start(&group, &[&LOCAL.to_string()]);
+    let daemon = commanded(&topology);
+    for _ in 0..20 {
+        let mut curl = topology.client("curl");
+        curl.args(["-sS", "--fail", "--max-time", "20", "-o", "/dev/null", "-D", "-"]);
+        curl.arg(format!("http://{VIP}/"));
+        let head = output_of(curl);
+        let seen = head.lines().find_map(|line| line.strip_prefix("client: ")).unwrap();
+        assert_eq!(seen.trim(), CLIENT.to_string(), "{head}");
+    }
+    assert_eq!(toa.stop().get("learned"), Some(&20));
+    let listed = daemon.adm_ok(&format!("--list-laddr -t {VIP}:80"));
+    assert!(listed.contains(&LOCAL.to_string()), "{listed}");
 }

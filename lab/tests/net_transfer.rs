@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use elvs_api::Status;
 use elvs_lab::{Daemon, Echo, TRANSFER, Topology, method};
 use elvs_model::{Family, ForwardingMethod};
-use elvs_net::bed::{VIP, VIP6};
+use elvs_net::bed::{LOCAL, LOCAL6, VIP, VIP6};
 
 const PORT: u16 = 7_000;
 const REAL_SERVERS: u8 = 2;
@@ -24,11 +24,16 @@ fn commanded(topology: &Topology, vip: IpAddr, servers: &[IpAddr]) -> Daemon {
     let flag = match topology.bed().plan.method {
         ForwardingMethod::Dr => "-g",
         ForwardingMethod::Nat => "-m",
+        ForwardingMethod::FullNat => "--fullnat",
         ForwardingMethod::Tun(_) => panic!("no tunnels here"),
     };
+    let local: IpAddr = if vip.is_ipv4() { LOCAL.into() } else { LOCAL6.into() };
     let service = SocketAddr::from((vip, PORT));
     for protocol in ["-t", "-u"] {
         daemon.adm_ok(&format!("-A {protocol} {service} -s rr"));
+        if flag == "--fullnat" {
+            daemon.adm_ok(&format!("--add-laddr -z {local} {protocol} {service}"));
+        }
         for server in servers {
             let server = SocketAddr::from((*server, PORT));
             daemon.adm_ok(&format!("-a {protocol} {service} -r {server} {flag}"));
@@ -47,7 +52,7 @@ fn transfers(name: &str, method: ForwardingMethod, family: Family) {
     } else {
         (VIP.into(), (1..=REAL_SERVERS).map(|n| plan.real_server(n).into()).collect())
     };
-    let nat = method == ForwardingMethod::Nat;
+    let nat = matches!(method, ForwardingMethod::Nat | ForwardingMethod::FullNat);
     // By direct routing a real server answers as the virtual address.
     let own = |server: &IpAddr| SocketAddr::from((if nat { *server } else { vip }, PORT));
     let hosts = topology.bed().real_servers.iter();
@@ -101,4 +106,14 @@ fn masquerading_of_ipv4() {
 #[test]
 fn masquerading_of_ipv6() {
     transfers("xfer-nat6", method::NAT, Family::Inet6);
+}
+
+#[test]
+fn full_nat_of_ipv4() {
+    transfers("xfer-fnat4", ForwardingMethod::FullNat, Family::Inet);
+}
+
+#[test]
+fn full_nat_of_ipv6() {
+    transfers("xfer-fnat6", ForwardingMethod::FullNat, Family::Inet6);
 }

@@ -34,6 +34,6 @@ pub use error::{ApiError, ErrorCode};
 pub use server::{Backend, Chunks, router, serve};
 pub use socket::{BindError, bind};
 pub use types::{
-    API_VERSION, DestinationState, DropCount, Interface, Outcome, Reloaded, Status, VERSION,
-    XdpAttachment,
+    API_VERSION, DestinationState, DropCount, Interface, LocalAddressState, Outcome, Reloaded,
+    Status, VERSION, XdpAttachment,
 };

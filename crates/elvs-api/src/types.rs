@@ -77,6 +77,9 @@ pub struct Status {
     pub events: Vec<DropCount>,
     /// Destinations that no packet can reach now because their next hop is unresolved.
     pub unresolved: Vec<DestinationState>,
+    /// Local addresses of full NAT that are no address of this host, so that no reply reaches it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub foreign_local_addresses: Vec<LocalAddressState>,
     /// Every service, in order of creation.
     pub services: Vec<ServiceView>,
 }
@@ -119,6 +122,15 @@ pub struct DropCount {
     pub reason: String,
     /// Packets.
     pub packets: u64,
+}
+
+/// A local address and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalAddressState {
+    /// The address.
+    pub address: IpAddr,
+    /// What is wrong, and the cure.
+    pub problem: String,
 }
 
 /// A destination and what is wrong with it.

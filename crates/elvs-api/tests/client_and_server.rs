@@ -40,6 +40,7 @@ impl Backend for Memory {
             statistics: Statistics::default(),
             rates: Rates::default(),
             destinations: Vec::new(),
+            local_addresses: Vec::new(),
         };
         Ok(table.services().map(|s| view(s.service())).collect())
     }

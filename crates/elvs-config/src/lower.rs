@@ -7,6 +7,7 @@
 
 mod global;
 mod ipvs;
+mod local;
 mod mark;
 mod method;
 mod real_server;
@@ -27,7 +28,7 @@ pub(crate) fn lower(
     reporter: &mut Reporter,
 ) -> Desired {
     let mut desired = Desired::default();
-    let mut services = service::Services::default();
+    let mut services = service::Services::new(local::Groups::read(items, reporter));
     let mut timeouts = global::TimeoutSettings::default();
     let mut data_plane = global::DataPlane::default();
     let mut marks = mark::Marks::default();
@@ -46,7 +47,9 @@ pub(crate) fn lower(
             _ => {}
         }
     }
-    desired.services = services.finish();
+    let local_places;
+    (desired.services, local_places) = services.finish();
+    local::compare(&desired.services, &local_places, data_plane.local_addresses(), reporter);
     desired.timeouts = timeouts.finish();
     desired.data_plane = data_plane.finish();
     marks.compare(&desired.services, items, reporter);

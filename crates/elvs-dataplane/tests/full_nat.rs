@@ -1,5 +1,12 @@
 //! Full NAT through the very code of the data plane: both ends rewritten, the client named, ports taken and given back.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "tests fail loudly"
+)]
+
 mod support;
 
 use std::net::Ipv4Addr;

@@ -89,8 +89,9 @@ pub enum LocalRangeError {
 }
 
 impl LocalRange {
-    /// Most addresses in a range: the data plane numbers them by 16 bits.
-    pub const MOST: u32 = 65_535;
+    /// Most local addresses of a director, and so of a range: each takes 1 MiB, and 4 GiB are the most that every kernel has
+    /// for a table.
+    pub const MOST: u32 = 4_000;
 
     /// How many addresses it has, at least one.
     pub fn count(&self) -> u32 {
@@ -127,7 +128,7 @@ impl FromStr for LocalRange {
 
     fn from_str(text: &str) -> Result<Self, LocalRangeError> {
         let syntax = || LocalRangeError::Syntax(text.to_owned());
-        let address = |part: &str| part.parse::<IpAddr>().map_err(|_| syntax());
+        let address = |part: &str| part.parse::<IpAddr>().ok().ok_or_else(syntax);
         let (family, first, last) = if let Some((first, last)) = text.split_once('-') {
             let first = address(first)?;
             let last = match last.parse() {

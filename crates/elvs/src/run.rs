@@ -15,6 +15,8 @@ mod logging;
 mod node;
 mod routes;
 
+use std::collections::HashSet;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -103,7 +105,7 @@ async fn serve(
         state_dir: STATE_ROOT.into(),
         connections: desired.data_plane.connections.unwrap_or(DEFAULT_CONNECTIONS),
         wide_connections: desired.data_plane.wide_connections,
-        locals: DEFAULT_LOCALS,
+        locals: room_for_locals(&desired),
     })?;
     for warning in &opened.warnings {
         warn!("{warning}");
@@ -155,6 +157,14 @@ async fn serve(
         info!("stopped; the program is detached and its tables are gone");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Local addresses of full NAT to make room for.
+fn room_for_locals(desired: &Desired) -> u32 {
+    let all: HashSet<IpAddr> =
+        desired.services.iter().flat_map(|service| service.local_addresses.iter()).collect();
+    let there = u32::try_from(all.len()).unwrap_or(u32::MAX);
+    desired.data_plane.local_addresses.unwrap_or_else(|| there.max(DEFAULT_LOCALS))
 }
 
 /// Listens on the socket and puts the configuration in force; a failure leaves no socket.

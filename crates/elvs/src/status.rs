@@ -68,6 +68,9 @@ fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
             problem.service, problem.destination, problem.problem
         )?;
     }
+    for local in &status.foreign_local_addresses {
+        writeln!(out, "PROBLEM        local address {} {}", local.address, local.problem)?;
+    }
     for drop in &status.drops {
         writeln!(out, "dropped        {} {}", drop.reason, drop.packets)?;
     }
@@ -98,6 +101,16 @@ fn print_service(out: &mut impl Write, view: &ServiceView) -> io::Result<()> {
             destination.inactive,
             destination.statistics.connections,
             destination.statistics.in_packets
+        )?;
+    }
+    for local in &view.local_addresses {
+        writeln!(
+            out,
+            "  {:<24} local  ports in use {:<8} free {:<8} exhausted {}",
+            local.address.to_string(),
+            local.in_use,
+            local.free,
+            local.exhausted
         )?;
     }
     Ok(())

@@ -103,6 +103,7 @@ fn reads_forwarding_methods_with_their_ports() {
     let start = "-a -t 10.0.0.100:80 -r 10.0.0.21:8080";
     let cases = [
         ("-m", ForwardingMethod::Nat, 8080),
+        ("--fullnat", ForwardingMethod::FullNat, 8080),
         ("-i", ForwardingMethod::Tun(TunnelKind::Ipip), 80),
         ("-i --tun-type gue --tun-port 6080", gue(TunnelChecksum::None), 80),
         ("-i --tun-type gue --tun-port 6080 --tun-remcsum", gue(TunnelChecksum::Remcsum), 80),
@@ -167,6 +168,10 @@ fn what_was_saved_restores_to_the_same_table() {
         "ipvsadm -a -t 10.0.0.100:80 -r 10.0.0.22 -i --tun-type gue --tun-port 6080 --tun-csum",
         "ipvsadm -A -u [fd00::100]:53 -o",
         "ipvsadm -a -u [fd00::100]:53 -r [fd00::21]:53",
+        "ipvsadm -A -t 10.0.0.100:443",
+        "ipvsadm --add-laddr -t 10.0.0.100:443 -z 10.0.0.200-201",
+        "ipvsadm -P -t 10.0.0.100:443 -z 10.0.0.210",
+        "ipvsadm -a -t 10.0.0.100:443 -r 10.0.0.21:8443 --fullnat",
         "ipvsadm -A -f 7 -6 -s mh",
         "ipvsadm -a -f 7 -6 -r [fd00::22]:0 -w 0",
     ] {
@@ -222,6 +227,10 @@ impl Director for Refusing {
     }
 
     fn apply(&mut self, _: &Change) -> Result<(), DirectorError> {
+        Err(self.0.clone().into())
+    }
+
+    fn apply_all(&mut self, _: &[Change]) -> Result<(), DirectorError> {
         Err(self.0.clone().into())
     }
 
@@ -314,6 +323,89 @@ fn filters_are_refused_where_ipvsadm_would_and_where_they_are_none() {
     ];
     for (line, stderr) in cases {
         let printed = invoke(&format!("ipvsadm {line}"), &mut with_connections());
+        assert_eq!((printed.code, printed.stderr.as_str()), (2, stderr), "{line}");
+    }
+}
+
+/// A service by full NAT.
+fn full_nat() -> Memory {
+    let mut director = Memory::default();
+    for line in [
+        "-A -t 10.0.0.100:80 -s rr",
+        "-A -t 10.0.0.100:81 -s rr",
+        "-P -t 10.0.0.100:80 -z 10.0.0.200-201",
+        "-a -t 10.0.0.100:80 -r 10.0.0.21:8080 --fullnat",
+    ] {
+        let printed = invoke(&format!("ipvsadm {line}"), &mut director);
+        assert_eq!((printed.code, printed.stderr.as_str()), (0, ""), "{line}");
+    }
+    director
+}
+
+#[test]
+fn local_addresses_are_listed_with_their_ports() {
+    let mut director = full_nat();
+    let listed = "Prot LocalAddress:Port\n  \
+         -> FullNatAddress               PortsInUse PortsFree  Exhausted\nTCP  10.0.0.100:80\n  \
+         -> 10.0.0.200                   3          64509      7\n  \
+         -> 10.0.0.201                   3          64509      7\n";
+    for line in ["-G -n", "--list-laddr -n", "--get-laddr -n -t 10.0.0.100:80"] {
+        assert_eq!(invoke(&format!("ipvsadm {line}"), &mut director).stdout, listed, "{line}");
+    }
+    let nobody = invoke("ipvsadm -G -t 10.0.0.100:82", &mut director);
+    assert_eq!((nobody.code, nobody.stderr.as_str()), (1, "No such service\n"));
+    let json = invoke("ipvsadm -G --json", &mut director).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json.as_array().unwrap().len(), 1);
+    assert_eq!(json[0]["local_addresses"][1]["address"], "10.0.0.201");
+    assert_eq!(json[0]["local_addresses"][1]["exhausted"], 7);
+    let plain = invoke("ipvsadm -Ln", &mut director).stdout;
+    assert!(
+        plain.contains("  -> 10.0.0.21:8080               FullNat 1      0          0"),
+        "{plain}"
+    );
+    assert!(invoke("ipvsadm -Q -t 10.0.0.100:80 -z 10.0.0.200", &mut director).stderr.is_empty());
+    assert!(!invoke("ipvsadm -G", &mut director).stdout.contains("10.0.0.200"));
+}
+
+#[test]
+fn a_range_of_local_addresses_is_added_whole_or_not_at_all() {
+    let mut director = full_nat();
+    let before = director.table.clone();
+    let printed = invoke("ipvsadm -P -t 10.0.0.100:80 -z 10.0.0.199-200", &mut director);
+    assert_eq!((printed.code, printed.stderr.as_str()), (255, "Local address already exists\n"));
+    assert_eq!(director.table, before);
+}
+
+#[test]
+fn mistakes_with_local_addresses_are_named() {
+    let cases = [
+        (
+            "-P -t 10.0.0.100:80",
+            "You need to supply the 'local-address' option for the 'add-laddr' command\n",
+        ),
+        (
+            "-P -z 10.0.0.200",
+            "You need to supply the 'service-address' option for the 'add-laddr' command\n",
+        ),
+        ("-L -z 10.0.0.200", "Illegal 'local-address' option with the 'list' command\n"),
+        (
+            "-P -t 10.0.0.100:80 -z x",
+            "--local-address (-z): `x` is not an address (A), a range (A-B) or a prefix (A/length)\n",
+        ),
+        (
+            "-P -t 10.0.0.100:80 -z 10.0.0.200 -F dpdk1",
+            "--ifname (-F): ELVS finds the interface of a local address by its routes; leave the option out\n",
+        ),
+        (
+            "-a -t 10.0.0.100:80 -r 10.0.0.21 -m --fullnat",
+            "multiple 'forwarding-method' options specified\n",
+        ),
+        // DPVS's letter for full NAT is ipvsadm's for the flags of a scheduler.
+        ("-a -t 10.0.0.100:80 -r 10.0.0.21 -b x", "invalid scheduler flag `x'\n"),
+    ];
+    for (line, stderr) in cases {
+        let printed = invoke(&format!("ipvsadm {line}"), &mut full_nat());
         assert_eq!((printed.code, printed.stderr.as_str()), (2, stderr), "{line}");
     }
 }

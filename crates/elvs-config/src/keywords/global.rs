@@ -16,6 +16,7 @@ pub(super) const ROWS: &[Keyword] = &[
     Keyword::new("data_plane", ROOT).takes(0, 0, "").block(Context::DataPlane).applied().note("keepalived does not have it: how the data plane is attached and sized"),
     Keyword::new("virtual_server", ROOT).takes(1, 2, "ADDRESS PORT | fwmark MARK | group NAME").block(Context::VirtualServer).applied().note("`group` services are not yet in effect"),
     Keyword::new("virtual_server_group", ROOT).takes(1, 1, "NAME").lines().note("virtual servers of a group are left out; write one `virtual_server` for each address"),
+    Keyword::new("local_address_group", ROOT).takes(1, 1, "NAME").lines().applied().note("keepalived does not have it (DPVS does): addresses of this host, ranges A-B or prefixes A/length, one a line, for `laddr_group_name`; configure them on an interface by other means"),
     Keyword::new("SSL", ROOT).takes(0, 0, "").block(Context::Ssl),
     Keyword::new("vrrp_instance", ROOT).takes(1, 1, "NAME").block(Context::VrrpInstance).note("the addresses are neither configured nor announced; configure the VIP on this host by other means"),
     Keyword::new("vrrp_sync_group", ROOT).takes(1, 1, "NAME").block(Context::VrrpSyncGroup),
@@ -182,5 +183,6 @@ pub(super) const ROWS: &[Keyword] = &[
     Keyword::new("interface", DATA_PLANE).from(1, "NAME...").applied().note("interfaces that get the program; without it they are found from the routing table"),
     Keyword::new("connections", DATA_PLANE).takes(1, 1, "N").applied().note("connections the flow table is made for: 1024 to 268435456, 1048576 if not given"),
     Keyword::new("wide_connections", DATA_PLANE).takes(1, 1, "N").applied().note("connections of IPv6 and full NAT there is room for: 1024 to 268435456, a quarter of `connections` if not given"),
+    Keyword::new("local_addresses", DATA_PLANE).takes(1, 1, "N").applied().note("local addresses of full NAT there is room for, 1 MiB each: 1 to 4000; if not given those of the configuration at the start, and at least 16"),
     Keyword::new("xdp_mode", DATA_PLANE).takes(1, 1, "auto|native|generic").applied().note("auto: native where the driver has it, generic otherwise"),
 ];

@@ -144,6 +144,11 @@ impl DataPlane {
         self.interfaces.push(name.to_owned());
     }
 
+    /// Room for local addresses of full NAT.
+    pub const fn local_addresses(&self) -> &Once<u32> {
+        &self.local_addresses
+    }
+
     pub fn finish(self) -> DataPlaneSettings {
         DataPlaneSettings {
             interfaces: self.interfaces,

@@ -10,11 +10,12 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use elvs_model::{
-    DesiredService, Destination, DestinationKey, Family, ForwardingMethod, Protocol, Scheduler,
-    LocalAddresses, ServiceKey, VirtualService,
+    DesiredService, Destination, DestinationKey, Family, ForwardingMethod, LocalAddresses,
+    Protocol, Scheduler, ServiceKey, VirtualService,
 };
 
 use self::settings::Settings;
+use super::local::Groups;
 use super::real_server::{self, Defaults};
 use super::{method, value};
 use crate::capabilities::Capabilities;
@@ -28,9 +29,12 @@ use crate::tree::Item;
 const DEFAULT_PERSISTENCE: u32 = 360;
 
 /// Every `virtual_server` block.
-#[derive(Default)]
 pub(super) struct Services {
     services: Vec<DesiredService>,
+    /// Groups of local addresses.
+    groups: Groups,
+    /// Where each service names its local addresses.
+    local_places: HashMap<ServiceKey, Extent>,
     /// Where each service stands.
     places: HashMap<ServiceKey, Extent>,
 }
@@ -43,6 +47,10 @@ enum Target {
 }
 
 impl Services {
+    pub fn new(groups: Groups) -> Self {
+        Self { services: Vec::new(), groups, local_places: HashMap::new(), places: HashMap::new() }
+    }
+
     pub fn read(&mut self, item: &Item, capabilities: &Capabilities, reporter: &mut Reporter) {
         let target = target(item, reporter);
         let settings = Settings::read(item, reporter);
@@ -87,15 +95,18 @@ impl Services {
                 .help("add `real_server ADDRESS PORT { }`; keepalived leaves it out too");
             return;
         }
-        self.services.push(DesiredService {
-            service,
-            destinations,
-            local_addresses: LocalAddresses::default(),
+        let name = &settings.local_group;
+        let local = self.groups.of_service(&service, &destinations, name, item, reporter);
+        let local_addresses = local.map_or_else(LocalAddresses::default, |named| {
+            self.local_places.insert(key, named.at);
+            named.addresses
         });
+        self.services.push(DesiredService { service, destinations, local_addresses });
     }
 
-    pub fn finish(self) -> Vec<DesiredService> {
-        self.services
+    /// The services, and where each names its local addresses.
+    pub fn finish(self) -> (Vec<DesiredService>, HashMap<ServiceKey, Extent>) {
+        (self.services, self.local_places)
     }
 }
 
@@ -382,7 +393,7 @@ fn default_method(item: &Item, settings: &Settings, reporter: &mut Reporter) -> 
         let message = format!("no forwarding method is given: NAT is used for {}", quote(name));
         reporter
             .warning(Code::DefaultAssumed, item.head(), message)
-            .help("write `lvs_method NAT`, `lvs_method DR` or `lvs_method TUN`");
+            .help("write `lvs_method NAT`, `lvs_method DR`, `lvs_method TUN` or `lvs_method FNAT`");
     }
     ForwardingMethod::Nat
 }

@@ -105,6 +105,16 @@ pub enum Warning {
         /// As it is.
         existing: u32,
     },
+    /// The adopted tables have less room for local addresses of full NAT.
+    #[error(
+        "the tables in force have room for {existing} local addresses and stay; {configured} take effect after a stop and a start"
+    )]
+    LocalAddresses {
+        /// As configured.
+        configured: u32,
+        /// As it is.
+        existing: u32,
+    },
     /// Pins of another layout were removed.
     #[error("removed the pins {directory} of another version of ELVS; its connections are lost")]
     OtherLayout {
@@ -396,6 +406,10 @@ fn adopt(
         if configured != existing {
             warnings.push(Warning::Capacity { what, configured, existing });
         }
+    }
+    if options.locals > settings.locals {
+        let (configured, existing) = (options.locals, settings.locals);
+        warnings.push(Warning::LocalAddresses { configured, existing });
     }
     match replace_programs(&pins, &settings) {
         Ok(true) => warnings.push(Warning::ProgramReplaced),

@@ -1,11 +1,12 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    ForwardingMethod, Persistence, Protocol, Scheduler, SettingValue, Settings, Table, TunnelKind,
-    VirtualService,
+    ForwardingMethod, LocalAddresses, Persistence, Protocol, Scheduler, SettingValue, Settings,
+    Table, TunnelKind, VirtualService,
 };
 
 fn service(port: u16, scheduler: Scheduler) -> VirtualService {
@@ -122,6 +123,17 @@ fn any_destination() -> impl Strategy<Value = Destination> {
         .prop_map(|(last, weight, method)| Destination { method, ..destination(last, weight) })
 }
 
+/// Local addresses, and whether the real servers are by full NAT.
+fn any_locals() -> impl Strategy<Value = (bool, LocalAddresses)> {
+    let some = proptest::collection::btree_set(200u8..204, 1..4);
+    let some = some.prop_map(|last| last.into_iter().map(|last| [10, 0, 0, last].into()).collect());
+    prop_oneof![
+        some.clone().prop_map(|locals| (true, locals)),
+        some.prop_map(|locals| (false, locals)),
+        Just((false, LocalAddresses::default())),
+    ]
+}
+
 fn any_service() -> impl Strategy<Value = (VirtualService, Vec<Destination>)> {
     let schedulers = prop_oneof![Just(Scheduler::Rr), Just(Scheduler::Wlc)];
     let persistence = proptest::option::of((1u32..3).prop_map(|timeout| Persistence { timeout }));
@@ -135,6 +147,7 @@ fn any_service() -> impl Strategy<Value = (VirtualService, Vec<Destination>)> {
 prop_compose! {
     fn any_desired()(
         services in proptest::collection::vec(any_service(), 0..5),
+        locals in proptest::collection::vec(any_locals(), 5),
         timeouts in proptest::option::of((0u32..3, 0u32..3, 0u32..3)),
         set in proptest::option::of((0usize..Setting::all().len(), 0i64..4)),
         marks in proptest::sample::subsequence(vec![1u32, 2, 3, 4, 5], 0..5).prop_shuffle(),
@@ -143,23 +156,32 @@ prop_compose! {
         let services = services.into_iter().filter(|(s, _)| seen.insert(s.key)).collect();
         let timeouts = timeouts.map(|(tcp, tcp_fin, udp)| Timeouts { tcp, tcp_fin, udp });
         let mut settings = Settings::default();
+        let mut desired = desired(services);
+        for (service, (full_nat, locals)) in desired.services.iter_mut().zip(locals) {
+            if full_nat {
+                service.destinations.iter_mut().for_each(|d| d.method = ForwardingMethod::FullNat);
+            }
+            service.local_addresses = locals;
+        }
         if let Some((index, number)) = set {
             // A value that the setting does not take leaves the defaults.
             let _ = settings.set(Setting::all().nth(index).unwrap(), SettingValue::Number(number));
         }
-        Desired { timeouts, marks: mark_rules(&marks), settings, ..desired(services) }
+        Desired { timeouts, marks: mark_rules(&marks), settings, ..desired }
     }
 }
 
+/// A service with its destinations and local addresses without their orders.
+type Content = (VirtualService, BTreeMap<DestinationKey, Destination>, BTreeSet<IpAddr>);
+
 /// The table without its orders.
-fn content(
-    table: &Table,
-) -> BTreeMap<String, (VirtualService, BTreeMap<DestinationKey, Destination>)> {
+fn content(table: &Table) -> BTreeMap<String, Content> {
     table
         .services()
         .map(|s| {
             let destinations = s.destinations().map(|d| (d.key, *d)).collect();
-            (s.service().key.to_string(), (s.service().clone(), destinations))
+            let locals = s.local_addresses().iter().collect();
+            (s.service().key.to_string(), (s.service().clone(), destinations, locals))
         })
         .collect()
 }

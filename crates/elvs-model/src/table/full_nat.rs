@@ -128,3 +128,6 @@ const fn is_near(address: IpAddr) -> bool {
         IpAddr::V6(address) => address.is_loopback() || address.to_ipv4_mapped().is_some(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,6 +25,8 @@ pub enum Command {
     },
     /// `-D`, `-C`, `-a`, `-e`, `-d`, `--set`, `--start-daemon`, `--stop-daemon`.
     Change(Change),
+    /// `--add-laddr`, `--del-laddr`: all of them or none.
+    Changes(Vec<Change>),
     /// `-L`.
     List(List),
     /// `-S`.
@@ -75,6 +77,8 @@ pub enum Subject {
     Timeouts,
     /// `--daemon`.
     Daemons,
+    /// `--list-laddr`, of one service or of all.
+    LocalAddresses(Option<ServiceKey>),
 }
 
 /// Columns of services and destinations.

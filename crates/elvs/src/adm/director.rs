@@ -55,6 +55,12 @@ pub trait Director {
     /// When it is refused, or the director cannot be asked.
     fn apply(&mut self, change: &Change) -> Result<(), DirectorError>;
 
+    /// Makes all of these changes, or none.
+    ///
+    /// # Errors
+    /// When one is refused, or the director cannot be asked.
+    fn apply_all(&mut self, changes: &[Change]) -> Result<(), DirectorError>;
+
     /// Clears the counters of one service, or of all.
     ///
     /// # Errors
@@ -101,6 +107,10 @@ impl Director for Client {
     fn apply(&mut self, change: &Change) -> Result<(), DirectorError> {
         let outcomes = self.apply(std::slice::from_ref(change), false)?;
         outcomes.into_iter().try_for_each(accepted)
+    }
+
+    fn apply_all(&mut self, changes: &[Change]) -> Result<(), DirectorError> {
+        self.apply(changes, true)?.into_iter().try_for_each(accepted)
     }
 
     fn zero(&mut self, service: Option<ServiceKey>) -> Result<(), DirectorError> {

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use elvs_model::{
     ConnectionFilter, DestinationKey, EndpointFilter, Family, FilterError, ForwardingMethod,
-    Netmask, Persistence, Protocol, SchedulerFlags, ServiceKey, SyncDaemon, SyncRole,
+    LocalRange, Netmask, Persistence, Protocol, SchedulerFlags, ServiceKey, SyncDaemon, SyncRole,
     TunnelChecksum, TunnelKind,
 };
 
@@ -45,6 +45,8 @@ pub(super) struct Draft<'a> {
     pub(super) lower_threshold: u32,
     /// Connections that `-L -c` lists.
     pub(super) filter: ConnectionFilter,
+    /// Local addresses of full NAT.
+    local: Option<LocalRange>,
     sync: Sync<'a>,
 }
 
@@ -64,6 +66,7 @@ enum Forward {
     Dr,
     Tun,
     Nat,
+    FullNat,
 }
 
 #[derive(Clone, Copy)]
@@ -96,6 +99,7 @@ impl<'a> Draft<'a> {
             upper_threshold: 0,
             lower_threshold: 0,
             filter: ConnectionFilter::default(),
+            local: None,
             sync: Sync {
                 interface: DEFAULT_INTERFACE,
                 syncid: 0,
@@ -121,6 +125,7 @@ impl<'a> Draft<'a> {
             Meaning::Gatewaying => self.forward(Forward::Dr),
             Meaning::Ipip => self.forward(Forward::Tun),
             Meaning::Masquerading => self.forward(Forward::Nat),
+            Meaning::FullNat => self.forward(Forward::FullNat),
             Meaning::Kind(kind) => {
                 self.mark_seen(kind)?;
                 self.kind(kind, value)
@@ -154,8 +159,14 @@ impl<'a> Draft<'a> {
         SyncDaemon { role, interface: interface.to_owned(), syncid, maxlen, group, port, ttl }
     }
 
-    pub(super) fn masquerades(&self) -> bool {
-        self.forward == Forward::Nat
+    /// Local addresses; there are some once they were required and given.
+    pub(super) fn local_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.local.into_iter().flat_map(LocalRange::addresses)
+    }
+
+    /// Whether a real server has a port of its own.
+    pub(super) fn maps_ports(&self) -> bool {
+        matches!(self.forward, Forward::Nat | Forward::FullNat)
     }
 
     pub(super) fn tunnels(&self) -> bool {
@@ -171,6 +182,7 @@ impl<'a> Draft<'a> {
         match self.forward {
             Forward::Dr => Ok(ForwardingMethod::Dr),
             Forward::Nat => Ok(ForwardingMethod::Nat),
+            Forward::FullNat => Ok(ForwardingMethod::FullNat),
             Forward::Tun => self.tunnel_kind().map(ForwardingMethod::Tun),
         }
     }
@@ -289,6 +301,12 @@ impl<'a> Draft<'a> {
             Kind::McastTtl => self.sync.ttl = small(text, 1..=255, "illegal mcast-ttl specified")?,
             Kind::McastGroup => self.sync.group = multicast_group(text)?,
             Kind::McastInterface => self.sync.interface = text,
+            Kind::LocalAddress => self.local = Some(local_addresses(text)?),
+            Kind::Ifname => {
+                return Err(fail(
+                    "--ifname (-F): ELVS finds the interface of a local address by its routes; leave the option out",
+                ));
+            }
             Kind::Numeric
             | Kind::Connection
             | Kind::Service
@@ -484,6 +502,10 @@ fn small<T: TryFrom<u32>>(
 ) -> Result<T, Failure> {
     let number = number::number(text, range).and_then(|number| T::try_from(number).ok());
     number.ok_or_else(|| fail(message))
+}
+
+fn local_addresses(text: &str) -> Result<LocalRange, Failure> {
+    text.parse().map_err(|error| fail(format!("--local-address (-z): {error}")))
 }
 
 fn multicast_group(text: &str) -> Result<IpAddr, Failure> {

@@ -6,12 +6,20 @@
 
 use std::io::{self, Write};
 
+use elvs_model::{LocalAddressView, ServiceKey, ServiceView};
 use serde::Serialize;
 
 use super::command::{List, Subject};
 use super::director::Director;
 use super::order::{sort_destinations, sort_services};
-use super::run::{Trouble, service};
+use super::run::{Trouble, service, services_of};
+
+/// Local addresses of a service.
+#[derive(Serialize)]
+struct LocalAddresses {
+    service: ServiceKey,
+    local_addresses: Vec<LocalAddressView>,
+}
 
 /// Services, timeouts or daemons as one value; connections as one object a line.
 pub(super) fn show(
@@ -29,6 +37,17 @@ pub(super) fn show(
             return Ok(());
         }
         Subject::Timeouts => return Ok(value(&director.timeouts()?, out)?),
+        Subject::LocalAddresses(key) => {
+            let mut services = services_of(*key, director)?;
+            services.retain(|view| !view.local_addresses.is_empty());
+            sort_services(&mut services);
+            let of = |view: ServiceView| LocalAddresses {
+                service: view.service.key,
+                local_addresses: view.local_addresses,
+            };
+            let services: Vec<_> = services.into_iter().map(of).collect();
+            return Ok(value(&services, out)?);
+        }
         Subject::Daemons => return Ok(value(&director.sync_daemons()?, out)?),
     };
     if !list.unsorted {

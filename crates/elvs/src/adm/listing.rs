@@ -71,9 +71,31 @@ pub(super) fn save(
             "" => writeln!(out)?,
             flags => writeln!(out, " -b {flags}")?,
         }
+        for local in &view.local_addresses {
+            writeln!(out, "--add-laddr {name} -z {}", local.address)?;
+        }
         sort_destinations(&mut view.destinations);
         for view_of in &view.destinations {
             save_destination(&view.service, &name, view_of, namer, out)?;
+        }
+    }
+    Ok(())
+}
+
+/// Services with local addresses of full NAT, and the ports of these: ELVS's own.
+pub(super) fn local_addresses(
+    mut services: Vec<ServiceView>,
+    namer: Namer<'_>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    writeln!(out, "Prot LocalAddress:Port")?;
+    writeln!(out, "  -> FullNatAddress               PortsInUse PortsFree  Exhausted")?;
+    sort_services(&mut services);
+    for view in services.iter().filter(|view| !view.local_addresses.is_empty()) {
+        writeln!(out, "{}", namer.listed_service(&view.service.key))?;
+        for local in &view.local_addresses {
+            let (address, in_use, free) = (local.address.to_string(), local.in_use, local.free);
+            writeln!(out, "  -> {address:<28} {in_use:<10} {free:<10} {}", local.exhausted)?;
         }
     }
     Ok(())

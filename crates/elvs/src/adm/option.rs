@@ -23,6 +23,9 @@ pub(super) enum Verb {
     Set,
     StartDaemon,
     StopDaemon,
+    AddLocal,
+    DeleteLocal,
+    ListLocal,
     Help,
     Version,
 }
@@ -45,6 +48,9 @@ impl Verb {
             Self::Set => "set",
             Self::StartDaemon => "start-daemon",
             Self::StopDaemon => "stop-daemon",
+            Self::AddLocal => "add-laddr",
+            Self::DeleteLocal => "del-laddr",
+            Self::ListLocal => "list-laddr",
             Self::Help => "help",
             Self::Version => "version",
         }
@@ -92,11 +98,13 @@ pub(super) enum Kind {
     Client,
     State,
     Json,
+    LocalAddress,
+    Ifname,
 }
 
 impl Kind {
     /// Every kind, in the order of the checks.
-    pub(super) const ALL: [Self; 37] = [
+    pub(super) const ALL: [Self; 39] = [
         Self::Numeric,
         Self::Connection,
         Self::Service,
@@ -134,6 +142,8 @@ impl Kind {
         Self::Client,
         Self::State,
         Self::Json,
+        Self::LocalAddress,
+        Self::Ifname,
     ];
 
     /// Its name in messages.
@@ -176,6 +186,8 @@ impl Kind {
             Self::Client => "client",
             Self::State => "state",
             Self::Json => "json",
+            Self::LocalAddress => "local-address",
+            Self::Ifname => "ifname",
         }
     }
 }
@@ -200,9 +212,12 @@ pub(super) const fn rule(verb: Verb, kind: Kind) -> Rule {
             | Verb::DeleteService
             | Verb::AddServer
             | Verb::EditServer
-            | Verb::DeleteServer,
+            | Verb::DeleteServer
+            | Verb::AddLocal
+            | Verb::DeleteLocal,
             K::Service,
         )
+        | (Verb::AddLocal | Verb::DeleteLocal, K::LocalAddress)
         | (Verb::AddServer | Verb::EditServer | Verb::DeleteServer, K::Server) => Rule::Required,
         (
             Verb::AddService | Verb::EditService,
@@ -238,6 +253,7 @@ pub(super) const fn rule(verb: Verb, kind: Kind) -> Rule {
             | K::SyncId,
         )
         | (Verb::Save, K::Numeric)
+        | (Verb::ListLocal, K::Service | K::Numeric | K::Json)
         | (Verb::Zero, K::Service)
         | (
             Verb::StartDaemon,
@@ -271,6 +287,8 @@ pub(super) enum Meaning {
     Ipip,
     /// `-m`.
     Masquerading,
+    /// `--fullnat`: ELVS's own.
+    FullNat,
     /// `--sort`, which does nothing.
     Sort,
     /// Every other option, one spelling per kind.
@@ -374,4 +392,12 @@ pub(super) const SPELLINGS: &[Spelling] = &[
     long("client", Takes::Value, Meaning::Kind(Kind::Client)),
     long("state", Takes::Value, Meaning::Kind(Kind::State)),
     long("json", Takes::Nothing, Meaning::Kind(Kind::Json)),
+    // DPVS's, but for its `-b`, which is ipvsadm's `--sched-flags`.
+    long("fullnat", Takes::Nothing, Meaning::FullNat),
+    verb("add-laddr", 'P', Verb::AddLocal),
+    verb("del-laddr", 'Q', Verb::DeleteLocal),
+    verb("list-laddr", 'G', Verb::ListLocal),
+    long_verb("get-laddr", Takes::Nothing, Verb::ListLocal),
+    short("local-address", 'z', Takes::Value, Meaning::Kind(Kind::LocalAddress)),
+    short("ifname", 'F', Takes::Value, Meaning::Kind(Kind::Ifname)),
 ];

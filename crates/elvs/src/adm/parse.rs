@@ -44,6 +44,9 @@ pub fn parse(program: &str, words: &[String], names: &dyn Names) -> Result<Comma
         | Verb::Zero
         | Verb::Restore
         | Verb::Save
+        | Verb::AddLocal
+        | Verb::DeleteLocal
+        | Verb::ListLocal
         | Verb::Set => {}
     }
     let mut draft = Draft::new(names, verb);
@@ -84,6 +87,22 @@ pub fn parse(program: &str, words: &[String], names: &dyn Names) -> Result<Comma
         Verb::Set => Command::Change(Change::SetTimeouts(timeouts)),
         Verb::StartDaemon => Command::Change(Change::StartSync(draft.sync_daemon(role))),
         Verb::StopDaemon => Command::Change(Change::StopSync(role)),
+        Verb::AddLocal => {
+            let service = draft.key();
+            let change = |address| Change::AddLocalAddress { service, address };
+            Command::Changes(draft.local_addresses().map(change).collect())
+        }
+        Verb::DeleteLocal => {
+            let service = draft.key();
+            let change = |address| Change::DeleteLocalAddress { service, address };
+            Command::Changes(draft.local_addresses().map(change).collect())
+        }
+        Verb::ListLocal => Command::List(List {
+            subject: Subject::LocalAddresses(draft.has(Kind::Service).then(|| draft.key())),
+            numeric: draft.has(Kind::Numeric),
+            json: draft.has(Kind::Json),
+            ..List::default()
+        }),
         Verb::Help => Command::Help,
         Verb::Version => Command::Version,
     })
@@ -192,7 +211,7 @@ fn server(draft: &Draft<'_>) -> Result<(ServiceKey, Destination), Failure> {
     let mut key = draft.server();
     // Direct routing and tunnelling leave the port as it is.
     if let ServiceKey::Address { port, .. } = service
-        && !draft.masquerades()
+        && !draft.maps_ports()
     {
         key.port = port;
     }

@@ -156,6 +156,7 @@ fn carry_out(
                 writeln!(streams.errors, "{program}: warning: {}", SyncDaemon::WARNING)?;
             }
         }
+        Command::Changes(changes) => director.apply_all(&changes)?,
         Command::Zero(service) => director.zero(service)?,
         Command::List(list) => show(&list, director, names, streams.output)?,
         Command::Save { numeric } => {
@@ -218,6 +219,9 @@ fn show(
             let (tcp, tcp_fin, udp) = (timeouts.tcp, timeouts.tcp_fin, timeouts.udp);
             writeln!(out, "Timeout (tcp tcpfin udp): {tcp} {tcp_fin} {udp}")?;
         }
+        Subject::LocalAddresses(key) => {
+            listing::local_addresses(services_of(*key, director)?, namer, out)?;
+        }
         Subject::Daemons => {
             for daemon in director.sync_daemons()? {
                 sync_daemon(&daemon, out)?;
@@ -225,6 +229,17 @@ fn show(
         }
     }
     Ok(())
+}
+
+/// One service as a list, or all of them.
+pub(super) fn services_of(
+    key: Option<ServiceKey>,
+    director: &mut dyn Director,
+) -> Result<Vec<ServiceView>, Trouble> {
+    match key {
+        Some(key) => service(key, director),
+        None => Ok(director.services()?),
+    }
 }
 
 /// The one service, as a list.

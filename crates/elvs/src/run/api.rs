@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use elvs_api::{
-    ApiError, Chunks, DestinationState, DropCount, ErrorCode, Interface, Outcome, Reloaded, Status,
-    VERSION, XdpAttachment,
+    ApiError, Chunks, DestinationState, DropCount, ErrorCode, Interface, LocalAddressState,
+    Outcome, Reloaded, Status, VERSION, XdpAttachment,
 };
 use elvs_common::{Counter, CounterKind};
 use elvs_dataplane::AttachedMode;
@@ -18,7 +18,7 @@ use elvs_model::{
     ServiceView, SettingView, SyncDaemon, Timeouts,
 };
 
-use super::node::Node;
+use super::node::{self, Node};
 
 /// Buckets listed under one hold of the lock.
 const PORTION: u32 = 2_048;
@@ -65,6 +65,11 @@ impl Api {
     }
 }
 
+fn foreign_locals(node: &Node) -> Vec<LocalAddressState> {
+    let state = |address| LocalAddressState { address, problem: node::foreign_local(address) };
+    node.foreign_locals().into_iter().map(state).collect()
+}
+
 fn internal(error: impl std::fmt::Display) -> ApiError {
     ApiError::new(ErrorCode::Internal, error.to_string())
 }
@@ -101,6 +106,7 @@ impl elvs_api::Backend for Api {
             drops: counted(true),
             events: counted(false),
             unresolved: self.unresolved(&services),
+            foreign_local_addresses: foreign_locals(node),
             services,
         })
     }

@@ -19,7 +19,7 @@ const fn elsewhere(family: Family) -> IpAddr {
 }
 
 /// Names of the interfaces that a table needs: where packets for its virtual addresses arrive, and where its real
-/// servers are reached (replies of masqueraded ones arrive there).
+/// servers are reached (replies of masqueraded ones arrive there), and where its local addresses of full NAT are.
 ///
 /// # Errors
 /// Requests to the kernel that failed.
@@ -43,6 +43,10 @@ pub(super) async fn wanted(
                 indexes.extend(route.and_then(|route| route.ifindex));
             }
         }
+    }
+    let locals = table.services().flat_map(|service| service.local_addresses().iter());
+    for local in locals.collect::<BTreeSet<_>>() {
+        indexes.extend(netlink.subnet_of(local).await?.map(|address| address.ifindex));
     }
     let destinations = table.services().flat_map(|service| service.destinations());
     for address in destinations.map(|d| d.key.address).collect::<BTreeSet<_>>() {

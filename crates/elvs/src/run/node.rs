@@ -28,6 +28,8 @@ pub(super) struct Node {
     writer: tokio::sync::Mutex<Desired>,
     netlink: Netlink,
     problems: Mutex<BTreeMap<IpAddr, Problem>>,
+    /// Local addresses of full NAT that are no address of this host.
+    foreign_locals: Mutex<BTreeSet<IpAddr>>,
     /// Addresses of real servers changed: next hops must be looked at.
     pub(super) routes_stale: Notify,
     pub(super) instance: String,
@@ -58,6 +60,7 @@ impl Node {
             writer: tokio::sync::Mutex::new(Desired::default()),
             netlink,
             problems: Mutex::new(BTreeMap::new()),
+            foreign_locals: Mutex::new(BTreeSet::new()),
             routes_stale: Notify::new(),
             instance: instance.to_owned(),
             config,
@@ -101,6 +104,9 @@ impl Node {
         self.check_interfaces(&desired).await?;
         if desired.data_plane.connections != current.data_plane.connections {
             warn!("data_plane connections takes effect when the daemon is stopped and started");
+        }
+        if desired.data_plane.local_addresses != current.data_plane.local_addresses {
+            warn!("data_plane local_addresses takes effect when the daemon is stopped and started");
         }
         let changes = diff(&current, &desired);
         let mut table = self.table();
@@ -208,6 +214,7 @@ impl Node {
         if table.marks().interfaces().next().is_some() {
             self.learn_interfaces().await;
         }
+        self.check_locals(table).await;
         let settings = &desired.data_plane;
         let wanted = match interfaces::wanted(&self.netlink, table, settings).await {
             Ok(wanted) => wanted,
@@ -233,6 +240,33 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// Looks for local addresses that this host does not have: nobody would answer for them.
+    async fn check_locals(&self, table: &Table) {
+        let locals = table.services().flat_map(|service| service.local_addresses().iter());
+        let mut foreign = BTreeSet::new();
+        for address in locals.collect::<BTreeSet<_>>() {
+            if !self.netlink.route(address).await.is_ok_and(|route| route.local) {
+                foreign.insert(address);
+            }
+        }
+        let before = std::mem::replace(&mut *self.lock_foreign_locals(), foreign.clone());
+        for address in foreign.difference(&before) {
+            warn!("local address {address} {}", foreign_local(*address));
+        }
+        for address in before.difference(&foreign) {
+            info!("local address {address} is an address of this host, or not used any more");
+        }
+    }
+
+    fn lock_foreign_locals(&self) -> MutexGuard<'_, BTreeSet<IpAddr>> {
+        self.foreign_locals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Local addresses of full NAT that are no address of this host.
+    pub(super) fn foreign_locals(&self) -> BTreeSet<IpAddr> {
+        self.lock_foreign_locals().clone()
     }
 
     /// Learns the interfaces there are, for the firewall-mark rules that name one.
@@ -293,6 +327,14 @@ impl Node {
             .and_then(|()| fs::rename(&new, &self.desired_file))
             .with_context(|| format!("cannot write {}", self.desired_file.display()))
     }
+}
+
+/// What is wrong with a local address that this host does not have, and the cure.
+pub(super) fn foreign_local(address: IpAddr) -> String {
+    let length = if address.is_ipv4() { 32 } else { 128 };
+    format!(
+        "is not an address of this host, so real servers' replies do not come here: `ip address add {address}/{length} dev INTERFACE`"
+    )
 }
 
 /// Addresses of a table's real servers.

@@ -277,9 +277,15 @@ impl Director for Host {
     }
 
     fn apply(&mut self, change: &Change) -> Result<(), DirectorError> {
+        self.apply_all(std::slice::from_ref(change))
+    }
+
+    fn apply_all(&mut self, changes: &[Change]) -> Result<(), DirectorError> {
         let mut table = self.table().clone();
-        change.in_effect(&table)?;
-        table.apply(change)?;
+        for change in changes {
+            change.in_effect(&table)?;
+            table.apply(change)?;
+        }
         Ok(self.install(&table).map_err(refused)?)
     }
 

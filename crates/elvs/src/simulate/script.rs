@@ -262,6 +262,12 @@ impl Reader<'_> {
                 return Err("there is nobody to synchronise connections with: leave the line out"
                     .to_owned());
             }
+            Command::Changes(_) => {
+                return Err(
+                    "full NAT is not simulated: write the script with NAT (-m), which chooses the same real servers"
+                        .to_owned(),
+                );
+            }
             Command::Change(change) => self.change(change),
             Command::UnknownScheduler { service, .. } => {
                 self.refused.insert(*service);

@@ -10,7 +10,8 @@ use elvs::adm::{
 };
 use elvs_model::{
     Change, ChangeError, ConnectionFilter, ConnectionState, ConnectionView, DestinationView,
-    NodeInfo, Protocol, Rates, ServiceKey, ServiceView, Statistics, SyncDaemon, Table, Timeouts,
+    LocalAddressView, NodeInfo, Protocol, Rates, ServiceKey, ServiceView, Statistics, SyncDaemon,
+    Table, Timeouts,
 };
 
 /// What a command printed and returned.
@@ -252,6 +253,11 @@ fn end(text: &str) -> SocketAddr {
     format!("{host}:{port}").parse().unwrap()
 }
 
+/// A local address of which three ports are in use.
+const fn local_view(address: IpAddr) -> LocalAddressView {
+    LocalAddressView { address, in_use: 3, free: 64_509, exhausted: 7 }
+}
+
 impl Director for Memory {
     fn info(&mut self) -> Result<NodeInfo, DirectorError> {
         Ok(NodeInfo { version: "test".to_owned(), connection_table_size: 4096 })
@@ -278,7 +284,7 @@ impl Director for Memory {
                 statistics: own.statistics,
                 rates: own.rates,
                 destinations: destinations.collect(),
-                local_addresses: Vec::new(),
+                local_addresses: entry.local_addresses().iter().map(local_view).collect(),
             }
         };
         Ok(self.table.services().map(view).collect())
@@ -309,6 +315,15 @@ impl Director for Memory {
         let interfaces = [("eth0", 1_500), ("lo", 65_536)];
         let link = interfaces.iter().find(|(name, _)| *name == daemon.interface);
         Ok(self.table.start_sync(daemon.clone(), link.map(|(_, mtu)| *mtu))?)
+    }
+
+    fn apply_all(&mut self, changes: &[Change]) -> Result<(), DirectorError> {
+        let mut table = self.table.clone();
+        for change in changes {
+            table.apply(change)?;
+        }
+        self.table = table;
+        Ok(())
     }
 
     fn zero(&mut self, service: Option<ServiceKey>) -> Result<(), DirectorError> {

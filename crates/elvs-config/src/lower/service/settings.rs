@@ -39,6 +39,8 @@ pub(super) struct Settings {
     pub persistence: Once<Persistence>,
     pub netmask: Once<Netmask>,
     pub engine: Once<String>,
+    /// Name of the group of local addresses.
+    pub local_group: Once<Word>,
     pub flags: SchedulerFlags,
     pub has_real_servers: bool,
     one_packet: Once<()>,
@@ -119,6 +121,7 @@ impl Settings {
                     self.netmask.set(item, netmask, reporter);
                 }
             }
+            "laddr_group_name" => self.local_group.set(item, word.clone(), reporter),
             "persistence_engine" => self.engine.set(item, word.text.clone(), reporter),
             _ => {}
         }
