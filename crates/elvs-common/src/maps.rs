@@ -147,8 +147,14 @@ pub mod program_names {
     pub const FRAGMENT: &str = "elvs_fragment";
     /// The stage that wraps packets for tunnels other than IPv4 in IPv4: element [`super::TUNNEL_PROGRAM`].
     pub const TUNNEL: &str = "elvs_tunnel";
+    /// New connections by full NAT: element [`super::FULL_NAT_OPEN_PROGRAM`].
+    pub const FULL_NAT_OPEN: &str = "elvs_fnat_open";
+    /// Clients' packets by full NAT: element [`super::FULL_NAT_PROGRAM`].
+    pub const FULL_NAT: &str = "elvs_fnat";
+    /// Replies by full NAT: element [`super::FULL_NAT_REPLY_PROGRAM`].
+    pub const FULL_NAT_REPLY: &str = "elvs_fnat_reply";
     /// The director's stages in the program map: element and name.
-    pub const STAGES: [(u32, &str); 14] = [
+    pub const STAGES: [(u32, &str); 17] = [
         (super::SCHEDULE_PROGRAM, SCHEDULE),
         (super::GENERAL_PROGRAM, GENERAL),
         (super::PERSIST_PROGRAM, PERSIST),
@@ -163,6 +169,9 @@ pub mod program_names {
         (super::REPORT_PROGRAM, REPLY),
         (super::FRAGMENT_PROGRAM, FRAGMENT),
         (super::TUNNEL_PROGRAM, TUNNEL),
+        (super::FULL_NAT_OPEN_PROGRAM, FULL_NAT_OPEN),
+        (super::FULL_NAT_PROGRAM, FULL_NAT),
+        (super::FULL_NAT_REPLY_PROGRAM, FULL_NAT_REPLY),
     ];
     /// Removes the outer header on a tunnelled real server.
     pub const DECAP: &str = "elvs_decap";

@@ -29,7 +29,10 @@ use crate::side::Narrow;
 use crate::tcp::Direction;
 use crate::track::{asks_anew, end_for, is_reuse, track};
 use crate::tunnel::forward_tunnel;
-use crate::wide::{connect_wide, forward_wide, open_wide, persist_wide, reply_wide, send_wide};
+use crate::wide::{
+    connect_wide, forward_wide, open_full_nat, open_wide, persist_wide, reply_full_nat, reply_wide,
+    send_full_nat, send_wide,
+};
 
 /// Times that [`forward_new`] is tried; the kernel allows as many tail calls.
 pub const SCHEDULE_TRIES: u32 = 32;
@@ -54,6 +57,9 @@ pub fn process<H: Host, F: Frame>(host: &H, frame: &mut F) -> Verdict {
             Action::WIDE_CONNECT => connect_wide(host, frame),
             Action::WIDE_SEND => send_wide(host, frame),
             Action::TUNNEL => forward_tunnel(host, frame),
+            Action::FULL_NAT_OPEN => open_full_nat(host, frame),
+            Action::FULL_NAT => send_full_nat(host, frame),
+            Action::FULL_NAT_REPLY => reply_full_nat(host, frame),
             decided => return decided.verdict(),
         };
         tries += 1;

@@ -52,6 +52,9 @@ pub trait Addresses {
 
     /// Writes them one by one; for who has claimed the slot.
     fn write(&self, value: Self::Value);
+
+    /// The local end of full NAT; 0 = none.
+    fn local_end(&self) -> u64;
 }
 
 /// Addresses of one connection.
@@ -92,6 +95,11 @@ impl<W: Atomic64> Addresses for W {
     #[inline(always)]
     fn write(&self, value: u64) {
         self.store(value);
+    }
+
+    #[inline(always)]
+    fn local_end(&self) -> u64 {
+        0
     }
 }
 
@@ -155,6 +163,12 @@ impl<W: Atomic64> Addresses for WideWords<W> {
         c.store(x);
         d.store(y);
         e.store(z);
+    }
+
+    #[inline(always)]
+    fn local_end(&self) -> u64 {
+        let [.., end] = &self.0;
+        end.load()
     }
 }
 
@@ -530,7 +544,17 @@ pub fn find_flow<'a, M: FlowMemory>(
     protocol: u8,
     matches: &(impl Fn(Control, ValueOf<M>, u64) -> bool + Copy),
 ) -> Option<FoundOf<'a, M>> {
-    let home = home_bucket(hash, buckets);
+    find_from(memory, home_bucket(hash, buckets), protocol, matches)
+}
+
+/// As [`find_flow`], from a home bucket on.
+#[inline(always)]
+pub(crate) fn find_from<'a, M: FlowMemory>(
+    memory: &'a M,
+    home: u32,
+    protocol: u8,
+    matches: &(impl Fn(Control, ValueOf<M>, u64) -> bool + Copy),
+) -> Option<FoundOf<'a, M>> {
     let found = search_chain(memory, memory.bucket(home)?, home, protocol, matches);
     found.hit.then_some(found)
 }
@@ -817,12 +841,14 @@ pub struct Inserted {
     pub control: Control,
     /// Destination of that connection.
     pub destination: u32,
+    /// Local end of the connection that had to go; see [`Addresses::local_end`].
+    pub local_end: u64,
 }
 
 impl Inserted {
     #[inline(always)]
     const fn only(outcome: Insertion) -> Self {
-        Self { outcome, control: Control(0), destination: 0 }
+        Self { outcome, control: Control(0), destination: 0, local_end: 0 }
     }
 }
 
@@ -897,7 +923,12 @@ fn insert_locked<M: FlowMemory>(
     let found = search_chain(memory, bucket, home, key.protocol, &key.matches());
     if found.hit {
         let destination = destination_of(found.ports_destination);
-        return Inserted { outcome: Insertion::Exists, control: found.control, destination };
+        return Inserted {
+            outcome: Insertion::Exists,
+            control: found.control,
+            destination,
+            local_end: 0,
+        };
     }
     let mut round = 0;
     while round < WAYS {
@@ -1046,6 +1077,7 @@ fn replace<M: FlowMemory>(
         }
     };
     let destination = destination_of(slot.ports_destination.load());
+    let local_end = slot.addresses.local_end();
     // The old connection's end is the claim of the slot: no one can take it in between.
     if slot.control.compare_exchange(control.0, control.freed().claimed().0).is_err() {
         return Inserted::only(Insertion::Full);
@@ -1057,7 +1089,7 @@ fn replace<M: FlowMemory>(
         u64::MAX,
     );
     fill(memory, control.freed(), place, flow);
-    Inserted { outcome, control, destination }
+    Inserted { outcome, control, destination, local_end }
 }
 
 /// Fills and publishes a slot that the caller has claimed; `free` is the control word it had.

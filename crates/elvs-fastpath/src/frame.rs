@@ -1,8 +1,9 @@
 //! Access to a packet's bytes, and what becomes of it.
 
 use elvs_common::{
-    FRAGMENT_PROGRAM, GENERAL_PROGRAM, ICMP_PROGRAM, NARROW_PROGRAM, PERSIST_PROGRAM,
-    REPORT_PROGRAM, SCHEDULE_PROGRAM, TUNNEL_PROGRAM, WIDE_CONNECT_PROGRAM, WIDE_OPEN_PROGRAM,
+    FRAGMENT_PROGRAM, FULL_NAT_OPEN_PROGRAM, FULL_NAT_PROGRAM, FULL_NAT_REPLY_PROGRAM,
+    GENERAL_PROGRAM, ICMP_PROGRAM, NARROW_PROGRAM, PERSIST_PROGRAM, REPORT_PROGRAM,
+    SCHEDULE_PROGRAM, TUNNEL_PROGRAM, WIDE_CONNECT_PROGRAM, WIDE_OPEN_PROGRAM,
     WIDE_PERSIST_PROGRAM, WIDE_PROGRAM, WIDE_REPLY_PROGRAM, WIDE_SEND_PROGRAM,
 };
 
@@ -143,6 +144,12 @@ impl Action {
     pub const FRAGMENT: Self = Self::stage(FRAGMENT_PROGRAM);
     /// Not decided yet: the packet is to be wrapped for the tunnel of the destination in [`crate::Note::Destination`].
     pub const TUNNEL: Self = Self::stage(TUNNEL_PROGRAM);
+    /// Not decided yet: a new connection by full NAT to the destination that is noted.
+    pub const FULL_NAT_OPEN: Self = Self::stage(FULL_NAT_OPEN_PROGRAM);
+    /// Not decided yet: to be sent by full NAT, by what is noted.
+    pub const FULL_NAT: Self = Self::stage(FULL_NAT_PROGRAM);
+    /// Not decided yet: the packet may be a reply to the local address that is noted.
+    pub const FULL_NAT_REPLY: Self = Self::stage(FULL_NAT_REPLY_PROGRAM);
     const REDIRECT: u64 = 3;
     const STAGE: u64 = 4;
 

@@ -203,6 +203,8 @@ pub trait Host: FlowMemory<Addresses = <Self as FlowMemory>::Word> {
 pub enum Note {
     /// Index of the destination that the packet goes to (low half), and what the stage before says of it.
     Destination = 1,
+    /// Local end of a connection by full NAT; see [`crate::LocalEnd`].
+    LocalEnd = 6,
     /// The ICMP error that a refused packet is answered by; see [`crate::report()`].
     Report = 2,
     /// The IPv4 address that it comes from, as loaded.

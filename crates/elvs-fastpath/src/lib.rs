@@ -57,5 +57,6 @@ pub use tcp::{Direction, TcpFlags, next_state};
 pub use tunnel::{forward_tunnel, largest_inner};
 pub use wide::{
     Local, LocalEnd, PortSlot, Taken, WideMemory, connect_wide, fill_ring, forward_wide,
-    free_ports, give_port, open_wide, persist_wide, reply_wide, send_wide, take_port,
+    free_ports, give_port, open_full_nat, open_wide, persist_wide, reply_full_nat, reply_wide,
+    send_full_nat, send_wide, take_port,
 };

@@ -50,7 +50,7 @@ fn may_open_sloppily<H: Host>(host: &H, transport: &Transport) -> bool {
 
 /// Control word of a connection after its first packet, to a destination of a forwarding method's bits.
 #[inline(always)]
-const fn opened(protocol: u8, flags: TcpFlags, method: u32, tick: u32) -> Control {
+pub(crate) const fn opened(protocol: u8, flags: TcpFlags, method: u32, tick: u32) -> Control {
     let (state, inactive) = if protocol == TCP {
         let state = next_state(Direction::of_request(method), TcpState::None as u8, flags);
         (state, !TcpState::is_active_bits(state))
@@ -162,6 +162,9 @@ pub(crate) trait Path: Side {
         once: bool,
     ) -> Action;
 
+    /// The stage that makes connections by a forwarding method's bits, if it is another one; it finds the destination noted.
+    fn diverts<H: Host>(host: &H, index: u32, method: u32) -> Option<Action>;
+
     /// Sends a packet of no connection, or the first one of a connection, to a destination.
     fn send<H: Host, F: Frame>(
         host: &H,
@@ -217,6 +220,12 @@ impl Path for Narrow {
         once: bool,
     ) -> Action {
         connect::<Self, _, _>(host, frame, packet, transport, key, index, once)
+    }
+
+    #[inline(always)]
+    fn diverts<H: Host>(host: &H, _index: u32, method: u32) -> Option<Action> {
+        // Whole packets of such services are the wide stages', so this is a fragment.
+        (method == Method::FullNat as u32).then(|| drop(host, Counter::FragmentRefused))
     }
 
     #[inline(always)]
@@ -310,6 +319,9 @@ pub(crate) fn connect<P: Path, H: Host, F: Frame>(
     let mut index = index;
     let mut method = destination.method;
     let mut connections = 1;
+    if let Some(stage) = P::diverts(host, index, method) {
+        return stage;
+    }
     if !once {
         let control = opened(P::protocol(packet), transport.flags, method, host.tick());
         match P::remember(host, key, control, index) {
@@ -414,6 +426,7 @@ pub fn remember<S: Side, H: Host>(
         Insertion::EvictedHalfOpen => host.count(Counter::EvictedHalfOpen),
     }
     take_load(host, inserted.destination, inserted.control);
+    S::give_back(host, inserted.local_end);
     Remembered::New
 }
 

@@ -145,6 +145,20 @@ pub(crate) fn may_be_wide_real_server<H: Host>(host: &H, address: WideAddress) -
     filter_bits(host, FILTER_REAL_SERVER_LINE, address.fold()) & FilterBits::WIDE != 0
 }
 
+/// Whether a packet is for a service by full NAT.
+#[inline(always)]
+pub(crate) fn is_full_nat<H: Host>(host: &H, packet: &FlowKey<WideValue>, ingress: u32) -> bool {
+    find_wide_service(host, packet, ingress)
+        .is_some_and(|line| service_record(line).flags & ServiceFlags::FULL_NAT != 0)
+}
+
+/// Index of a local address of full NAT.
+#[inline(always)]
+pub(crate) fn find_local<H: Host>(host: &H, address: WideAddress) -> Option<u32> {
+    let kind = if address.is_v4() { service_kind::LOCAL } else { service_kind::LOCAL6 };
+    Some(service_record(find_wide(host, address, 0, 0, kind)?).index)
+}
+
 #[inline(always)]
 fn find6<H: Host>(host: &H, address: WideAddress, port: u16, protocol: u8) -> Option<&Line> {
     find_wide(host, address, port, protocol, service_kind::SERVICE6)

@@ -13,6 +13,7 @@ use crate::host::Host;
 use crate::open::Remembered;
 use crate::schedule::{Located, MEMORY, Pick};
 use crate::service::{find_service, find_wide_service};
+use crate::wide::{LocalEnd, give_port};
 
 /// One of the two kinds.
 pub trait Side {
@@ -66,6 +67,9 @@ pub trait Side {
         control: Control,
         destination: u32,
     ) -> Remembered;
+
+    /// Puts back what a connection that has ended had besides its entry: the local end of full NAT.
+    fn give_back<H: Host>(host: &H, local_end: u64);
 
     /// The same key, where there is more room for it than on the stack of a program in the kernel.
     fn stash<'a, H: Host>(host: &'a H, key: &'a FlowKey<Self::Value>) -> &'a FlowKey<Self::Value>;
@@ -173,6 +177,9 @@ impl Side for Narrow {
     }
 
     #[inline(always)]
+    fn give_back<H: Host>(_host: &H, _local_end: u64) {}
+
+    #[inline(always)]
     fn stash<'a, H: Host>(_host: &'a H, key: &'a FlowKey) -> &'a FlowKey {
         key
     }
@@ -269,6 +276,11 @@ impl Side for Wide {
         place: u8,
     ) -> Remembered {
         host.wide_memorize(opening, ingress, destination, place)
+    }
+
+    #[inline(always)]
+    fn give_back<H: Host>(host: &H, local_end: u64) {
+        give_port(host.wide(), LocalEnd(local_end));
     }
 
     #[inline(always)]

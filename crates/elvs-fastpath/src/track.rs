@@ -11,7 +11,7 @@ use elvs_common::{
 };
 
 use crate::atomic::Atomic64;
-use crate::flow::{FoundFlow, FoundOf, Step, destination_of, release_flow};
+use crate::flow::{Addresses, FoundFlow, FoundOf, Step, destination_of, release_flow};
 use crate::host::{Host, add_load, take_load};
 use crate::side::Side;
 use crate::tcp::{Direction, TcpFlags, next_state};
@@ -54,9 +54,11 @@ pub(crate) fn is_reuse<H: Host, A, V>(
 
 #[inline(always)]
 pub(crate) fn end_for<S: Side, H: Host>(host: &H, found: &FoundOf<'_, S::Memory<H>>, why: Counter) {
+    let local_end = found.slot.addresses.local_end();
     if release_flow(S::memory(host), found.bucket, found.slot, found.control) {
         host.count(why);
         take_load(host, destination_of(found.ports_destination), found.control);
+        S::give_back(host, local_end);
     }
 }
 

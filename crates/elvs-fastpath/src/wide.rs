@@ -5,6 +5,7 @@
 //! Called by [`crate::director`].
 
 mod forward;
+mod fullnat;
 mod packet;
 mod ports;
 
@@ -14,19 +15,22 @@ use elvs_common::{
 
 pub(crate) use self::forward::hop_of;
 use self::forward::{Ends, address_of, readdress, send};
+pub use self::fullnat::{open_full_nat, reply_full_nat, send_full_nat};
 use self::packet::{WidePacket, parse_transport, parse_wide};
 pub use self::ports::{
     Local, LocalEnd, PortSlot, Taken, WideMemory, fill_ring, free_ports, give_port, take_port,
 };
 use crate::flow::{
-    FlowKey, FoundOf, WideValue, client_port_of, destination_of, find_flow, virtual_port_of,
-    wide_addresses, wide_hash,
+    Addresses, FlowKey, FoundOf, WideValue, client_port_of, destination_of, find_flow,
+    virtual_port_of, wide_addresses, wide_hash,
 };
 use crate::frame::{Action, Frame};
 use crate::host::{ClientHop, Host, Note, drop};
 use crate::open::{Path, arrival, connect, open, open_remembered};
 use crate::packet::{Transport, is_balanced};
-use crate::service::{is_wide_virtual, may_be_wide, may_be_wide_real_server};
+use crate::service::{
+    find_local, is_full_nat, is_wide_virtual, may_be_wide, may_be_wide_real_server,
+};
 use crate::side::{self, Wide};
 use crate::tcp::Direction;
 use crate::track::{end_for, is_reuse, track};
@@ -66,6 +70,10 @@ pub fn reply_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
         && !packet.malformed
         && let Some(transport) = parse_transport(frame, &packet)
     {
+        if let Some(index) = find_local(host, packet.destination) {
+            host.note(Note::LocalEnd, (index as u64) << 32);
+            return Action::FULL_NAT_REPLY;
+        }
         let action = reply(host, frame, &packet, &transport);
         if action != Action::PASS {
             return action;
@@ -77,13 +85,12 @@ pub fn reply_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
 /// The stage after [`forward_wide`] for packets of no known connection; as [`crate::forward_new`].
 #[inline(always)]
 pub fn open_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
-    match parse(host, frame) {
-        Some((packet, transport)) => match open::<Wide, _, _>(host, frame, &packet, &transport) {
-            Action::PASS => none_of_ours(&packet),
-            action => action,
-        },
-        None => Action::PASS,
+    let Some((packet, transport)) = parse(host, frame) else { return Action::PASS };
+    // An address may have services of both tables.
+    if !packet.ipv6 && !is_full_nat(host, &Wide::key(&packet, &transport), frame.ingress()) {
+        return Action::NARROW;
     }
+    open::<Wide, _, _>(host, frame, &packet, &transport)
 }
 
 /// The stage after [`open_wide`]; as [`crate::persist`].
@@ -188,6 +195,10 @@ fn known<H: Host, F: Frame>(
             ..DestinationStats::default()
         },
     );
+    if method == Method::FullNat as u32 {
+        let end = LocalEnd(found.slot.addresses.local_end());
+        return fullnat::leave(host, index, end, found.control);
+    }
     send(host, frame, packet, transport, method, index, destination)
 }
 
@@ -297,6 +308,15 @@ impl Path for Wide {
     ) -> Action {
         host.note(Note::Destination, index as u64 | (once as u64) << 32);
         Action::WIDE_CONNECT
+    }
+
+    #[inline(always)]
+    fn diverts<H: Host>(host: &H, index: u32, method: u32) -> Option<Action> {
+        if method != Method::FullNat as u32 {
+            return None;
+        }
+        host.note(Note::Destination, index as u64);
+        Some(Action::FULL_NAT_OPEN)
     }
 
     #[inline(always)]

@@ -23,7 +23,8 @@ use elvs_common::{Counter, GENERAL_PROGRAM, SCHEDULE_PROGRAM, WIDE_PROGRAM};
 use elvs_fastpath::{
     Action, Frame, Host, connect_wide, decapsulate, forward_fragment, forward_general,
     forward_icmp, forward_narrow, forward_new, forward_plain, forward_tunnel, forward_wide,
-    open_wide, persist, persist_wide, reply_wide, report, send_wide,
+    open_full_nat, open_wide, persist, persist_wide, reply_full_nat, reply_wide, report,
+    send_full_nat, send_wide,
 };
 
 use crate::frame::XdpFrame;
@@ -145,6 +146,33 @@ pub fn elvs_wide_join(ctx: XdpContext) -> u32 {
 pub fn elvs_wide_send(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
     let action = send_wide(&host, &mut XdpFrame::new(&ctx));
+    finish(&ctx, &host, action)
+}
+
+/// New connections by full NAT.
+#[xdp]
+#[inline(always)]
+pub fn elvs_fnat_open(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = open_full_nat(&host, &mut XdpFrame::new(&ctx));
+    finish(&ctx, &host, action)
+}
+
+/// Clients' packets by full NAT.
+#[xdp]
+#[inline(always)]
+pub fn elvs_fnat(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = send_full_nat(&host, &mut XdpFrame::new(&ctx));
+    finish(&ctx, &host, action)
+}
+
+/// Replies to local addresses of full NAT.
+#[xdp]
+#[inline(always)]
+pub fn elvs_fnat_reply(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = reply_full_nat(&host, &mut XdpFrame::new(&ctx));
     finish(&ctx, &host, action)
 }
 

@@ -95,6 +95,13 @@ impl LocalEnd {
     }
 }
 
+/// Home bucket of the connection that a port belongs to.
+#[inline(always)]
+pub(super) fn home_of<M: WideMemory>(memory: &M, end: LocalEnd) -> Option<u32> {
+    let word = memory.port(end.element())?.flow.load();
+    (word & TAKEN != 0).then_some((word & 0xffff_ffff) as u32)
+}
+
 /// What came of asking a local address for a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {

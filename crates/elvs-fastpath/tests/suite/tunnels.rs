@@ -353,7 +353,7 @@ fn unresolved_next_hops_and_spent_packets_are_counted() {
     let mut table = director(TunnelKind::GRE, 0, false);
     let packet = Packet::udp("10.0.0.1:46001", "10.0.0.100:80");
     let spent = Packet { ttl: 1, ..packet.clone() };
-    assert_eq!(table.director.run(spent.build()).counted, [Counter::TtlExpired]);
+    assert_eq!(table.director.run(spent.build()).counted, [Counter::TtlExpired, Counter::IcmpSent]);
     for record in &mut table.director.destinations {
         let hop = record.next_hop[0];
         *record = DestinationRecord { next_hop: Default::default(), ..*record };
