@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use elvs_model::ForwardingMethod;
-use elvs_net::bed::{self, Bed, Host, Plan, VIP};
+use elvs_net::bed::{self, Bed, Host, LOCAL, Plan, VIP};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -109,9 +109,16 @@ impl Topology {
             ForwardingMethod::Dr => "DR",
             ForwardingMethod::Nat => "NAT",
             ForwardingMethod::Tun(_) => "TUN",
+            ForwardingMethod::FullNat => "FNAT",
         };
+        let locals = if kind == "FNAT" {
+            format!("local_address_group local {{\n    {LOCAL}\n}}\n")
+        } else {
+            String::new()
+        };
+        let group = if locals.is_empty() { "" } else { "    laddr_group_name local\n" };
         let mut text = format!(
-            "virtual_server {VIP} 80 {{\n    lb_algo {scheduler}\n    lb_kind {kind}\n    protocol TCP\n"
+            "{locals}virtual_server {VIP} 80 {{\n    lb_algo {scheduler}\n    lb_kind {kind}\n{group}    protocol TCP\n"
         );
         for host in self.bed.real_servers.iter().take(real_servers) {
             text += &format!("    real_server {} 80 {{\n        weight 1\n    }}\n", host.address);

@@ -7,12 +7,14 @@
 //!
 //! Called by [`crate::Director`], which keeps them in the state file.
 
-use std::collections::{BTreeSet, HashMap};
+mod locals;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use elvs_common::{
-    DestinationLoad, MAX_DESTINATIONS, Method, SchedulerWord, ServiceFlags, TunnelFlags,
-    scheduler_id,
+    DestinationLoad, FilterBits, MAX_DESTINATIONS, Method, SchedulerWord, ServiceFlags,
+    TunnelFlags, scheduler_id,
 };
 use elvs_fastpath::{
     Atomic64, MaglevEntry, MaglevProgress, carry_over, dh_table, mh_table, sh_table, wrr_parameters,
@@ -30,6 +32,9 @@ use crate::compile::{CompileError, Place, virtual_address};
 use crate::marks;
 use crate::route::folded;
 use crate::statistics::{since, sum};
+
+pub use locals::LocalSlot;
+pub(crate) use locals::mapped;
 
 /// Seconds for which a removed destination keeps its index after its last connection (IPVS: `IP_VS_DEST_TRASH_PERIOD`).
 pub(crate) const LINGER_S: u64 = 120;
@@ -54,6 +59,9 @@ pub struct ServiceSlot {
     /// Entries of its table if mh schedules it (`mh_table_size`).
     #[serde(default = "default_mh_entries")]
     pub mh_entries: u32,
+    /// Indexes of its local addresses of full NAT; empty if it is by another method.
+    #[serde(default)]
+    pub locals: Vec<u16>,
     /// Its scheduling list, newest first.
     pub pool: Vec<PoolSlot>,
     /// Statistics of destinations that are gone.
@@ -163,6 +171,9 @@ pub struct DestinationSlot {
     pub thresholds: (u32, u32),
     /// Whether it is or was masqueraded: connections from then still have their replies rewritten.
     pub masqueraded: bool,
+    /// [`FilterBits`] of the tables that its connections are and were in.
+    #[serde(default = "narrow_table")]
+    pub tables: u64,
     /// Whether it is in its service's table.
     pub present: bool,
     /// Its service was removed after it: coming back, it starts with new statistics.
@@ -194,7 +205,8 @@ impl TunnelSlot {
             ForwardingMethod::Tun(TunnelKind::Gre { checksum }) => (Kind::GRE, 0, checksum),
             ForwardingMethod::Tun(TunnelKind::Ipip)
             | ForwardingMethod::Nat
-            | ForwardingMethod::Dr => (Kind::IPIP, 0, TunnelChecksum::None),
+            | ForwardingMethod::Dr
+            | ForwardingMethod::FullNat => (Kind::IPIP, 0, TunnelChecksum::None),
         };
         let flags = match checksum {
             TunnelChecksum::None => 0,
@@ -212,6 +224,20 @@ pub enum AssignError {
     /// Not something the data plane forwards, or too many services.
     #[error(transparent)]
     Compile(#[from] CompileError),
+    /// Too many local addresses of full NAT.
+    #[error(
+        "no room for local address {address} of {service}: {limit} are in use, {lingering} of them removed ones that connections still use; `local_addresses` in the `data_plane` block makes room for more, 1 MiB each, with a stop and a start"
+    )]
+    TooManyLocals {
+        /// The service.
+        service: ServiceKey,
+        /// The address.
+        address: IpAddr,
+        /// Addresses there is room for.
+        limit: u32,
+        /// Removed ones among them.
+        lingering: usize,
+    },
     /// Too many destinations.
     #[error(
         "no room for real server {address} of {service}: {limit} are in use, {lingering} of them removed ones that connections still refer to"
@@ -238,6 +264,9 @@ pub struct Assignments {
     services: IndexMap<ServiceKey, ServiceSlot>,
     #[serde(with = "indexmap::map::serde_seq")]
     destinations: IndexMap<(ServiceKey, DestinationKey), DestinationSlot>,
+    /// Local addresses of full NAT, removed ones included.
+    #[serde(default, with = "indexmap::map::serde_seq")]
+    locals: IndexMap<IpAddr, LocalSlot>,
     /// What clients may send to by firewall marks, and could while destinations that are still known came to be.
     marked: BTreeSet<Prefix>,
 }
@@ -269,16 +298,17 @@ impl Assignments {
         self.destinations.get(&(*service, *key))
     }
 
-    /// Virtual addresses of removed destinations.
-    pub(crate) fn lingering_addresses(&self) -> BTreeSet<IpAddr> {
-        let removed = self.destinations.iter().filter(|(_, slot)| !slot.present);
-        removed.filter_map(|((service, _), _)| virtual_address(service)).collect()
+    /// Virtual addresses of destinations, removed ones included, with [`FilterBits`] of the tables of their connections.
+    pub(crate) fn virtual_addresses(&self) -> BTreeMap<IpAddr, u64> {
+        let slots = self.destinations.iter();
+        tables_of(slots.filter_map(|((key, _), slot)| Some((virtual_address(key)?, slot.tables))))
     }
 
-    /// Real servers whose replies are rewritten, those of removed destinations included.
-    pub(crate) fn masqueraded_addresses(&self) -> BTreeSet<IpAddr> {
+    /// Real servers whose replies are rewritten, those of removed destinations included, with [`FilterBits`] of the tables of
+    /// their connections.
+    pub(crate) fn masqueraded_addresses(&self) -> BTreeMap<IpAddr, u64> {
         let masqueraded = self.destinations.iter().filter(|(_, slot)| slot.masqueraded);
-        masqueraded.map(|((_, key), _)| key.address).collect()
+        tables_of(masqueraded.map(|((_, key), slot)| (key.address, slot.tables)))
     }
 
     /// The assignments for another table: what stays keeps its index.
@@ -300,6 +330,7 @@ impl Assignments {
         next.services.clear();
         let mut free_services = Free::new(self.services.values().map(|s| s.index));
         let mut free = Free::new(self.destinations.values().map(|d| d.index));
+        next.place_locals(table, backend)?;
         for entry in table.services() {
             let service = entry.service();
             Place::of(&service.key)?;
@@ -317,7 +348,8 @@ impl Assignments {
                 persistence: persistence(service),
                 mh_entries: mh_entries(table.settings()),
             };
-            let slot = schedule(known, service.key, index, mode, pool, SchedulerWord(word));
+            let mut slot = schedule(known, service.key, index, mode, pool, SchedulerWord(word));
+            slot.locals = next.locals_of(entry);
             next.services.insert(service.key, slot);
         }
         let current = marks::destinations(table);
@@ -343,14 +375,18 @@ impl Assignments {
             ForwardingMethod::Nat => Method::Nat,
             ForwardingMethod::Dr => Method::Dr,
             ForwardingMethod::Tun(_) => Method::Tun,
+            ForwardingMethod::FullNat => Method::FullNat,
         };
+        let masqueraded = matches!(method, Method::Nat | Method::FullNat);
+        let tables = tables(service, method);
         let tunnel = TunnelSlot::of(destination.method);
         let thresholds = (destination.upper_threshold, destination.lower_threshold);
         if let Some(slot) = self.destinations.get_mut(&(*service, destination.key)) {
             slot.method = method as u32;
             slot.tunnel = tunnel;
             slot.thresholds = thresholds;
-            slot.masqueraded |= method == Method::Nat;
+            slot.masqueraded |= masqueraded;
+            slot.tables |= tables;
             slot.present = true;
             slot.idle_since = None;
             if slot.orphan {
@@ -374,7 +410,8 @@ impl Assignments {
             method: method as u32,
             tunnel,
             thresholds,
-            masqueraded: method == Method::Nat,
+            masqueraded,
+            tables,
             present: true,
             orphan: false,
             idle_since: None,
@@ -384,7 +421,8 @@ impl Assignments {
         Ok(index)
     }
 
-    /// Gives up the indexes of removed destinations that no connection has referred to for two minutes; how many.
+    /// Gives up the indexes of removed destinations that no connection has referred to for two minutes, and of removed local
+    /// addresses that none uses; how many.
     /// `templates` are the persistence templates of each index.
     ///
     /// # Errors
@@ -422,7 +460,7 @@ impl Assignments {
                 service.retired = sum(&service.retired, &counted);
             }
         }
-        Ok(freed.len())
+        Ok(freed.len() + self.collect_locals(backend))
     }
 
     /// Statistics of every service: of its destinations, removed ones included.
@@ -471,6 +509,28 @@ impl Assignments {
         *self = next;
         Ok(())
     }
+}
+
+/// [`FilterBits`] of the table of a service's connections to a destination by a method.
+const fn tables(service: &ServiceKey, method: Method) -> u64 {
+    match (service.family(), method) {
+        (Family::Inet6, _) | (Family::Inet, Method::FullNat) => FilterBits::WIDE,
+        (Family::Inet, Method::Nat | Method::Dr | Method::Tun) => FilterBits::NARROW,
+    }
+}
+
+/// What a state was written with before there was another table.
+const fn narrow_table() -> u64 {
+    FilterBits::NARROW
+}
+
+/// Addresses, each with the bits of all that have it.
+fn tables_of(addresses: impl Iterator<Item = (IpAddr, u64)>) -> BTreeMap<IpAddr, u64> {
+    let mut found = BTreeMap::new();
+    for (address, tables) in addresses {
+        *found.entry(address).or_default() |= tables;
+    }
+    found
 }
 
 const fn is_marked(service: &ServiceKey) -> bool {
@@ -528,6 +588,7 @@ fn schedule(
         initial,
         persistence,
         mh_entries,
+        locals: Vec::new(),
         pool,
         retired,
     }
@@ -573,10 +634,12 @@ fn pool_slot(known: Option<&ServiceSlot>, index: u32, destination: &Destination)
 /// [`ServiceFlags`] of a service.
 fn flags<'a>(
     service: &VirtualService,
-    mut destinations: impl Iterator<Item = &'a Destination>,
+    mut destinations: impl Iterator<Item = &'a Destination> + Clone,
 ) -> u8 {
+    let full_nat = destinations.clone().any(|d| d.method == ForwardingMethod::FullNat);
     let thresholds = destinations.any(|destination| destination.upper_threshold != 0);
     scheduler_flags(service)
+        | if full_nat { ServiceFlags::FULL_NAT } else { 0 }
         | if thresholds { ServiceFlags::THRESHOLDS } else { 0 }
         | if service.persistence.is_some() { ServiceFlags::PERSISTENT } else { 0 }
         | if service.one_packet { ServiceFlags::ONE_PACKET } else { 0 }

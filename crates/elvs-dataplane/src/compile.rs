@@ -7,19 +7,19 @@
 
 mod place;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use elvs_common::{
     BLOB_LINES, FILTER_LINES, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, FilterBits, HEADER_LINE,
-    HeaderFlags, Line, MAX_SERVICES, MarkLine, POOL_ENTRIES_PER_LINE, SERVICE_MAX_PROBES,
-    SERVICES_LINE, ServiceFlags, ServiceRecord, TABLE_ENTRIES_PER_LINE, WideMark, scheduler_id,
-    service_hash, service_kind, set_filter, table_lines,
+    HeaderFlags, Line, LocalLine, MAX_SERVICES, MarkLine, POOL_ENTRIES_PER_LINE,
+    SERVICE_MAX_PROBES, SERVICES_LINE, ServiceFlags, ServiceRecord, TABLE_ENTRIES_PER_LINE,
+    WideMark, scheduler_id, service_hash, service_kind, set_filter, table_lines,
 };
 use elvs_fastpath::{MAX_POOL, service_record, wrr_parameters};
 use elvs_model::{Family, ServiceKey};
 
-use crate::assignments::ServiceSlot;
+use crate::assignments::{ServiceSlot, mapped};
 use crate::route::folded;
 
 pub(crate) use place::{Place, virtual_address, wide_mask};
@@ -87,16 +87,14 @@ pub enum CompileError {
 
 /// Compiles services into a blob.
 ///
-/// `addresses` are further virtual addresses: of services that are gone but still have connections. `masqueraded` are
-/// the real servers whose replies are rewritten. `generation` counts swaps.
+/// `known` are further addresses, `generation` counts swaps.
 ///
 /// # Errors
 ///
 /// [`CompileError`] names the limit that was passed.
 pub fn compile(
     services: &[ServiceSlot],
-    addresses: &BTreeSet<IpAddr>,
-    masqueraded: &BTreeSet<IpAddr>,
+    known: &Known,
     marks: &Marks,
     generation: u64,
 ) -> Result<Blob, CompileError> {
@@ -104,10 +102,13 @@ pub fn compile(
     if services.len() > limit {
         return Err(CompileError::TooManyServices { count: services.len(), limit: MAX_SERVICES });
     }
-    let mut addresses = addresses.clone();
+    let mut addresses = known.addresses.clone();
     for service in services {
         Place::of(&service.key)?;
-        addresses.extend(virtual_address(&service.key));
+        if let Some(address) = virtual_address(&service.key) {
+            let tables = if is_wide(service) { FilterBits::WIDE } else { FilterBits::NARROW };
+            *addresses.entry(address).or_default() |= tables;
+        }
         let longest = usize::try_from(MAX_POOL).unwrap_or(usize::MAX);
         if service.pool.len() > longest {
             let count = service.pool.len();
@@ -118,7 +119,7 @@ pub fn compile(
             });
         }
     }
-    let entries = services.len() + addresses.len();
+    let entries = services.len() + addresses.len() + known.locals.len();
     let pools = services.iter().map(lines_of).sum::<usize>() + marks.lines();
     let mut slots = u32::try_from(entries + entries / 4).unwrap_or(u32::MAX / 2).max(LEAST_SLOTS);
     loop {
@@ -137,17 +138,40 @@ pub fn compile(
         for seed in 1..=SEEDS {
             let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let mut builder = Builder::new(slots, seed, generation);
-            if builder.fill(services, &addresses)? {
+            if builder.fill(services, &addresses, &known.locals)? {
                 // Old connections of IPv6 are in the wide table, whether there is a service for new ones or not.
-                let wide = services.iter().any(is_wide) || addresses.iter().any(IpAddr::is_ipv6);
-                builder.set_flags(wide, !masqueraded.is_empty(), marks);
-                for address in masqueraded {
-                    builder.set_filter(FILTER_REAL_SERVER_LINE, *address);
+                let wide = services.iter().any(is_wide)
+                    || addresses.keys().any(IpAddr::is_ipv6)
+                    || !known.locals.is_empty();
+                builder.set_flags(wide, !known.masqueraded.is_empty(), marks);
+                for (address, tables) in &known.masqueraded {
+                    builder.set_filter(FILTER_REAL_SERVER_LINE, *address, *tables);
                 }
                 return Ok(Blob { lines: builder.lines });
             }
         }
         slots += 1;
+    }
+}
+
+/// Addresses that packets may have apart from those of the services.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// Virtual addresses that connections were or are made by, of services that are gone too, with the [`FilterBits`] of the
+    /// tables that these are in.
+    pub addresses: BTreeMap<IpAddr, u64>,
+    /// Real servers whose replies are rewritten, with the same.
+    pub masqueraded: BTreeMap<IpAddr, u64>,
+    /// Local addresses of full NAT, removed ones that connections use included, with their indexes.
+    pub locals: BTreeMap<IpAddr, u16>,
+}
+
+impl Known {
+    /// Keeps what is served.
+    pub(crate) fn retain(&mut self, served: impl Fn(&IpAddr) -> bool) {
+        self.addresses.retain(|address, _| served(address));
+        self.masqueraded.retain(|address, _| served(address));
+        self.locals.retain(|address, _| served(address));
     }
 }
 
@@ -187,6 +211,15 @@ fn lines_of(service: &ServiceSlot) -> usize {
     pool_lines(service.pool.len())
         + hash_table_lines(service.table_entries())
         + usize::from(service.persistence.is_some())
+        + local_lines(service)
+}
+
+/// Lines of a service's local addresses.
+fn local_lines(service: &ServiceSlot) -> usize {
+    if service.flags & ServiceFlags::FULL_NAT == 0 {
+        return 0;
+    }
+    line(LocalLine::lines(u32::try_from(service.locals.len()).unwrap_or(u32::MAX)))
 }
 
 fn hash_table_lines(entries: u32) -> usize {
@@ -246,7 +279,7 @@ impl Builder {
         self.lines.extend(marks.rules.iter().map(|rule| rule.to_line()));
         self.lines.extend(marks.wide_rules.iter().flat_map(|rule| rule.to_lines()));
         for address in &marks.addresses {
-            self.set_filter(FILTER_VIP_LINE, *address);
+            self.set_filter(FILTER_VIP_LINE, *address, own_table(*address));
         }
         if marks.every_address {
             self.fill_filter(FilterBits::NARROW);
@@ -268,10 +301,23 @@ impl Builder {
     fn fill(
         &mut self,
         services: &[ServiceSlot],
-        addresses: &BTreeSet<IpAddr>,
+        addresses: &BTreeMap<IpAddr, u64>,
+        locals: &BTreeMap<IpAddr, u16>,
     ) -> Result<bool, CompileError> {
-        for address in addresses {
-            self.set_filter(FILTER_VIP_LINE, *address);
+        for (address, index) in locals {
+            self.set_filter(FILTER_VIP_LINE, *address, FilterBits::WIDE);
+            let kinds = (service_kind::LOCAL, service_kind::LOCAL6);
+            let record = ServiceRecord {
+                index: u32::from(*index),
+                address6: mapped(*address),
+                ..Place::of_address(*address, kinds.0, kinds.1).record()
+            };
+            if !self.place(&record) {
+                return Ok(false);
+            }
+        }
+        for (address, tables) in addresses {
+            self.set_filter(FILTER_VIP_LINE, *address, *tables);
             let kinds = (service_kind::ADDRESS, service_kind::ADDRESS6);
             if !self.place(&Place::of_address(*address, kinds.0, kinds.1).record()) {
                 return Ok(false);
@@ -281,6 +327,9 @@ impl Builder {
             let place = Place::of(&service.key)?;
             let (weight_step, weight_max) =
                 wrr_parameters(service.pool.iter().map(|entry| entry.weight));
+            if service.flags & ServiceFlags::FULL_NAT != 0 {
+                self.lines.extend(LocalLine::pack(&service.locals));
+            }
             if let Some(persistence) = service.persistence {
                 self.lines.push(place.templates(persistence).to_line());
             }
@@ -347,12 +396,16 @@ impl Builder {
         false
     }
 
-    fn set_filter(&mut self, first: u32, address: IpAddr) {
-        let bits = match address {
-            IpAddr::V4(_) => FilterBits::NARROW,
-            IpAddr::V6(_) => FilterBits::WIDE,
-        };
-        set_filter(&mut self.lines, first, folded(address), bits);
+    fn set_filter(&mut self, first: u32, address: IpAddr, tables: u64) {
+        set_filter(&mut self.lines, first, folded(address), tables);
+    }
+}
+
+/// [`FilterBits`] of the table of an address's family.
+const fn own_table(address: IpAddr) -> u64 {
+    match address {
+        IpAddr::V4(_) => FilterBits::NARROW,
+        IpAddr::V6(_) => FilterBits::WIDE,
     }
 }
 

@@ -22,7 +22,7 @@ use elvs_model::{
 
 use crate::assignments::{AssignError, Assignments, DestinationSlot, ServiceSlot};
 use crate::backend::{Backend, BackendError};
-use crate::compile::{CompileError, compile};
+use crate::compile::{CompileError, Known, compile};
 use crate::connection::entries;
 use crate::estimator::Estimator;
 use crate::marks;
@@ -145,6 +145,7 @@ impl<B: Backend> Director<B> {
             table: std::mem::replace(&mut self.table, new.table),
             assignments: std::mem::replace(&mut self.assignments, new.assignments),
         };
+        self.assignments.write_locals(&self.backend);
         self.write_present(&old.assignments);
         if swap && let Err(error) = self.backend.swap_blob(&lines) {
             self.table = old.table.clone();
@@ -169,11 +170,13 @@ impl<B: Backend> Director<B> {
         let served = |address: &IpAddr| families.contains(&Family::of(*address));
         let marked = assignments.marked().iter().filter(|prefix| served(&prefix.address()));
         let marks = marks::compile(table, &families, &marked.copied().collect(), &self.interfaces);
-        let mut lingering = assignments.lingering_addresses();
-        lingering.retain(served);
-        let mut masqueraded = assignments.masqueraded_addresses();
-        masqueraded.retain(served);
-        Ok(compile(&services, &lingering, &masqueraded, &marks, self.generation)?.lines)
+        let mut known = Known {
+            addresses: assignments.virtual_addresses(),
+            masqueraded: assignments.masqueraded_addresses(),
+            locals: assignments.local_indexes(),
+        };
+        known.retain(served);
+        Ok(compile(&services, &known, &marks, self.generation)?.lines)
     }
 
     fn save(&self, state: &State) -> Result<(), StateError> {
@@ -309,7 +312,9 @@ impl<B: Backend> Director<B> {
     }
 
     pub(crate) fn collect_removed(&mut self) -> Result<usize, InstallError> {
-        if self.assignments.destinations().all(|(_, _, slot)| slot.present) {
+        let slots = self.assignments.destinations().map(|(_, _, slot)| slot.present);
+        let locals = self.assignments.locals().map(|(_, slot)| slot.present);
+        if slots.chain(locals).all(|present| present) {
             return Ok(0);
         }
         let mut assignments = self.assignments.clone();
@@ -383,12 +388,15 @@ impl<B: Backend> Director<B> {
                 let slot = self.assignments.destination(&service.key, &destination.key);
                 destinations.push(self.destination_view(*destination, slot, &templates)?);
             }
+            let locals = entry.local_addresses().iter();
+            let locals = locals.map(|address| self.assignments.local_view(&self.backend, address));
             let rates = self.service_rates.get(&service.key).map(Estimator::rates);
             views.push(ServiceView {
                 statistics: totals.get(&service.key).copied().unwrap_or_default(),
                 rates: rates.unwrap_or_default(),
                 service,
                 destinations,
+                local_addresses: locals.collect(),
             });
         }
         Ok(views)

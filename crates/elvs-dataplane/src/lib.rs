@@ -27,9 +27,9 @@ mod state;
 mod statistics;
 mod sweep;
 
-pub use assignments::{AssignError, Assignments, DestinationSlot, ServiceSlot};
+pub use assignments::{AssignError, Assignments, DestinationSlot, LocalSlot, ServiceSlot};
 pub use backend::{AttachError, AttachedMode, Backend, BackendError, Now};
-pub use compile::{Blob, CompileError, compile};
+pub use compile::{Blob, CompileError, Known, compile};
 pub use connection::{Connection, Connections};
 pub use director::{Director, InstallError, Installed};
 pub use estimator::Estimator;

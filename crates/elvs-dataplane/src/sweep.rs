@@ -9,12 +9,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicU64;
 
 use elvs_common::{
-    Control, DestinationFlags, DestinationLoad, LBLC_PORTS, MARKED, REFRESH_TICKS, Settings, TCP,
-    TcpState, WideAddress, template_protocol, ticks_from_seconds,
+    Control, DestinationFlags, DestinationLoad, LBLC_PORTS, MARKED, Method, REFRESH_TICKS,
+    Settings, TCP, TcpState, WideAddress, template_protocol, ticks_from_seconds,
 };
 use elvs_fastpath::{
-    Atomic64, FlowKey, FlowMemory, WideValue, destination_of, find_key, ports_of, release_flow,
-    virtual_port_of,
+    Atomic64, FlowKey, FlowMemory, LocalEnd, WideValue, destination_of, find_key, give_port,
+    ports_of, release_flow, virtual_port_of,
 };
 
 use crate::backend::{Backend, Now};
@@ -107,6 +107,7 @@ impl Sweeper {
             if over && release_flow(memory, index, slot, live.control) {
                 report.expired += 1;
                 take_load(backend, &live);
+                give_local_end(backend, &live);
             } else {
                 report.live += 1;
             }
@@ -159,6 +160,15 @@ fn take_load<B: Backend>(backend: &B, ended: &Live) {
             Ok(()) => return,
             Err(now) => found = now,
         }
+    }
+}
+
+/// Gives the port of a connection by full NAT that has ended back to its local address.
+fn give_local_end<B: Backend>(backend: &B, ended: &Live) {
+    let control = ended.control;
+    if control.method_bits() == Method::FullNat as u32 && !control.is_template() {
+        let [.., local] = ended.addresses;
+        give_port(backend.wide(), LocalEnd(local));
     }
 }
 

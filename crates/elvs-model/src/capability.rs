@@ -43,6 +43,8 @@ impl Change {
             Self::AddMark(_)
             | Self::DeleteService(_)
             | Self::DeleteDestination { .. }
+            | Self::AddLocalAddress { .. }
+            | Self::DeleteLocalAddress { .. }
             | Self::Flush
             | Self::SetTimeouts(_)
             | Self::DeleteMark(_)

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Destination, MarkRules, Settings, VirtualService};
+use crate::{Destination, LocalAddresses, MarkRules, Settings, VirtualService};
 
 /// Everything a configuration asks of a director, with defaults left open.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,9 @@ pub struct DesiredService {
     pub service: VirtualService,
     /// Destinations in the order of the file (the order in which they are added).
     pub destinations: Vec<Destination>,
+    /// Local addresses of full NAT.
+    #[serde(default, skip_serializing_if = "LocalAddresses::is_empty")]
+    pub local_addresses: LocalAddresses,
 }
 
 /// Timeouts of `ipvsadm --set` and `lvs_timeouts`, in seconds; 0 keeps the value in force.
@@ -50,6 +53,10 @@ pub struct DataPlaneSettings {
     pub connections: Option<u32>,
     /// Connections of IPv6 and full NAT that the wide flow table is made for; `None` = a quarter of `connections`.
     pub wide_connections: Option<u32>,
+    /// Local addresses of full NAT that there is room for, 1 MiB each; `None` = those of the configuration at the start, and at
+    /// least 16.
+    #[serde(default)]
+    pub local_addresses: Option<u32>,
     /// How the program is attached.
     pub xdp_mode: XdpMode,
 }

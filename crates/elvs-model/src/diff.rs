@@ -9,12 +9,12 @@ use std::collections::{HashMap, HashSet};
 
 use crate::table::INITIAL_TIMEOUTS;
 use crate::{
-    Change, Desired, DesiredService, Destination, DestinationKey, MarkRule, MarkRules, ServiceKey,
-    Setting, Timeouts,
+    Change, Desired, DesiredService, Destination, DestinationKey, ForwardingMethod, MarkRule,
+    MarkRules, ServiceKey, Setting, Timeouts,
 };
 
 /// Changes that turn the table made from `old` into the one made from `new`: deletions first, then edits, then
-/// additions in the order of the new file; empty when nothing differs.
+/// additions in the order of the new file, then deletions of local addresses, of which a service may need one until then; empty when nothing differs.
 ///
 /// A timeout or setting that `new` leaves out, or a timeout that it sets to 0, goes back to IPVS's initial value, as it would on a fresh start.
 pub fn diff(old: &Desired, new: &Desired) -> Vec<Change> {
@@ -26,14 +26,14 @@ pub fn diff(old: &Desired, new: &Desired) -> Vec<Change> {
         match after.get(&key) {
             None => changes.push(Change::DeleteService(key)),
             Some((_, kept)) => {
-                let gone = destinations.order.iter().filter(|d| !kept.by_key.contains_key(&d.key));
+                let gone = destinations.order.iter().filter(|d| !stays(d, kept));
                 changes.extend(
                     gone.map(|d| Change::DeleteDestination { service: key, destination: d.key }),
                 );
             }
         }
     }
-    let (mut edits, mut additions) = (Vec::new(), Vec::new());
+    let (mut edits, mut additions, mut last) = (Vec::new(), Vec::new(), Vec::new());
     for (service, destinations) in in_order(new, &after) {
         let key = service.service.key;
         let known = before.get(&key);
@@ -44,8 +44,20 @@ pub fn diff(old: &Desired, new: &Desired) -> Vec<Change> {
             }
             Some(_) => {}
         }
+        let had = known.map(|(was, _)| &was.local_addresses);
+        let new_ones = service.local_addresses.iter();
+        let new_ones = new_ones.filter(|address| had.is_none_or(|had| !had.contains(*address)));
+        additions.extend(new_ones.map(|address| Change::AddLocalAddress { service: key, address }));
+        let gone = had.into_iter().flat_map(|had| had.iter());
+        let gone = gone.filter(|address| !service.local_addresses.contains(*address));
+        // The last one of a service by full NAT goes only after another came.
+        let keeps = had.is_some_and(|had| service.local_addresses.iter().any(|a| had.contains(a)));
+        let bare = !keeps && destinations.order.iter().any(|d| is_full_nat(d));
+        let when = if bare { &mut last } else { &mut edits };
+        when.extend(gone.map(|address| Change::DeleteLocalAddress { service: key, address }));
         for &&destination in &destinations.order {
-            match known.and_then(|(_, was)| was.by_key.get(&destination.key)) {
+            let was = known.and_then(|(_, was)| was.by_key.get(&destination.key));
+            match was.filter(|was| is_full_nat(was) == is_full_nat(&destination)) {
                 None => additions.push(Change::AddDestination { service: key, destination }),
                 Some(&&was) if was != destination => {
                     edits.push(Change::EditDestination { service: key, destination });
@@ -56,6 +68,7 @@ pub fn diff(old: &Desired, new: &Desired) -> Vec<Change> {
     }
     changes.append(&mut edits);
     changes.append(&mut additions);
+    changes.append(&mut last);
     changes.append(&mut mark_changes(&old.marks, &new.marks));
     changes.extend(Setting::all().filter_map(|setting| {
         let value = new.settings.value(setting);
@@ -66,6 +79,16 @@ pub fn diff(old: &Desired, new: &Desired) -> Vec<Change> {
         changes.push(Change::SetTimeouts(timeouts));
     }
     changes
+}
+
+/// Whether a destination is edited if anything; going over to full NAT or from it, a service begins anew: it cannot mix methods.
+fn stays(destination: &Destination, kept: &Destinations<'_>) -> bool {
+    let now = kept.by_key.get(&destination.key);
+    now.is_some_and(|now| is_full_nat(now) == is_full_nat(destination))
+}
+
+const fn is_full_nat(destination: &Destination) -> bool {
+    matches!(destination.method, ForwardingMethod::FullNat)
 }
 
 /// Destinations of one service; of two with one key the first counts.

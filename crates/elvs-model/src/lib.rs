@@ -11,6 +11,7 @@ mod change;
 mod desired;
 mod diff;
 mod filter;
+mod local;
 mod mark;
 mod service;
 mod setting;
@@ -19,10 +20,11 @@ mod table;
 mod view;
 
 pub use capability::in_effect;
-pub use change::{Change, ChangeError};
+pub use change::{Change, ChangeError, FullNatError, FullNatUnfit, LocalAddressFault};
 pub use desired::{DataPlaneSettings, Desired, DesiredService, Timeouts, XdpMode};
 pub use diff::diff;
 pub use filter::{ConnectionFilter, EndpointFilter, FilterError};
+pub use local::{LocalAddresses, LocalRange, LocalRangeError};
 pub use mark::{
     InterfaceName, IpProtocol, Mark, MarkRule, MarkRuleError, MarkRuleSyntaxError, MarkRules,
     MarkSyntaxError, MarkedPacket, PortRange, Prefix,
@@ -37,5 +39,6 @@ pub use setting::{
 pub use sync::{SyncDaemon, SyncDaemons, SyncRole};
 pub use table::{INITIAL_TIMEOUTS, Table, TableService};
 pub use view::{
-    ConnectionState, ConnectionView, DestinationView, NodeInfo, Rates, ServiceView, Statistics,
+    ConnectionState, ConnectionView, DestinationView, LocalAddressView, NodeInfo, Rates,
+    ServiceView, Statistics,
 };

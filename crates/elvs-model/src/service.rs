@@ -322,6 +322,8 @@ pub enum ForwardingMethod {
     Dr,
     /// Tunnelling: the packet travels inside another.
     Tun(TunnelKind),
+    /// Both ends are rewritten: a local address of the director takes the place of the client's (DPVS's FULLNAT).
+    FullNat,
 }
 
 impl ForwardingMethod {
@@ -331,6 +333,7 @@ impl ForwardingMethod {
             Self::Nat => "Masq",
             Self::Dr => "Route",
             Self::Tun(_) => "Tunnel",
+            Self::FullNat => "FullNat",
         }
     }
 }

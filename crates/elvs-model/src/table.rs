@@ -5,15 +5,18 @@
 //!
 //! Called by the daemon, which owns the one table and keeps it on disk, and by tests as a director without packets.
 
+mod full_nat;
+
 use std::net::IpAddr;
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+use self::full_nat::is_full_nat;
 use crate::{
-    Change, ChangeError, Desired, Destination, DestinationKey, Family, ForwardingMethod, MarkRule,
-    MarkRules, Netmask, ServiceKey, Settings, SyncDaemon, SyncDaemons, Timeouts, TunnelKind,
-    VirtualService,
+    Change, ChangeError, Desired, Destination, DestinationKey, Family, ForwardingMethod,
+    LocalAddresses, MarkRule, MarkRules, Netmask, ServiceKey, Settings, SyncDaemon, SyncDaemons,
+    Timeouts, TunnelKind, VirtualService,
 };
 
 /// Virtual services in order of creation, each with its destinations; the timeouts and settings in force; the mark rules; and
@@ -38,6 +41,8 @@ pub struct TableService {
     /// Oldest first, so that adding is cheap; every accessor shows them newest first.
     #[serde(with = "indexmap::map::serde_seq")]
     destinations: IndexMap<DestinationKey, Destination>,
+    #[serde(default)]
+    local_addresses: LocalAddresses,
 }
 
 impl TableService {
@@ -49,8 +54,18 @@ impl TableService {
     /// Its destinations, newest first: the order of the kernel's list and of `ipvsadm -L --nosort`.
     pub fn destinations(
         &self,
-    ) -> impl DoubleEndedIterator<Item = &Destination> + ExactSizeIterator {
+    ) -> impl DoubleEndedIterator<Item = &Destination> + ExactSizeIterator + Clone {
         self.destinations.values().rev()
+    }
+
+    /// Its local addresses of full NAT.
+    pub const fn local_addresses(&self) -> &LocalAddresses {
+        &self.local_addresses
+    }
+
+    /// Whether its real servers are reached by full NAT.
+    pub fn is_full_nat(&self) -> bool {
+        self.destinations.values().any(is_full_nat)
     }
 
     /// One destination.
@@ -125,6 +140,9 @@ impl Table {
                 let entry =
                     self.services.get_mut(&service.key).ok_or(ChangeError::NoSuchService)?;
                 check_service(service)?;
+                if entry.is_full_nat() {
+                    full_nat::check_service(service)?;
+                }
                 entry.service = service.clone();
                 Ok(())
             }
@@ -141,6 +159,12 @@ impl Table {
                 let entry = self.services.get_mut(service).ok_or(ChangeError::ServiceNotDefined)?;
                 let removed = entry.destinations.shift_remove(destination);
                 removed.map(drop).ok_or(ChangeError::NoSuchDestination)
+            }
+            Change::AddLocalAddress { service, address } => {
+                self.add_local_address(service, *address)
+            }
+            Change::DeleteLocalAddress { service, address } => {
+                self.delete_local_address(service, *address)
             }
             Change::Flush => {
                 self.services.clear();
@@ -182,7 +206,12 @@ impl Table {
             return Err(ChangeError::ServiceExists);
         }
         check_service(service)?;
-        let entry = TableService { service: service.clone(), destinations: IndexMap::new() };
+        self.check_not_local(&service.key)?;
+        let entry = TableService {
+            service: service.clone(),
+            destinations: IndexMap::new(),
+            local_addresses: LocalAddresses::default(),
+        };
         self.services.insert(service.key, entry);
         Ok(())
     }
@@ -203,6 +232,7 @@ impl Table {
         if is_mixed(service, destination) && !self.sync.is_empty() {
             return Err(ChangeError::Invalid);
         }
+        full_nat::check_destination(entry, destination)?;
         entry.destinations.insert(destination.key, *destination);
         Ok(())
     }
@@ -214,8 +244,12 @@ impl Table {
     ) -> Result<(), ChangeError> {
         let entry = self.services.get_mut(service).ok_or(ChangeError::ServiceNotDefined)?;
         check_destination(service, destination)?;
-        let known = entry.destinations.get_mut(&destination.key);
-        *known.ok_or(ChangeError::NoSuchDestination)? = *destination;
+        if !entry.destinations.contains_key(&destination.key) {
+            return Err(ChangeError::NoSuchDestination);
+        }
+        full_nat::check_destination(entry, destination)?;
+        // In place: the order stays.
+        entry.destinations.insert(destination.key, *destination);
         Ok(())
     }
 
@@ -295,7 +329,10 @@ fn check_destination(service: &ServiceKey, destination: &Destination) -> Result<
     }
     match destination.method {
         ForwardingMethod::Tun(TunnelKind::Gue { port: 0, .. }) => Err(ChangeError::Invalid),
-        ForwardingMethod::Nat | ForwardingMethod::Dr | ForwardingMethod::Tun(_) => Ok(()),
+        ForwardingMethod::Nat
+        | ForwardingMethod::Dr
+        | ForwardingMethod::FullNat
+        | ForwardingMethod::Tun(_) => Ok(()),
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! Called by the daemon (which fills them), the API and every command that lists something.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +51,22 @@ pub struct ServiceView {
     pub rates: Rates,
     /// Its destinations, newest first.
     pub destinations: Vec<DestinationView>,
+    /// Its local addresses of full NAT in the order in which they were added.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub local_addresses: Vec<LocalAddressView>,
+}
+
+/// A local address of full NAT as listed; services may share one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalAddressView {
+    /// The address.
+    pub address: IpAddr,
+    /// Ports that connections use.
+    pub in_use: u32,
+    /// Ports that are free.
+    pub free: u32,
+    /// Connections that found no free port.
+    pub exhausted: u64,
 }
 
 /// A destination as listed.

@@ -6,7 +6,8 @@
 //! Called by `elvs demo` and by the lab.
 //!
 //! ```text
-//!  DR, TUN:   client ──┐                          NAT:   client ── br0 ── director ── br1 ──┬── rs1
+//!  DR, TUN,
+//!  FULLNAT:   client ──┐                          NAT:   client ── br0 ── director ── br1 ──┬── rs1
 //!           director ──┼── br0 (switch)                          (VIP)                     └── rs2
 //!        rs1, rs2, .. ─┘
 //! ```
@@ -24,7 +25,7 @@ use std::os::unix::fs::MetadataExt;
 use elvs_model::ForwardingMethod;
 
 pub use host::Host;
-pub use wide::{CLIENT6, DIRECTOR_INSIDE6, DIRECTOR6, VIP6};
+pub use wide::{CLIENT6, DIRECTOR_INSIDE6, DIRECTOR6, LOCAL6, VIP6};
 
 use crate::namespace::{Namespace, NamespaceError, NamespaceGuard};
 use crate::netlink::{Netlink, NetlinkError};
@@ -39,6 +40,8 @@ pub const DIRECTOR: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
 pub const DIRECTOR_INSIDE: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 10);
 /// The virtual address: on the director, and in DR and TUN also on `lo` of every real server.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
+/// The director's local address (FULLNAT only).
+pub const LOCAL: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 200);
 /// Most real servers a bed can have.
 pub const MAX_REAL_SERVERS: u8 = 32;
 
@@ -173,7 +176,10 @@ impl Bed {
     }
 
     fn configure_director(&self) -> Result<(), BedError> {
-        let addresses = [(DIRECTOR, 24), (VIP, 32)];
+        let mut addresses = vec![(DIRECTOR, 24), (VIP, 32)];
+        if self.plan.method == ForwardingMethod::FullNat {
+            addresses.push((LOCAL, 32));
+        }
         match self.plan.method {
             ForwardingMethod::Nat => self.director.configure(
                 &addresses,
@@ -186,7 +192,7 @@ impl Bed {
                     ("net/ipv4/conf/eth1/send_redirects", "0"),
                 ],
             ),
-            ForwardingMethod::Dr | ForwardingMethod::Tun(_) => {
+            ForwardingMethod::Dr | ForwardingMethod::FullNat | ForwardingMethod::Tun(_) => {
                 self.director.configure(&addresses, None, &[])?;
                 self.director.set_mtu(self.plan.inner_mtu())
             }
@@ -204,6 +210,7 @@ impl Bed {
                     Ok::<_, BedError>(())
                 })
             }
+            ForwardingMethod::FullNat => host.configure(&own, None, &[]),
             ForwardingMethod::Dr | ForwardingMethod::Tun(_) => {
                 // The VIP is local but never announced: the classical "RS script" of LVS.
                 host.configure(
@@ -230,7 +237,7 @@ impl Plan {
     /// must provide it, so that a full packet of the client still fits.
     pub const fn inner_mtu(&self) -> u32 {
         match self.method {
-            ForwardingMethod::Nat | ForwardingMethod::Dr => 1500,
+            ForwardingMethod::Nat | ForwardingMethod::Dr | ForwardingMethod::FullNat => 1500,
             ForwardingMethod::Tun(_) => 1600,
         }
     }
@@ -240,7 +247,9 @@ impl Plan {
         let last = 20_u8.saturating_add(number);
         match self.method {
             ForwardingMethod::Nat => Ipv4Addr::new(10, 1, 0, last),
-            ForwardingMethod::Dr | ForwardingMethod::Tun(_) => Ipv4Addr::new(10, 0, 0, last),
+            ForwardingMethod::Dr | ForwardingMethod::FullNat | ForwardingMethod::Tun(_) => {
+                Ipv4Addr::new(10, 0, 0, last)
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! Called by the lowering of the root statements.
 
-use elvs_model::{DataPlaneSettings, Timeouts, XdpMode};
+use elvs_model::{DataPlaneSettings, LocalRange, Timeouts, XdpMode};
 
 use super::{Once, value};
 use crate::diagnostic::{Code, Reporter};
@@ -81,6 +81,7 @@ pub(super) struct DataPlane {
     interfaces: Vec<String>,
     connections: Once<u32>,
     wide_connections: Once<u32>,
+    local_addresses: Once<u32>,
     xdp_mode: Once<XdpMode>,
 }
 
@@ -101,6 +102,12 @@ impl DataPlane {
                     let set = if wide { &mut self.wide_connections } else { &mut self.connections };
                     if let Some(value) = value::number(keyword, word, least, most, reporter) {
                         set.set(item, value, reporter);
+                    }
+                }
+                (keyword @ "local_addresses", Some(word)) => {
+                    let value = value::number(keyword, word, 1, LocalRange::MOST, reporter);
+                    if let Some(value) = value {
+                        self.local_addresses.set(item, value, reporter);
                     }
                 }
                 ("xdp_mode", Some(word)) => {
@@ -142,6 +149,7 @@ impl DataPlane {
             interfaces: self.interfaces,
             connections: self.connections.get().copied(),
             wide_connections: self.wide_connections.get().copied(),
+            local_addresses: self.local_addresses.get().copied(),
             xdp_mode: self.xdp_mode.get().copied().unwrap_or_default(),
         }
     }

@@ -1,4 +1,4 @@
-//! `lvs_method` (`lb_kind`): NAT, DR and TUN with its kinds of tunnel.
+//! `lvs_method` (`lb_kind`): NAT, DR, FNAT (FULLNAT) and TUN with its kinds of tunnel.
 //!
 //! **Invariant:** a tunnel by GUE has a port, the others have none; only GUE has remote checksums.
 //!
@@ -19,10 +19,16 @@ enum Method {
     Nat,
     Dr,
     Tun,
+    FullNat,
 }
 
-const METHODS: [(&str, Method); 3] =
-    [("NAT", Method::Nat), ("DR", Method::Dr), ("TUN", Method::Tun)];
+const METHODS: [(&str, Method); 5] = [
+    ("NAT", Method::Nat),
+    ("DR", Method::Dr),
+    ("TUN", Method::Tun),
+    ("FNAT", Method::FullNat),
+    ("FULLNAT", Method::FullNat),
+];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tunnel {
@@ -64,7 +70,7 @@ pub(super) fn method(item: &Item, reporter: &mut Reporter) -> Option<ForwardingM
     let options = options(rest, reporter)?;
     match method {
         Method::Tun => tunnel(item.head(), &options, reporter).map(ForwardingMethod::Tun),
-        Method::Nat | Method::Dr => {
+        Method::Nat | Method::Dr | Method::FullNat => {
             if let Some(extra) = rest.first() {
                 let message =
                     format!("{} belongs to TUN, not to {}", quote(&extra.text), word.text);
@@ -73,7 +79,11 @@ pub(super) fn method(item: &Item, reporter: &mut Reporter) -> Option<ForwardingM
                     .help(format!("write `{} {}`", item.keyword.text, word.text));
                 return None;
             }
-            Some(if method == Method::Nat { ForwardingMethod::Nat } else { ForwardingMethod::Dr })
+            Some(match method {
+                Method::Nat => ForwardingMethod::Nat,
+                Method::FullNat => ForwardingMethod::FullNat,
+                Method::Dr | Method::Tun => ForwardingMethod::Dr,
+            })
         }
     }
 }
@@ -156,7 +166,10 @@ pub(super) fn check(
     let missing = match method {
         ForwardingMethod::Tun(TunnelKind::Gue { .. }) if !capabilities.gue => "gue",
         ForwardingMethod::Tun(TunnelKind::Gre { .. }) if !capabilities.gre => "gre",
-        ForwardingMethod::Nat | ForwardingMethod::Dr | ForwardingMethod::Tun(_) => return,
+        ForwardingMethod::Nat
+        | ForwardingMethod::Dr
+        | ForwardingMethod::FullNat
+        | ForwardingMethod::Tun(_) => return,
     };
     let message = format!("tunnels by {missing} are not in effect in this release");
     reporter

@@ -120,7 +120,7 @@ pub(super) fn destination(
     })
 }
 
-/// The port: as written with NAT; with DR and TUN the packet is not changed, so it is the service's.
+/// The port: as written with NAT and FNAT; with DR and TUN the packet is not changed, so it is the service's.
 fn port(
     item: &Item,
     method: ForwardingMethod,
@@ -133,14 +133,14 @@ fn port(
         // Without a port of its own a firewall-mark service keeps what is written, as IPVS does.
         _ if !defaults.understood || defaults.vip.is_none() => Some(port),
         _ if port == 0 || port == defaults.port => Some(defaults.port),
-        ForwardingMethod::Nat => Some(port),
+        ForwardingMethod::Nat | ForwardingMethod::FullNat => Some(port),
         ForwardingMethod::Dr | ForwardingMethod::Tun(_) => {
             let name = if method == ForwardingMethod::Dr { "DR" } else { "TUN" };
             let service = defaults.port;
             let message = format!("{name} cannot change the port: {service} is used, not {port}");
             reporter
                 .warning(Code::ValueReplaced, word.extent, message)
-                .help(format!("write {service}, or use NAT, which maps ports"));
+                .help(format!("write {service}, or use NAT or FNAT, which map ports"));
             Some(service)
         }
     }

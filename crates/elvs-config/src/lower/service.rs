@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use elvs_model::{
     DesiredService, Destination, DestinationKey, Family, ForwardingMethod, Protocol, Scheduler,
-    ServiceKey, VirtualService,
+    LocalAddresses, ServiceKey, VirtualService,
 };
 
 use self::settings::Settings;
@@ -87,7 +87,11 @@ impl Services {
                 .help("add `real_server ADDRESS PORT { }`; keepalived leaves it out too");
             return;
         }
-        self.services.push(DesiredService { service, destinations });
+        self.services.push(DesiredService {
+            service,
+            destinations,
+            local_addresses: LocalAddresses::default(),
+        });
     }
 
     pub fn finish(self) -> Vec<DesiredService> {

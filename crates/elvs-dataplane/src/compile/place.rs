@@ -89,7 +89,13 @@ impl Place {
         };
         let address = if marked { self.address.to_be() } else { self.address };
         match persistence.mask {
-            Netmask::V4(mask) => (line.mask, line.address) = (mask.to_be(), address),
+            Netmask::V4(mask) => {
+                (line.mask, line.address) = (mask.to_be(), address);
+                // Of a service by full NAT, whose templates are in the wide table.
+                let WideAddress([_, low]) = WideAddress::of_v4(mask.to_be());
+                line.wide_mask = [u64::MAX, low | MAPPED];
+                line.wide_address = WideAddress::of_v4(address).0;
+            }
             Netmask::V6(prefix) => {
                 line.wide_mask = wide_mask(prefix).0;
                 let mark = WideAddress::of_bytes(marked_address(address));
@@ -99,6 +105,9 @@ impl Place {
         line
     }
 }
+
+/// Bits before the IPv4 address in the second word of one in IPv6 form.
+const MAPPED: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
 
 /// The address that stands for a mark, network order, in the templates of IPv6.
 const fn marked_address(mark: u32) -> [u8; 16] {

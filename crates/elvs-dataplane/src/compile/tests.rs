@@ -1,16 +1,15 @@
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use elvs_common::{
-    BLOB_LINES, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, FilterBits, HeaderFlags, Line, MARKED,
-    MarkLine, PersistenceLine, SERVICE_MAX_PROBES, SERVICES_LINE, ServiceFlags, ServiceRecord,
-    WideAddress, WideMark, filter_bits, scheduler_id, service_hash, service_kind,
+    BLOB_LINES, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, FilterBits, HeaderFlags, Line, LocalLine,
+    MARKED, MarkLine, PersistenceLine, SERVICE_MAX_PROBES, SERVICES_LINE, ServiceFlags,
+    ServiceRecord, WideAddress, WideMark, filter_bits, scheduler_id, service_hash, service_kind,
 };
 use elvs_fastpath::{MAX_POOL, service_record};
 use elvs_model::{Family, Netmask, Protocol, ServiceKey, Statistics};
 use proptest::prelude::*;
 
-use super::{Blob, CompileError, Marks, compile};
+use super::{Blob, CompileError, Known, Marks, compile, own_table};
 use crate::assignments::{PersistenceSlot, PoolSlot, ServiceSlot};
 use crate::route::folded;
 
@@ -23,6 +22,7 @@ fn slot(key: ServiceKey, index: u32, pool: &[(u32, u32)]) -> ServiceSlot {
         persistence: None,
         mh_entries: 4_093,
         tag: 7,
+        locals: Vec::new(),
         initial: 0x0007_0000_0000_0001,
         pool: pool
             .iter()
@@ -42,8 +42,14 @@ fn key(protocol: Protocol, address: [u8; 4], port: u16) -> ServiceKey {
     ServiceKey::Address { protocol, address: Ipv4Addr::from(address).into(), port }
 }
 
-fn none() -> BTreeSet<IpAddr> {
-    BTreeSet::new()
+/// A virtual address and a real server whose replies are rewritten, of the tables of their families.
+fn known(address: impl Into<IpAddr>, real: impl Into<IpAddr>) -> Known {
+    let entry = |address: IpAddr| (address, own_table(address));
+    Known {
+        addresses: [entry(address.into())].into(),
+        masqueraded: [entry(real.into())].into(),
+        ..Known::default()
+    }
 }
 
 /// Looks a service up as the decision core does; `address` is the mark of a service by mark.
@@ -102,9 +108,7 @@ fn a_service_is_found_with_its_list() {
     let services = [slot(key(Protocol::Tcp, vip.octets(), 80), 5, &pool)];
     let gone = Ipv4Addr::new(192, 0, 2, 99);
     let real = Ipv4Addr::new(10, 0, 0, 1);
-    let blob =
-        compile(&services, &[gone.into()].into(), &[real.into()].into(), &Marks::default(), 42)
-            .unwrap();
+    let blob = compile(&services, &known(gone, real), &Marks::default(), 42).unwrap();
     assert_eq!(blob.lines[0].0[2], 42);
     let record = find(&blob, vip, 80, 6, service_kind::SERVICE).unwrap();
     assert_eq!((record.index, record.scheduler, record.tag), (5, scheduler_id::WRR, 7));
@@ -124,10 +128,7 @@ fn a_service_is_found_with_its_list() {
     }
     assert!(in_filter(&blob, FILTER_REAL_SERVER_LINE, real));
     assert!(!in_filter(&blob, FILTER_VIP_LINE, real));
-    assert_eq!(
-        compile(&services, &[gone.into()].into(), &[real.into()].into(), &Marks::default(), 42),
-        Ok(blob)
-    );
+    assert_eq!(compile(&services, &known(gone, real), &Marks::default(), 42), Ok(blob));
 }
 
 #[test]
@@ -139,16 +140,16 @@ fn limits_are_named_with_their_values() {
         };
         (0..n).map(service).collect()
     };
-    assert!(compile(&many(4_096, &[(1, 1)]), &none(), &none(), &Marks::default(), 0).is_ok());
-    let error = compile(&many(4_097, &[]), &none(), &none(), &Marks::default(), 0).unwrap_err();
+    assert!(compile(&many(4_096, &[(1, 1)]), &Known::default(), &Marks::default(), 0).is_ok());
+    let error = compile(&many(4_097, &[]), &Known::default(), &Marks::default(), 0).unwrap_err();
     assert_eq!(error, CompileError::TooManyServices { count: 4_097, limit: 4_096 });
     let full: Vec<(u32, u32)> = (0..MAX_POOL).map(|n| (n, 1)).collect();
-    assert!(compile(&many(1, &full), &none(), &none(), &Marks::default(), 0).is_ok());
+    assert!(compile(&many(1, &full), &Known::default(), &Marks::default(), 0).is_ok());
     let too_long: Vec<(u32, u32)> = (0..=MAX_POOL).map(|n| (n, 1)).collect();
-    let error = compile(&many(1, &too_long), &none(), &none(), &Marks::default(), 0).unwrap_err();
+    let error = compile(&many(1, &too_long), &Known::default(), &Marks::default(), 0).unwrap_err();
     assert!(matches!(error, CompileError::TooManyDestinations { count: 1_025, limit: 1_024, .. }));
     assert!(error.to_string().contains("TCP 10.0.0.0:80"), "{error}");
-    let error = compile(&many(128, &full), &none(), &none(), &Marks::default(), 0).unwrap_err();
+    let error = compile(&many(128, &full), &Known::default(), &Marks::default(), 0).unwrap_err();
     let CompileError::TooBig { services: 128, destinations: 131_072, limit: BLOB_LINES, .. } =
         error
     else {
@@ -164,9 +165,8 @@ fn tables_of_mh_have_any_of_the_kernels_sizes_as_long_as_there_is_room() {
         let pool = [(0, 1), (1, 3)];
         ServiceSlot { scheduler: scheduler_id::MH, mh_entries, ..slot(key, port.into(), &pool) }
     };
-    let compiled = |services: &[ServiceSlot]| {
-        compile(services, &BTreeSet::new(), &BTreeSet::new(), &Marks::default(), 1)
-    };
+    let compiled =
+        |services: &[ServiceSlot]| compile(services, &Known::default(), &Marks::default(), 1);
     for prime in elvs_model::MAGLEV_PRIMES {
         let blob = compiled(&[service(80, prime)]).unwrap();
         let record = (0..).map(|n| service_record(&blob.lines[SERVICES_LINE as usize + n]));
@@ -202,9 +202,7 @@ fn addresses_of_one_fold_are_told_apart() {
         slot(key(Protocol::Tcp, [192, 0, 2, 10], 80), 2, &[(3, 1)]),
     ];
     let real = v6("fd00::b");
-    let blob =
-        compile(&services, &[third.into()].into(), &[real.into()].into(), &Marks::default(), 1)
-            .unwrap();
+    let blob = compile(&services, &known(third, real), &Marks::default(), 1).unwrap();
     for (address, index) in [(first, 0), (second, 1)] {
         let record = find(&blob, address, 80, 6, service_kind::SERVICE6).unwrap();
         assert_eq!((record.index, record.address6), (index, address.octets()));
@@ -220,10 +218,11 @@ fn addresses_of_one_fold_are_told_apart() {
         2
     );
     assert_eq!(blob.lines[0].0[3], HeaderFlags::MASQUERADING | HeaderFlags::WIDE);
-    let narrow = compile(&services[2..], &none(), &none(), &Marks::default(), 1).unwrap();
+    let narrow = compile(&services[2..], &Known::default(), &Marks::default(), 1).unwrap();
     assert_eq!(narrow.lines[0].0[3], 0);
-    let old = [third.into()].into();
-    let left = compile(&services[2..], &old, &none(), &Marks::default(), 1).unwrap();
+    let addresses = [(third.into(), FilterBits::WIDE)].into();
+    let old = Known { addresses, ..Known::default() };
+    let left = compile(&services[2..], &old, &Marks::default(), 1).unwrap();
     assert_eq!(left.lines[0].0[3], HeaderFlags::WIDE, "connections of a service that is gone");
 }
 
@@ -237,7 +236,7 @@ fn templates_of_ipv6_go_by_prefix_and_address_or_mark() {
     let vip = v6("2001:db8::10");
     let mark = ServiceKey::Fwmark { mark: 0x0102_0304, family: Family::Inet6 };
     let services = [persistent(key6(vip, 80), false), persistent(mark, true)];
-    let blob = compile(&services, &none(), &none(), &Marks::default(), 1).unwrap();
+    let blob = compile(&services, &Known::default(), &Marks::default(), 1).unwrap();
     let wide_mask = WideAddress::of_bytes(v6("ffff:ffff:ffff:c000::").octets()).0;
     let record = find(&blob, vip, 80, 6, service_kind::SERVICE6).unwrap();
     let of_address = PersistenceLine {
@@ -270,7 +269,7 @@ fn mark_rules_of_both_families_are_found_by_the_header() {
         every_address: true,
         every_wide_address: false,
     };
-    let blob = compile(&[], &none(), &none(), &marks, 1).unwrap();
+    let blob = compile(&[], &Known::default(), &marks, 1).unwrap();
     let [_, _, _, flags, narrow_rules, wide_rules, ..] = blob.lines[0].0;
     assert_eq!(flags, HeaderFlags::MARKS | HeaderFlags::MARKS6);
     assert_eq!((narrow_rules >> 32, wide_rules >> 32), (2, 2));
@@ -285,7 +284,7 @@ fn mark_rules_of_both_families_are_found_by_the_header() {
     assert_eq!(filter_bits(&blob.lines, FILTER_VIP_LINE, folded(v6("fd00::5").into())), 3);
     assert_eq!(filter_bits(&blob.lines, FILTER_VIP_LINE, 77), FilterBits::NARROW);
     let marks = Marks { every_wide_address: true, ..Marks::default() };
-    let blob = compile(&[], &none(), &none(), &marks, 1).unwrap();
+    let blob = compile(&[], &Known::default(), &marks, 1).unwrap();
     assert_eq!(filter_bits(&blob.lines, FILTER_VIP_LINE, 77), FilterBits::WIDE);
     assert_eq!(filter_bits(&blob.lines, FILTER_REAL_SERVER_LINE, 77), 0);
 }
@@ -294,9 +293,96 @@ fn mark_rules_of_both_families_are_found_by_the_header() {
 fn services_that_are_not_forwarded_are_refused_by_name() {
     let service = key(Protocol::Sctp, [10, 0, 0, 1], 80);
     let error =
-        compile(&[slot(service, 0, &[])], &none(), &none(), &Marks::default(), 0).unwrap_err();
+        compile(&[slot(service, 0, &[])], &Known::default(), &Marks::default(), 0).unwrap_err();
     assert_eq!(error, CompileError::Unsupported { service });
     assert!(error.to_string().contains(&service.to_string()), "{error}");
+}
+
+#[test]
+fn full_nat_is_in_the_wide_table_with_its_local_addresses() {
+    let vip = Ipv4Addr::new(192, 0, 2, 10);
+    let vip6 = v6("2001:db8::10");
+    let both = Ipv4Addr::new(192, 0, 2, 11);
+    let full_nat = |key, locals: &[u16]| ServiceSlot {
+        flags: ServiceFlags::FULL_NAT,
+        locals: locals.to_vec(),
+        ..slot(key, 0, &[(1, 1)])
+    };
+    let many: Vec<u16> = (100..130).collect();
+    let services = [
+        full_nat(key(Protocol::Tcp, vip.octets(), 80), &[3, 1]),
+        full_nat(key(Protocol::Tcp, both.octets(), 80), &many),
+        slot(key(Protocol::Tcp, both.octets(), 443), 1, &[(2, 1)]),
+        full_nat(key6(vip6, 80), &[2]),
+    ];
+    let real = Ipv4Addr::new(10, 0, 0, 1);
+    let (local, local6) = (Ipv4Addr::new(10, 0, 0, 200), v6("fd00::200"));
+    let known = Known {
+        masqueraded: [(real.into(), FilterBits::WIDE)].into(),
+        locals: [(local.into(), 3), (local6.into(), 2)].into(),
+        ..Known::default()
+    };
+    let blob = compile(&services, &known, &Marks::default(), 1).unwrap();
+    assert_eq!(blob.lines[0].0[3], HeaderFlags::MASQUERADING | HeaderFlags::WIDE);
+    let bits = |first, address: IpAddr| filter_bits(&blob.lines, first, folded(address));
+    assert_eq!(bits(FILTER_VIP_LINE, vip.into()), FilterBits::WIDE);
+    assert_eq!(bits(FILTER_VIP_LINE, both.into()), FilterBits::WIDE | FilterBits::NARROW);
+    assert_eq!(bits(FILTER_VIP_LINE, local.into()), FilterBits::WIDE);
+    assert_eq!(bits(FILTER_VIP_LINE, local6.into()), FilterBits::WIDE);
+    assert_eq!(bits(FILTER_REAL_SERVER_LINE, real.into()), FilterBits::WIDE);
+    let records = blob.lines[SERVICES_LINE as usize..].iter().take(16).map(service_record);
+    let records: Vec<_> = records
+        .filter(|record| matches!(record.kind, service_kind::LOCAL | service_kind::LOCAL6))
+        .collect();
+    let named = |kind| records.iter().find(|record| record.kind == kind).unwrap();
+    let record = named(service_kind::LOCAL);
+    assert_eq!((record.index, record.address), (3, folded(local.into())));
+    assert_eq!(record.address6, local.to_ipv6_mapped().octets());
+    assert_eq!((record.port, record.protocol), (0, 0));
+    let record = named(service_kind::LOCAL6);
+    assert_eq!((record.index, record.address), (2, folded(local6.into())));
+    assert_eq!(record.address6, local6.octets());
+    let locals = |record: &ServiceRecord| -> Vec<u64> {
+        let nearest = record.pool_line - 1;
+        let count = blob.lines[nearest as usize].0[0];
+        let place = |nth| {
+            let (line, quarter) = LocalLine::place(nth);
+            let word = blob.lines[(nearest - line) as usize].0[quarter as usize / 4];
+            word >> (quarter % 4 * 16) & 0xffff
+        };
+        (0..u32::try_from(count).unwrap()).map(place).collect()
+    };
+    let record = find(&blob, vip, 80, 6, service_kind::SERVICE).unwrap();
+    assert_eq!(record.flags, ServiceFlags::FULL_NAT);
+    assert_eq!(locals(&record), [3, 1]);
+    let record = find(&blob, both, 80, 6, service_kind::SERVICE).unwrap();
+    assert_eq!(locals(&record), many.iter().map(|n| u64::from(*n)).collect::<Vec<_>>());
+    let record = find(&blob, vip6, 80, 6, service_kind::SERVICE6).unwrap();
+    assert_eq!(locals(&record), [2]);
+}
+
+#[test]
+fn persistence_of_full_nat_has_both_forms_of_its_address() {
+    let vip = Ipv4Addr::new(192, 0, 2, 10);
+    let service = ServiceSlot {
+        flags: ServiceFlags::FULL_NAT | ServiceFlags::PERSISTENT,
+        locals: vec![5],
+        persistence: Some(PersistenceSlot {
+            timeout: 300,
+            mask: Netmask::V4(0xffff_ff00),
+            shared: false,
+        }),
+        ..slot(key(Protocol::Tcp, vip.octets(), 80), 0, &[(1, 1)])
+    };
+    let blob = compile(&[service], &Known::default(), &Marks::default(), 1).unwrap();
+    let record = find(&blob, vip, 80, 6, service_kind::SERVICE).unwrap();
+    let line = persistence_before(&blob, &record);
+    assert_eq!(line.mask, 0xffff_ff00_u32.to_be());
+    let mask = v6("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ff00");
+    assert_eq!(line.wide_mask, WideAddress::of_bytes(mask.octets()).0);
+    assert_eq!(line.wide_address, WideAddress::of_bytes(vip.to_ipv6_mapped().octets()).0);
+    let locals = blob.lines[record.pool_line as usize - 2];
+    assert_eq!(locals, Line([1, 5, 0, 0, 0, 0, 0, 0]), "before the line of its persistence");
 }
 
 proptest! {
@@ -312,7 +398,7 @@ proptest! {
                 slot(key(protocol, (0x0a00_0000 + address).to_be_bytes(), *port), index, &[(index, 1)])
             })
             .collect();
-        let blob = compile(&services, &none(), &none(), &Marks::default(), 0).unwrap();
+        let blob = compile(&services, &Known::default(), &Marks::default(), 0).unwrap();
         prop_assert!(blob.lines.len() <= BLOB_LINES);
         for ((udp, address, port), index) in keys.iter().zip(0_u32..) {
             let protocol = if *udp { 17 } else { 6 };

@@ -30,7 +30,11 @@ fn mark_rules(marks: &[u32]) -> MarkRules {
 fn desired(services: Vec<(VirtualService, Vec<Destination>)>) -> Desired {
     let services = services
         .into_iter()
-        .map(|(service, destinations)| DesiredService { service, destinations })
+        .map(|(service, destinations)| DesiredService {
+            service,
+            destinations,
+            local_addresses: LocalAddresses::default(),
+        })
         .collect();
     Desired { services, ..Desired::default() }
 }

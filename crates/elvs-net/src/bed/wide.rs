@@ -19,6 +19,9 @@ pub const DIRECTOR_INSIDE6: Ipv6Addr = address(1, 0x10);
 /// The virtual IPv6 address: where [`super::VIP`] is.
 pub const VIP6: Ipv6Addr = address(0, 0x100);
 
+/// The director's local IPv6 address (FULLNAT only).
+pub const LOCAL6: Ipv6Addr = address(0, 0x200);
+
 /// `fd00::LAST` outside, `fd01::LAST` inside.
 const fn address(side: u16, last: u16) -> Ipv6Addr {
     Ipv6Addr::new(0xfd00 + side, 0, 0, 0, 0, 0, 0, last)
@@ -41,6 +44,7 @@ impl Bed {
     pub fn add_ipv6(&self) -> Result<(), BedError> {
         give(&self.client, &["eth0"], &[("eth0", CLIENT6, 64)])?;
         let nat = matches!(self.plan.method, ForwardingMethod::Nat);
+        let full_nat = matches!(self.plan.method, ForwardingMethod::FullNat);
         let outside = [("eth0", DIRECTOR6, 64), ("eth0", VIP6, 128)];
         if nat {
             let all = [&outside[..], &[("eth1", DIRECTOR_INSIDE6, 64)]].concat();
@@ -48,6 +52,9 @@ impl Bed {
             self.director.namespace.with_netlink(async |_: Netlink| {
                 Ok::<_, BedError>(sysctl::set("net/ipv6/conf/all/forwarding", "1")?)
             })?;
+        } else if full_nat {
+            let all = [&outside[..], &[("eth0", LOCAL6, 128)]].concat();
+            give(&self.director, &["eth0"], &all)?;
         } else {
             give(&self.director, &["eth0"], &outside)?;
         }
@@ -59,6 +66,8 @@ impl Bed {
                     let any = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
                     Ok::<_, BedError>(netlink.add_route(any, 0, DIRECTOR_INSIDE6.into()).await?)
                 })?;
+            } else if full_nat {
+                give(host, &["eth0"], &[own])?;
             } else {
                 // The address of an interface is announced on that interface alone, so nobody hears of one on lo.
                 give(host, &["lo", "eth0"], &[own, ("lo", VIP6, 128)])?;

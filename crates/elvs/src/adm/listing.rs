@@ -204,6 +204,7 @@ fn save_destination(
     let (method, tunnel) = match destination.method {
         ForwardingMethod::Nat => ("-m", String::new()),
         ForwardingMethod::Dr => ("-g", String::new()),
+        ForwardingMethod::FullNat => ("--fullnat", String::new()),
         ForwardingMethod::Tun(kind) => ("-i", saved_tunnel(kind)),
     };
     write!(out, "-a {name} -r {server} {method} -w {}{tunnel}", destination.weight)?;
@@ -240,7 +241,9 @@ fn tunnel(method: ForwardingMethod) -> String {
         TunnelChecksum::Remcsum => "r+c",
     };
     match method {
-        ForwardingMethod::Nat | ForwardingMethod::Dr => "n/a".to_owned(),
+        ForwardingMethod::Nat | ForwardingMethod::Dr | ForwardingMethod::FullNat => {
+            "n/a".to_owned()
+        }
         ForwardingMethod::Tun(TunnelKind::Ipip) => "ipip".to_owned(),
         ForwardingMethod::Tun(TunnelKind::Gue { port, checksum }) => {
             format!("gue:{port}:{}", short(checksum))

@@ -308,6 +308,8 @@ const fn changed_pool(command: &Command) -> Option<ServiceKey> {
         Change::AddService(_)
         | Change::EditService(_)
         | Change::DeleteService(_)
+        | Change::AddLocalAddress { .. }
+        | Change::DeleteLocalAddress { .. }
         | Change::Flush
         | Change::SetTimeouts(_)
         | Change::AddMark(_)

@@ -308,7 +308,9 @@ const fn subject(change: &Change) -> Option<ServiceKey> {
         Change::DeleteService(service)
         | Change::AddDestination { service, .. }
         | Change::EditDestination { service, .. }
-        | Change::DeleteDestination { service, .. } => Some(*service),
+        | Change::DeleteDestination { service, .. }
+        | Change::AddLocalAddress { service, .. }
+        | Change::DeleteLocalAddress { service, .. } => Some(*service),
         Change::Flush
         | Change::SetTimeouts(_)
         | Change::AddMark(_)

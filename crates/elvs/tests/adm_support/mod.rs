@@ -278,6 +278,7 @@ impl Director for Memory {
                 statistics: own.statistics,
                 rates: own.rates,
                 destinations: destinations.collect(),
+                local_addresses: Vec::new(),
             }
         };
         Ok(self.table.services().map(view).collect())
