@@ -71,7 +71,9 @@ impl Topology {
         let outside = ("director", "eth0", "br0");
         let ports = match self.bed().plan.method {
             ForwardingMethod::Nat => vec![outside, ("director-eth1", "eth1", "br1")],
-            ForwardingMethod::Dr | ForwardingMethod::Tun(_) => vec![outside],
+            ForwardingMethod::Dr | ForwardingMethod::Tun(_) | ForwardingMethod::FullNat => {
+                vec![outside]
+            }
         };
         let threads = ports.into_iter().map(|(port, interface, bridge)| {
             let (switch, director) = self.cut(port, interface, bridge);

@@ -24,7 +24,7 @@ fn commanded(topology: &Topology, vip: IpAddr, servers: &[IpAddr]) -> Daemon {
     let flag = match topology.bed().plan.method {
         ForwardingMethod::Dr => "-g",
         ForwardingMethod::Nat => "-m",
-        ForwardingMethod::Tun(_) => panic!("no tunnels here"),
+        ForwardingMethod::Tun(_) | ForwardingMethod::FullNat => panic!("no services of these here"),
     };
     let service = SocketAddr::from((vip, PORT));
     for protocol in ["-t", "-u"] {
