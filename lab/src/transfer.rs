@@ -22,9 +22,9 @@ use crate::Topology;
 pub const TRANSFER: usize = 10_000_000;
 /// Bytes of a datagram's payload: a full packet of 1,500 bytes in IPv6.
 const DATAGRAM: usize = 1_452;
-/// Datagrams under way: what a socket's buffer holds without loss.
 /// Bytes of a datagram's number.
 const NUMBER: usize = size_of::<u64>();
+/// Datagrams under way: what a socket's buffer holds without loss.
 const WINDOW: usize = 16;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);

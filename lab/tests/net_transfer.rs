@@ -1,4 +1,4 @@
-//! Ten million bytes through every forwarding method, family and protocol, byte for byte both ways, with checksums verified
+//! Ten million bytes through every forwarding method, family and protocol, with and without VLAN tags, byte for byte both ways, with checksums verified
 //! by the receiving stacks: no checksum is left to a device, so whoever takes a packet has added it up.
 
 #![allow(
@@ -11,7 +11,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use elvs_api::Status;
-use elvs_lab::{Daemon, Echo, TRANSFER, Topology, method};
+use elvs_lab::{Daemon, Echo, TRANSFER, Tags, Topology, method};
 use elvs_model::{Family, ForwardingMethod};
 use elvs_net::bed::{LOCAL, LOCAL6, VIP, VIP6};
 
@@ -43,7 +43,7 @@ fn commanded(topology: &Topology, vip: IpAddr, servers: &[IpAddr]) -> Daemon {
     daemon
 }
 
-fn transfers(name: &str, method: ForwardingMethod, family: Family) {
+fn transfers(name: &str, method: ForwardingMethod, family: Family, tags: Tags) {
     let topology = Topology::new(name, method, REAL_SERVERS);
     let plan = &topology.bed().plan;
     let (vip, servers): (IpAddr, Vec<IpAddr>) = if family == Family::Inet6 {
@@ -52,6 +52,7 @@ fn transfers(name: &str, method: ForwardingMethod, family: Family) {
     } else {
         (VIP.into(), (1..=REAL_SERVERS).map(|n| plan.real_server(n).into()).collect())
     };
+    let tagger = topology.tagged(tags);
     let nat = matches!(method, ForwardingMethod::Nat | ForwardingMethod::FullNat);
     // By direct routing a real server answers as the virtual address.
     let own = |server: &IpAddr| SocketAddr::from((if nat { *server } else { vip }, PORT));
@@ -69,6 +70,18 @@ fn transfers(name: &str, method: ForwardingMethod, family: Family) {
     let drops: Vec<_> = status.drops.iter().filter(|drop| drop.packets > 0).collect();
     assert!(drops.is_empty(), "nothing is dropped: {drops:?}");
     counted(&status, nat);
+    let (right, wrong) = tagger.counts();
+    let least = 2 * u64::from(REAL_SERVERS) * u64::try_from(TRANSFER / 1_500).unwrap();
+    assert!(wrong == 0 && right >= least, "{right} with the right tags, {wrong} without");
+}
+
+/// No tags, one (IEEE 802.1Q), two (802.1ad).
+const TAGS: [Tags; 3] = [&[], &[(0x8100, 0x2005)], &[(0x88a8, 7), (0x8100, 0x6006)]];
+
+fn transfers_of_all_tags(name: &str, method: ForwardingMethod, family: Family) {
+    for (number, tags) in TAGS.into_iter().enumerate() {
+        transfers(&format!("{name}-{number}"), method, family, tags);
+    }
 }
 
 /// What went through is counted, at every real server of both services.
@@ -90,22 +103,22 @@ fn counted(status: &Status, nat: bool) {
 
 #[test]
 fn direct_routing_of_ipv4() {
-    transfers("xfer-dr4", method::DR, Family::Inet);
+    transfers_of_all_tags("xfer-dr4", method::DR, Family::Inet);
 }
 
 #[test]
 fn direct_routing_of_ipv6() {
-    transfers("xfer-dr6", method::DR, Family::Inet6);
+    transfers_of_all_tags("xfer-dr6", method::DR, Family::Inet6);
 }
 
 #[test]
 fn masquerading_of_ipv4() {
-    transfers("xfer-nat4", method::NAT, Family::Inet);
+    transfers_of_all_tags("xfer-nat4", method::NAT, Family::Inet);
 }
 
 #[test]
 fn masquerading_of_ipv6() {
-    transfers("xfer-nat6", method::NAT, Family::Inet6);
+    transfers_of_all_tags("xfer-nat6", method::NAT, Family::Inet6);
 }
 
 #[test]
