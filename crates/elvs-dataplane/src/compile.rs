@@ -138,20 +138,13 @@ pub fn compile(
         for seed in 1..=SEEDS {
             let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let mut builder = Builder::new(slots, seed, generation);
-<<<<<<< HEAD
             if builder.fill(services, &addresses, &known.locals)? {
-                let wide = services.iter().any(is_wide) || !known.locals.is_empty();
+                // Old connections of the wide table are there, whether there is a service for new ones or not.
+                let wide = |tables: &u64| tables & FilterBits::WIDE != 0;
+                let wide = addresses.values().any(wide) || !known.locals.is_empty();
                 builder.set_flags(wide, !known.masqueraded.is_empty(), marks);
                 for (address, tables) in &known.masqueraded {
                     builder.set_filter(FILTER_REAL_SERVER_LINE, *address, *tables);
-=======
-            if builder.fill(services, &addresses)? {
-                // Old connections of IPv6 are in the wide table, whether there is a service for new ones or not.
-                let wide = services.iter().any(is_wide) || addresses.iter().any(IpAddr::is_ipv6);
-                builder.set_flags(wide, !masqueraded.is_empty(), marks);
-                for address in masqueraded {
-                    builder.set_filter(FILTER_REAL_SERVER_LINE, *address);
->>>>>>> main
                 }
                 return Ok(Blob { lines: builder.lines });
             }
