@@ -128,7 +128,7 @@ impl FromStr for LocalRange {
 
     fn from_str(text: &str) -> Result<Self, LocalRangeError> {
         let syntax = || LocalRangeError::Syntax(text.to_owned());
-        let address = |part: &str| part.parse::<IpAddr>().map_err(|_| syntax());
+        let address = |part: &str| part.parse::<IpAddr>().ok().ok_or_else(syntax);
         let (family, first, last) = if let Some((first, last)) = text.split_once('-') {
             let first = address(first)?;
             let last = match last.parse() {

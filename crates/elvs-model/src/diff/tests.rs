@@ -171,10 +171,11 @@ prop_compose! {
     }
 }
 
+/// A service without its orders: itself, its destinations and its local addresses.
+type ServiceContent = (VirtualService, BTreeMap<DestinationKey, Destination>, BTreeSet<IpAddr>);
+
 /// The table without its orders.
-fn content(
-    table: &Table,
-) -> BTreeMap<String, (VirtualService, BTreeMap<DestinationKey, Destination>, BTreeSet<IpAddr>)> {
+fn content(table: &Table) -> BTreeMap<String, ServiceContent> {
     table
         .services()
         .map(|s| {
