@@ -140,8 +140,10 @@ pub fn compile(
             let mut builder = Builder::new(slots, seed, generation);
             if builder.fill(services, &addresses, &known.locals)? {
                 // Old connections of the wide table are there, whether there is a service for new ones or not.
-                let wide = |tables: &u64| tables & FilterBits::WIDE != 0;
-                let wide = addresses.values().any(wide) || !known.locals.is_empty();
+                let old = |tables: &u64| tables & FilterBits::WIDE != 0;
+                let wide = services.iter().any(is_wide)
+                    || addresses.values().any(old)
+                    || !known.locals.is_empty();
                 builder.set_flags(wide, !known.masqueraded.is_empty(), marks);
                 for (address, tables) in &known.masqueraded {
                     builder.set_filter(FILTER_REAL_SERVER_LINE, *address, *tables);
