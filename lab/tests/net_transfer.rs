@@ -123,10 +123,10 @@ fn masquerading_of_ipv6() {
 
 #[test]
 fn full_nat_of_ipv4() {
-    transfers("xfer-fnat4", ForwardingMethod::FullNat, Family::Inet);
+    transfers_of_all_tags("xfer-fnat4", ForwardingMethod::FullNat, Family::Inet);
 }
 
 #[test]
 fn full_nat_of_ipv6() {
-    transfers("xfer-fnat6", ForwardingMethod::FullNat, Family::Inet6);
+    transfers_of_all_tags("xfer-fnat6", ForwardingMethod::FullNat, Family::Inet6);
 }

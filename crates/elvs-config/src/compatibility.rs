@@ -63,7 +63,7 @@ fn limits(capabilities: &Capabilities) -> String {
          a service by firewall mark or group that is not in effect is left out with a warning.\n\n\
          | What | In this release |\n|---|---|\n\
          | schedulers | {schedulers} |\n| protocols | {protocols} |\n| address families | {families} |\n\
-         | forwarding methods | NAT, DR, TUN by {tunnels} |\n\
+         | forwarding methods | NAT, DR, FNAT (FULLNAT), TUN by {tunnels} |\n\
          | services on every port (port 0) | {} |\n| services by firewall mark | {} |\n",
         yes(capabilities.any_port),
         yes(capabilities.features.contains(&Feature::Fwmark)),

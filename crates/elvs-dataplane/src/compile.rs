@@ -139,9 +139,10 @@ pub fn compile(
             let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let mut builder = Builder::new(slots, seed, generation);
             if builder.fill(services, &addresses, &known.locals)? {
-                // Old connections of IPv6 are in the wide table, whether there is a service for new ones or not.
+                // Old connections of the wide table are there, whether there is a service for new ones or not.
+                let old = |tables: &u64| tables & FilterBits::WIDE != 0;
                 let wide = services.iter().any(is_wide)
-                    || addresses.keys().any(IpAddr::is_ipv6)
+                    || addresses.values().any(old)
                     || !known.locals.is_empty();
                 builder.set_flags(wide, !known.masqueraded.is_empty(), marks);
                 for (address, tables) in &known.masqueraded {

@@ -170,7 +170,7 @@ fn what_was_saved_restores_to_the_same_table() {
         "ipvsadm -a -u [fd00::100]:53 -r [fd00::21]:53",
         "ipvsadm -A -t 10.0.0.100:443",
         "ipvsadm --add-laddr -t 10.0.0.100:443 -z 10.0.0.200-201",
-        "ipvsadm -P -t 10.0.0.100:443 -z 10.0.0.210",
+        "ipvsadm --add-laddr -t 10.0.0.100:443 -z 10.0.0.210",
         "ipvsadm -a -t 10.0.0.100:443 -r 10.0.0.21:8443 --fullnat",
         "ipvsadm -A -f 7 -6 -s mh",
         "ipvsadm -a -f 7 -6 -r [fd00::22]:0 -w 0",
@@ -333,7 +333,7 @@ fn full_nat() -> Memory {
     for line in [
         "-A -t 10.0.0.100:80 -s rr",
         "-A -t 10.0.0.100:81 -s rr",
-        "-P -t 10.0.0.100:80 -z 10.0.0.200-201",
+        "--add-laddr -t 10.0.0.100:80 -z 10.0.0.200-201",
         "-a -t 10.0.0.100:80 -r 10.0.0.21:8080 --fullnat",
     ] {
         let printed = invoke(&format!("ipvsadm {line}"), &mut director);
@@ -349,12 +349,12 @@ fn local_addresses_are_listed_with_their_ports() {
          -> FullNatAddress               PortsInUse PortsFree  Exhausted\nTCP  10.0.0.100:80\n  \
          -> 10.0.0.200                   3          64509      7\n  \
          -> 10.0.0.201                   3          64509      7\n";
-    for line in ["-G -n", "--list-laddr -n", "--get-laddr -n -t 10.0.0.100:80"] {
+    for line in ["--list-laddr -n", "--get-laddr -n -t 10.0.0.100:80"] {
         assert_eq!(invoke(&format!("ipvsadm {line}"), &mut director).stdout, listed, "{line}");
     }
-    let nobody = invoke("ipvsadm -G -t 10.0.0.100:82", &mut director);
+    let nobody = invoke("ipvsadm --list-laddr -t 10.0.0.100:82", &mut director);
     assert_eq!((nobody.code, nobody.stderr.as_str()), (1, "No such service\n"));
-    let json = invoke("ipvsadm -G --json", &mut director).stdout;
+    let json = invoke("ipvsadm --list-laddr --json", &mut director).stdout;
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json.as_array().unwrap().len(), 1);
     assert_eq!(json[0]["local_addresses"][1]["address"], "10.0.0.201");
@@ -364,15 +364,19 @@ fn local_addresses_are_listed_with_their_ports() {
         plain.contains("  -> 10.0.0.21:8080               FullNat 1      0          0"),
         "{plain}"
     );
-    assert!(invoke("ipvsadm -Q -t 10.0.0.100:80 -z 10.0.0.200", &mut director).stderr.is_empty());
-    assert!(!invoke("ipvsadm -G", &mut director).stdout.contains("10.0.0.200"));
+    assert!(
+        invoke("ipvsadm --del-laddr -t 10.0.0.100:80 -z 10.0.0.200", &mut director)
+            .stderr
+            .is_empty()
+    );
+    assert!(!invoke("ipvsadm --list-laddr", &mut director).stdout.contains("10.0.0.200"));
 }
 
 #[test]
 fn a_range_of_local_addresses_is_added_whole_or_not_at_all() {
     let mut director = full_nat();
     let before = director.table.clone();
-    let printed = invoke("ipvsadm -P -t 10.0.0.100:80 -z 10.0.0.199-200", &mut director);
+    let printed = invoke("ipvsadm --add-laddr -t 10.0.0.100:80 -z 10.0.0.199-200", &mut director);
     assert_eq!((printed.code, printed.stderr.as_str()), (255, "Local address already exists\n"));
     assert_eq!(director.table, before);
 }
@@ -381,20 +385,20 @@ fn a_range_of_local_addresses_is_added_whole_or_not_at_all() {
 fn mistakes_with_local_addresses_are_named() {
     let cases = [
         (
-            "-P -t 10.0.0.100:80",
+            "--add-laddr -t 10.0.0.100:80",
             "You need to supply the 'local-address' option for the 'add-laddr' command\n",
         ),
         (
-            "-P -z 10.0.0.200",
+            "--add-laddr -z 10.0.0.200",
             "You need to supply the 'service-address' option for the 'add-laddr' command\n",
         ),
         ("-L -z 10.0.0.200", "Illegal 'local-address' option with the 'list' command\n"),
         (
-            "-P -t 10.0.0.100:80 -z x",
+            "--add-laddr -t 10.0.0.100:80 -z x",
             "--local-address (-z): `x` is not an address (A), a range (A-B) or a prefix (A/length)\n",
         ),
         (
-            "-P -t 10.0.0.100:80 -z 10.0.0.200 -F dpdk1",
+            "--add-laddr -t 10.0.0.100:80 -z 10.0.0.200 -F dpdk1",
             "--ifname (-F): ELVS finds the interface of a local address by its routes; leave the option out\n",
         ),
         (

@@ -220,8 +220,7 @@ fn addresses_of_one_fold_are_told_apart() {
     assert_eq!(blob.lines[0].0[3], HeaderFlags::MASQUERADING | HeaderFlags::WIDE);
     let narrow = compile(&services[2..], &Known::default(), &Marks::default(), 1).unwrap();
     assert_eq!(narrow.lines[0].0[3], 0);
-    let addresses = [(third.into(), FilterBits::WIDE)].into();
-    let old = Known { addresses, ..Known::default() };
+    let old = Known { addresses: [(third.into(), FilterBits::WIDE)].into(), ..Known::default() };
     let left = compile(&services[2..], &old, &Marks::default(), 1).unwrap();
     assert_eq!(left.lines[0].0[3], HeaderFlags::WIDE, "connections of a service that is gone");
 }

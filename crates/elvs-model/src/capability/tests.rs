@@ -83,7 +83,7 @@ fn tunnels_of_every_kind_are_in_effect() {
 #[test]
 fn a_destination_of_an_unknown_service_is_left_to_the_table() {
     let service = service(Protocol::Tcp, "10.0.0.100", 80);
-    let destination = destination("fd00::21", ForwardingMethod::Dr);
+    let destination = destination("::ffff:10.0.0.21", ForwardingMethod::Dr);
     let change = Change::AddDestination { service: service.key, destination };
     let mut table = Table::new();
     assert_eq!(change.in_effect(&table), Ok(()));

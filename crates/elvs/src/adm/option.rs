@@ -392,11 +392,11 @@ pub(super) const SPELLINGS: &[Spelling] = &[
     long("client", Takes::Value, Meaning::Kind(Kind::Client)),
     long("state", Takes::Value, Meaning::Kind(Kind::State)),
     long("json", Takes::Nothing, Meaning::Kind(Kind::Json)),
-    // DPVS's, but for its `-b`, which is ipvsadm's `--sched-flags`.
+    // DPVS's, without the letters of its commands, which ipvsadm refuses, and without `-b`, its `--sched-flags`.
     long("fullnat", Takes::Nothing, Meaning::FullNat),
-    verb("add-laddr", 'P', Verb::AddLocal),
-    verb("del-laddr", 'Q', Verb::DeleteLocal),
-    verb("list-laddr", 'G', Verb::ListLocal),
+    long_verb("add-laddr", Takes::Nothing, Verb::AddLocal),
+    long_verb("del-laddr", Takes::Nothing, Verb::DeleteLocal),
+    long_verb("list-laddr", Takes::Nothing, Verb::ListLocal),
     long_verb("get-laddr", Takes::Nothing, Verb::ListLocal),
     short("local-address", 'z', Takes::Value, Meaning::Kind(Kind::LocalAddress)),
     short("ifname", 'F', Takes::Value, Meaning::Kind(Kind::Ifname)),
