@@ -28,7 +28,10 @@ use crate::service::{has_wide, is_virtual, may_be_real_server, virtual_tables};
 use crate::side::Narrow;
 use crate::tcp::Direction;
 use crate::track::{asks_anew, end_for, is_reuse, track};
-use crate::wide::{connect_wide, forward_wide, open_wide, persist_wide, reply_wide, send_wide};
+use crate::wide::{
+    connect_wide, forward_wide, forward_wide_fragment, forward_wide_icmp, open_wide, persist_wide,
+    reply_wide, send_wide,
+};
 
 /// Times that [`forward_new`] is tried; the kernel allows as many tail calls.
 pub const SCHEDULE_TRIES: u32 = 32;
@@ -51,6 +54,8 @@ pub fn process<H: Host, F: Frame>(host: &H, frame: &mut F) -> Verdict {
             Action::WIDE_PERSIST => persist_wide(host, frame),
             Action::WIDE_CONNECT => connect_wide(host, frame),
             Action::WIDE_SEND => send_wide(host, frame),
+            Action::WIDE_ICMP => forward_wide_icmp(host, frame),
+            Action::WIDE_FRAGMENT => forward_wide_fragment(host, frame),
             decided => return decided.verdict(),
         };
         tries += 1;

@@ -2,8 +2,8 @@
 
 use elvs_common::{
     FRAGMENT_PROGRAM, GENERAL_PROGRAM, ICMP_PROGRAM, PERSIST_PROGRAM, REPORT_PROGRAM,
-    SCHEDULE_PROGRAM, WIDE_CONNECT_PROGRAM, WIDE_OPEN_PROGRAM, WIDE_PERSIST_PROGRAM, WIDE_PROGRAM,
-    WIDE_REPLY_PROGRAM, WIDE_SEND_PROGRAM,
+    SCHEDULE_PROGRAM, WIDE_CONNECT_PROGRAM, WIDE_FRAGMENT_PROGRAM, WIDE_ICMP_PROGRAM,
+    WIDE_OPEN_PROGRAM, WIDE_PERSIST_PROGRAM, WIDE_PROGRAM, WIDE_REPLY_PROGRAM, WIDE_SEND_PROGRAM,
 };
 
 /// A frame as received, Ethernet header first.
@@ -95,6 +95,10 @@ impl Action {
     pub const REPORT: Self = Self::stage(REPORT_PROGRAM);
     /// Not decided yet: a fragment without ports.
     pub const FRAGMENT: Self = Self::stage(FRAGMENT_PROGRAM);
+    /// Not decided yet: an ICMPv6 message, maybe an error about a known connection.
+    pub const WIDE_ICMP: Self = Self::stage(WIDE_ICMP_PROGRAM);
+    /// Not decided yet: a fragment of IPv6; where its first one goes is noted.
+    pub const WIDE_FRAGMENT: Self = Self::stage(WIDE_FRAGMENT_PROGRAM);
     const REDIRECT: u64 = 3;
     const STAGE: u64 = 4;
 

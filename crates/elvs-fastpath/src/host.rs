@@ -12,7 +12,7 @@ use crate::frame::Action;
 use crate::open::{Remembered, memorize, remember};
 use crate::schedule::{Located, Pick, locate, pick};
 use crate::side::{Narrow, Wide};
-use crate::wide::WideMemory;
+use crate::wide::{WideFragment, WideFragmentKey, WideMemory};
 
 /// The tables and the clock.
 ///
@@ -157,6 +157,12 @@ pub trait Host: FlowMemory<Addresses = <Self as FlowMemory>::Word> {
     /// What [`Self::remember_fragment`] was told of a datagram, or [`Fragment::NONE`].
     fn fragment(&self, key: &FragmentKey) -> Fragment;
 
+    /// As [`Self::remember_fragment`], of IPv6.
+    fn remember_wide_fragment(&self, key: &WideFragmentKey, fragment: &WideFragment);
+
+    /// What [`Self::remember_wide_fragment`] was told of a datagram, or [`WideFragment::NONE`].
+    fn wide_fragment(&self, key: &WideFragmentKey) -> WideFragment;
+
     /// Settings in force; see [`elvs_common::SettingFlags`].
     fn settings(&self) -> u32;
 
@@ -211,6 +217,10 @@ pub enum Note {
     TooBigBudget = 4,
     /// Other answers left to this CPU; stays from packet to packet.
     ReportBudget = 5,
+    /// First word of an IPv6 address that the packet, or the answer to it, is to come from.
+    Source = 6,
+    /// Second word of that address.
+    SourceEnd = 7,
 }
 
 /// Answer of [`Host::client_hop`].

@@ -50,6 +50,7 @@ pub use service::{find_service, find_wide_service, service_record};
 pub use side::{Narrow, Side, Wide};
 pub use tcp::{Direction, TcpFlags, next_state};
 pub use wide::{
-    Local, LocalEnd, PortSlot, Taken, WideMemory, connect_wide, fill_ring, forward_wide,
-    free_ports, give_port, open_wide, persist_wide, reply_wide, send_wide, take_port,
+    Local, LocalEnd, PortSlot, Taken, WideFragment, WideFragmentKey, WideMemory, connect_wide,
+    fill_ring, forward_wide, forward_wide_fragment, forward_wide_icmp, free_ports, give_port,
+    open_wide, persist_wide, reply_wide, send_wide, take_port,
 };
