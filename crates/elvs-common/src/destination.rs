@@ -57,6 +57,32 @@ impl DestinationFlags {
     pub const IPV6: u32 = 16;
     /// Its service is of IPv6: its templates go by `persistence_prefix`.
     pub const IPV6_SERVICE: u32 = 32;
+    /// Packets for it are wrapped by the stage for tunnels: it has a tunnel other than IPv4 in IPv4.
+    pub const ENCAPSULATED: u32 = 64;
+}
+
+/// Values of [`DestinationRecord::tunnel_kind`].
+#[derive(Clone, Copy, Debug)]
+pub struct TunnelKind;
+
+impl TunnelKind {
+    /// IP in IP (RFC 2003, RFC 2473).
+    pub const IPIP: u16 = 0;
+    /// Generic UDP encapsulation (draft-ietf-intarea-gue), variant 0.
+    pub const GUE: u16 = 1;
+    /// Generic routing encapsulation (RFC 2784).
+    pub const GRE: u16 = 2;
+}
+
+/// Bits of [`DestinationRecord::tunnel_flags`]; the numbers are the kernel's `IP_VS_TUNNEL_ENCAP_FLAG_*`.
+#[derive(Clone, Copy, Debug)]
+pub struct TunnelFlags;
+
+impl TunnelFlags {
+    /// The tunnel's own header has a checksum over everything in it.
+    pub const CSUM: u16 = 1;
+    /// The same for packets that come with their checksum complete, which are all that this program sees.
+    pub const REMCSUM: u16 = 2;
 }
 
 /// One destination. 128 bytes: what IPv4 needs lies in the first cache line.
@@ -71,7 +97,7 @@ pub struct DestinationRecord {
     pub method: u32,
     /// Port, network order.
     pub port: u16,
-    /// 0 = IPIP; further tunnel kinds come later.
+    /// See [`TunnelKind`].
     pub tunnel_kind: u16,
     /// IPv4 address, network order.
     pub address: u32,
@@ -101,7 +127,7 @@ pub struct DestinationRecord {
     pub persistence_prefix: u32,
     /// UDP port of a GUE tunnel, network order.
     pub tunnel_port: u16,
-    /// What the outer header of a tunnel carries beyond its addresses; see the stage that writes it.
+    /// See [`TunnelFlags`].
     pub tunnel_flags: u16,
     /// Zero.
     pub pad: u32,

@@ -29,15 +29,16 @@ pub use blob::{
 pub use control::{Control, Method, Phase};
 pub use counter::{COUNTERS, Counter, CounterKind};
 pub use destination::{
-    DestinationFlags, DestinationLoad, DestinationRecord, DestinationStats, NextHop,
+    DestinationFlags, DestinationLoad, DestinationRecord, DestinationStats, NextHop, TunnelFlags,
+    TunnelKind,
 };
 pub use maps::{
     DEFAULT_LOCALS, FIRST_LOCAL_PORT, FRAGMENT_PROGRAM, FRAGMENTS, FULL_NAT_OPEN_PROGRAM,
     FULL_NAT_PROGRAM, FULL_NAT_REPLY_PROGRAM, GENERAL_PROGRAM, ICMP_PROGRAM, LAYOUT_VERSION,
     LOCAL_PORTS, MAX_DESTINATIONS, MAX_SERVICES, NOTES, PERSIST_PROGRAM, PROGRAMS, REPORT_PROGRAM,
-    SCHEDULE_PROGRAM, WIDE_CONNECT_PROGRAM, WIDE_FRAGMENT_PROGRAM, WIDE_ICMP_PROGRAM,
-    WIDE_OPEN_PROGRAM, WIDE_PERSIST_PROGRAM, WIDE_PROGRAM, WIDE_REPLY_PROGRAM, WIDE_SEND_PROGRAM,
-    map_names, program_names,
+    SCHEDULE_PROGRAM, TUNNEL_PROGRAM, WIDE_CONNECT_PROGRAM, WIDE_FRAGMENT_PROGRAM,
+    WIDE_ICMP_PROGRAM, WIDE_OPEN_PROGRAM, WIDE_PERSIST_PROGRAM, WIDE_PROGRAM, WIDE_REPLY_PROGRAM,
+    WIDE_SEND_PROGRAM, map_names, program_names,
 };
 pub use settings::{SettingFlags, Settings, ticks_from_seconds};
 pub use state::{TCP_STATES, TcpState};

@@ -43,6 +43,8 @@ pub const FULL_NAT_OPEN_PROGRAM: u32 = 16;
 pub const FULL_NAT_PROGRAM: u32 = 17;
 /// Element of the program for replies to local addresses of full NAT.
 pub const FULL_NAT_REPLY_PROGRAM: u32 = 18;
+/// Element of the program map that holds the program for tunnels other than IPv4 in IPv4.
+pub const TUNNEL_PROGRAM: u32 = 8;
 /// Elements of the program map.
 pub const PROGRAMS: u32 = 32;
 
@@ -150,8 +152,10 @@ pub mod program_names {
     pub const WIDE_ICMP: &str = "elvs_icmp6";
     /// Fragments of IPv6: element [`super::WIDE_FRAGMENT_PROGRAM`].
     pub const WIDE_FRAGMENT: &str = "elvs_fragment6";
+    /// The stage that wraps packets for tunnels other than IPv4 in IPv4: element [`super::TUNNEL_PROGRAM`].
+    pub const TUNNEL: &str = "elvs_tunnel";
     /// The director's stages in the program map: element and name.
-    pub const STAGES: [(u32, &str); 14] = [
+    pub const STAGES: [(u32, &str); 15] = [
         (super::SCHEDULE_PROGRAM, SCHEDULE),
         (super::GENERAL_PROGRAM, GENERAL),
         (super::PERSIST_PROGRAM, PERSIST),
@@ -166,6 +170,7 @@ pub mod program_names {
         (super::FRAGMENT_PROGRAM, FRAGMENT),
         (super::WIDE_ICMP_PROGRAM, WIDE_ICMP),
         (super::WIDE_FRAGMENT_PROGRAM, WIDE_FRAGMENT),
+        (super::TUNNEL_PROGRAM, TUNNEL),
     ];
     /// Removes the outer header on a tunnelled real server.
     pub const DECAP: &str = "elvs_decap";

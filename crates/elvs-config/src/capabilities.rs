@@ -30,13 +30,13 @@ pub struct Capabilities {
 
 impl Capabilities {
     /// What this release's data plane does: all schedulers; TCP and UDP over IPv4 and IPv6; NAT, DR and
-    /// TUN by ipip.
+    /// TUN by ipip, gue and gre.
     pub const THIS_RELEASE: Self = Self {
         schedulers: &Scheduler::ALL,
         protocols: &[Protocol::Tcp, Protocol::Udp],
         families: &[Family::Inet, Family::Inet6],
-        gue: false,
-        gre: false,
+        gue: true,
+        gre: true,
         any_port: true,
         features: &[
             Feature::SchedulerFlags,

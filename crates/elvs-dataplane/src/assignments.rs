@@ -11,14 +11,16 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use elvs_common::{
-    DestinationLoad, MAX_DESTINATIONS, Method, SchedulerWord, ServiceFlags, scheduler_id,
+    DestinationLoad, MAX_DESTINATIONS, Method, SchedulerWord, ServiceFlags, TunnelFlags,
+    scheduler_id,
 };
 use elvs_fastpath::{
     Atomic64, MaglevEntry, MaglevProgress, carry_over, dh_table, mh_table, sh_table, wrr_parameters,
 };
 use elvs_model::{
     Destination, DestinationKey, Family, ForwardingMethod, Netmask, Prefix, Scheduler,
-    SchedulerFlags, ServiceKey, Setting, Settings, Statistics, Table, TunnelKind, VirtualService,
+    SchedulerFlags, ServiceKey, Setting, Settings, Statistics, Table, TunnelChecksum, TunnelKind,
+    VirtualService,
 };
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -154,6 +156,9 @@ pub struct DestinationSlot {
     pub index: u32,
     /// Bits of [`Method`].
     pub method: u32,
+    /// Its tunnel; that of ipip if it has none.
+    #[serde(default)]
+    pub tunnel: TunnelSlot,
     /// Upper and lower threshold of its connections; 0 = none.
     pub thresholds: (u32, u32),
     /// Whether it is or was masqueraded: connections from then still have their replies rewritten.
@@ -168,6 +173,38 @@ pub struct DestinationSlot {
     pub baseline: Statistics,
 }
 
+/// A destination's tunnel as its record has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelSlot {
+    /// See [`elvs_common::TunnelKind`].
+    pub kind: u16,
+    /// UDP port of GUE, host order.
+    pub port: u16,
+    /// See [`TunnelFlags`].
+    pub flags: u16,
+}
+
+impl TunnelSlot {
+    const fn of(method: ForwardingMethod) -> Self {
+        use elvs_common::TunnelKind as Kind;
+        let (kind, port, checksum) = match method {
+            ForwardingMethod::Tun(TunnelKind::Gue { port, checksum }) => {
+                (Kind::GUE, port, checksum)
+            }
+            ForwardingMethod::Tun(TunnelKind::Gre { checksum }) => (Kind::GRE, 0, checksum),
+            ForwardingMethod::Tun(TunnelKind::Ipip)
+            | ForwardingMethod::Nat
+            | ForwardingMethod::Dr => (Kind::IPIP, 0, TunnelChecksum::None),
+        };
+        let flags = match checksum {
+            TunnelChecksum::None => 0,
+            TunnelChecksum::Csum => TunnelFlags::CSUM,
+            TunnelChecksum::Remcsum => TunnelFlags::REMCSUM,
+        };
+        Self { kind, port, flags }
+    }
+}
+
 /// Why indexes could not be assigned.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -175,16 +212,6 @@ pub enum AssignError {
     /// Not something the data plane forwards, or too many services.
     #[error(transparent)]
     Compile(#[from] CompileError),
-    /// The destination cannot be reached by this data plane.
-    #[error(
-        "{service}: real server {address} needs a tunnel other than IP in IP, which this data plane does not have"
-    )]
-    Destination {
-        /// The service.
-        service: ServiceKey,
-        /// The real server.
-        address: IpAddr,
-    },
     /// Too many destinations.
     #[error(
         "no room for real server {address} of {service}: {limit} are in use, {lingering} of them removed ones that connections still refer to"
@@ -312,18 +339,16 @@ impl Assignments {
         free: &mut Free,
         backend: &B,
     ) -> Result<u32, AssignError> {
-        let address = destination.key.address;
         let method = match destination.method {
             ForwardingMethod::Nat => Method::Nat,
             ForwardingMethod::Dr => Method::Dr,
-            ForwardingMethod::Tun(TunnelKind::Ipip) => Method::Tun,
-            ForwardingMethod::Tun(_) => {
-                return Err(AssignError::Destination { service: *service, address });
-            }
+            ForwardingMethod::Tun(_) => Method::Tun,
         };
+        let tunnel = TunnelSlot::of(destination.method);
         let thresholds = (destination.upper_threshold, destination.lower_threshold);
         if let Some(slot) = self.destinations.get_mut(&(*service, destination.key)) {
             slot.method = method as u32;
+            slot.tunnel = tunnel;
             slot.thresholds = thresholds;
             slot.masqueraded |= method == Method::Nat;
             slot.present = true;
@@ -339,7 +364,7 @@ impl Assignments {
             let lingering = self.destinations.values().filter(|slot| !slot.present).count();
             return Err(AssignError::TooManyDestinations {
                 service: *service,
-                address,
+                address: destination.key.address,
                 limit: MAX_DESTINATIONS,
                 lingering,
             });
@@ -347,6 +372,7 @@ impl Assignments {
         let slot = DestinationSlot {
             index,
             method: method as u32,
+            tunnel,
             thresholds,
             masqueraded: method == Method::Nat,
             present: true,

@@ -11,8 +11,8 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use elvs_common::{
-    DestinationFlags, DestinationLoad, DestinationRecord, LAYOUT_VERSION, Line, SettingFlags,
-    Settings, TcpState, ticks_from_seconds,
+    DestinationFlags, DestinationLoad, DestinationRecord, LAYOUT_VERSION, Line, Method,
+    SettingFlags, Settings, TcpState, TunnelKind, ticks_from_seconds,
 };
 use elvs_fastpath::{Atomic64, destination_of};
 use elvs_model::{
@@ -483,12 +483,20 @@ fn destination_record(
         IpAddr::V4(_) => (0, [0; 16]),
         IpAddr::V6(address) => (DestinationFlags::IPV6, address.octets()),
     };
+    // IPv4 in IPv4 is the only tunnel that the first stages write themselves.
+    let plain =
+        slot.tunnel.kind == TunnelKind::IPIP && (family == 0 || slot.method != Method::Tun as u32);
+    let wrapped = if plain { 0 } else { DestinationFlags::ENCAPSULATED };
+    let own = DestinationFlags::IPV6 | DestinationFlags::ENCAPSULATED;
     let mut record = DestinationRecord {
-        flags: old.flags & !DestinationFlags::IPV6 | family | DestinationFlags::AVAILABLE,
+        flags: old.flags & !own | family | wrapped | DestinationFlags::AVAILABLE,
         method: slot.method,
         address: folded(key.address),
         address6,
         port: key.port.to_be(),
+        tunnel_kind: slot.tunnel.kind,
+        tunnel_port: slot.tunnel.port.to_be(),
+        tunnel_flags: slot.tunnel.flags,
         upper_threshold,
         lower_threshold,
         ..old

@@ -21,7 +21,8 @@ use crate::kernel::{attach_program, escape, load_helper, unescape};
 /// A program for a real server's interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Helper {
-    /// Takes the outer header off IP-in-IP packets (RFC 2003).
+    /// Takes the outer headers off packets that came by IP in IP, GRE or GUE, the latter to UDP port [`GUE_PORT`] unless
+    /// [`attach_decap`] names another.
     Decap,
     /// Passes every frame.
     Pass,
@@ -69,6 +70,9 @@ pub enum HelperError {
     },
 }
 
+/// Default UDP port of GUE: what the documentation of ipvsadm and keepalived names.
+pub const GUE_PORT: u16 = 6080;
+
 /// A program on an interface; detached when dropped.
 #[derive(Debug)]
 pub struct Guard {
@@ -84,7 +88,25 @@ pub struct Guard {
 ///
 /// [`HelperError`] names the interface and the cause.
 pub fn attach(helper: Helper, interface: &str, mode: XdpMode) -> Result<Guard, HelperError> {
-    let mut object = load_helper(helper.program())?;
+    attach_with(helper, interface, mode, GUE_PORT)
+}
+
+/// As [`attach`] of [`Helper::Decap`], for GUE to a UDP port.
+///
+/// # Errors
+///
+/// [`HelperError`] names the interface and the cause.
+pub fn attach_decap(interface: &str, mode: XdpMode, gue_port: u16) -> Result<Guard, HelperError> {
+    attach_with(Helper::Decap, interface, mode, gue_port)
+}
+
+fn attach_with(
+    helper: Helper,
+    interface: &str,
+    mode: XdpMode,
+    gue_port: u16,
+) -> Result<Guard, HelperError> {
+    let mut object = load_helper(helper.program(), gue_port)?;
     let missing = || LoadError::Missing(helper.program());
     let program = object.program_mut(helper.program()).ok_or_else(missing)?;
     let program: &mut Xdp = program.try_into().map_err(|_error| missing())?;

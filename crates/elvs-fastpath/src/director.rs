@@ -28,6 +28,7 @@ use crate::service::{has_wide, is_virtual, may_be_real_server, virtual_tables};
 use crate::side::Narrow;
 use crate::tcp::Direction;
 use crate::track::{asks_anew, end_for, is_reuse, track};
+use crate::tunnel::forward_tunnel;
 use crate::wide::{
     connect_wide, forward_wide, forward_wide_fragment, forward_wide_icmp, open_wide, persist_wide,
     reply_wide, send_wide,
@@ -56,6 +57,7 @@ pub fn process<H: Host, F: Frame>(host: &H, frame: &mut F) -> Verdict {
             Action::WIDE_SEND => send_wide(host, frame),
             Action::WIDE_ICMP => forward_wide_icmp(host, frame),
             Action::WIDE_FRAGMENT => forward_wide_fragment(host, frame),
+            Action::TUNNEL => forward_tunnel(host, frame),
             decided => return decided.verdict(),
         };
         tries += 1;
@@ -302,7 +304,7 @@ fn known<const PLAIN: bool, H: Host, F: Frame>(
     if PLAIN {
         send_to::<PLAIN, _, _>(host, frame, ip, method, destination, hop)
     } else {
-        send(host, frame, ip, method, destination)
+        send(host, frame, ip, method, index, destination)
     }
 }
 

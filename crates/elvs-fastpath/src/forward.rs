@@ -6,7 +6,7 @@ use elvs_common::{Counter, DestinationFlags, DestinationRecord, Method, NextHop,
 
 use crate::checksum::{Delta, fold};
 use crate::frame::{Action, Frame};
-use crate::host::{Host, drop};
+use crate::host::{Host, Note, drop};
 use crate::packet::Ipv4;
 use crate::report::{Report, refuse_and_tell};
 
@@ -36,11 +36,13 @@ pub(crate) const fn daemon_hop(destination: &DestinationRecord) -> &NextHop {
     &destination.next_hop[(destination.selector & 1) as usize]
 }
 
-/// Whether packets may go straight to a destination's next hop: it is in its service's table and another host, and the
-/// daemon has found the hop.
+/// Whether packets may go straight to a destination's next hop: it is in its service's table and another host, no stage
+/// of its own has to wrap them, and the daemon has found the hop.
 #[inline(always)]
 pub(crate) const fn is_ready(destination: &DestinationRecord, hop: &NextHop) -> bool {
-    let flags = destination.flags & (DestinationFlags::AVAILABLE | DestinationFlags::LOCAL);
+    const WANTED: u32 =
+        DestinationFlags::AVAILABLE | DestinationFlags::LOCAL | DestinationFlags::ENCAPSULATED;
+    let flags = destination.flags & WANTED;
     flags == DestinationFlags::AVAILABLE && hop.ifindex != 0
 }
 
@@ -92,6 +94,7 @@ pub(crate) fn send<H: Host, F: Frame>(
     frame: &mut F,
     ip: &Ipv4,
     method: u32,
+    index: u32,
     destination: &DestinationRecord,
 ) -> Action {
     if destination.flags & DestinationFlags::LOCAL != 0 {
@@ -99,6 +102,10 @@ pub(crate) fn send<H: Host, F: Frame>(
     }
     if ip.ttl <= 1 {
         return refuse_and_tell(host, Counter::TtlExpired, Report::TIME_EXCEEDED, ip.destination);
+    }
+    if destination.flags & DestinationFlags::ENCAPSULATED != 0 && method == Method::Tun as u32 {
+        host.note(Note::Destination, index as u64);
+        return Action::TUNNEL;
     }
     if !fits(ip, method, destination) {
         return refuse_too_big(host, frame, ip, method, destination);
@@ -115,6 +122,9 @@ pub(crate) fn next_hop<H: Host>(host: &H, destination: &DestinationRecord) -> Op
         return Some(*hop);
     }
     host.count(Counter::FibFallback);
+    if destination.flags & DestinationFlags::IPV6 != 0 {
+        return None;
+    }
     host.route(destination.address)
 }
 
@@ -323,14 +333,16 @@ pub(crate) fn age(header: &mut [u8; 20]) {
     [*c0, *c1] = u16::from_le_bytes([low, high]).to_ne_bytes();
 }
 
+/// Where a frame for a next hop goes.
+#[inline(always)]
+pub(crate) fn leave<F: Frame>(frame: &F, hop: &NextHop) -> Action {
+    if hop.ifindex == frame.ingress() { Action::TRANSMIT } else { Action::redirect(hop.ifindex) }
+}
+
 /// Writes the Ethernet addresses and says where the frame goes.
 #[inline(always)]
 pub(crate) fn address_frame<F: Frame>(frame: &mut F, hop: &NextHop) -> Option<Action> {
     let ethernet = frame.window::<12>(0)?;
     *ethernet = hop.addresses();
-    Some(if hop.ifindex == frame.ingress() {
-        Action::TRANSMIT
-    } else {
-        Action::redirect(hop.ifindex)
-    })
+    Some(leave(frame, hop))
 }

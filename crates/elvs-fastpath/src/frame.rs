@@ -2,9 +2,12 @@
 
 use elvs_common::{
     FRAGMENT_PROGRAM, GENERAL_PROGRAM, ICMP_PROGRAM, PERSIST_PROGRAM, REPORT_PROGRAM,
-    SCHEDULE_PROGRAM, WIDE_CONNECT_PROGRAM, WIDE_FRAGMENT_PROGRAM, WIDE_ICMP_PROGRAM,
-    WIDE_OPEN_PROGRAM, WIDE_PERSIST_PROGRAM, WIDE_PROGRAM, WIDE_REPLY_PROGRAM, WIDE_SEND_PROGRAM,
+    SCHEDULE_PROGRAM, TUNNEL_PROGRAM, WIDE_CONNECT_PROGRAM, WIDE_FRAGMENT_PROGRAM,
+    WIDE_ICMP_PROGRAM, WIDE_OPEN_PROGRAM, WIDE_PERSIST_PROGRAM, WIDE_PROGRAM, WIDE_REPLY_PROGRAM,
+    WIDE_SEND_PROGRAM,
 };
+
+use crate::flow::Step;
 
 /// A frame as received, Ethernet header first.
 pub trait Frame {
@@ -41,9 +44,51 @@ pub trait Frame {
 
     /// Cuts the frame to a length that it exceeds, or has; false if that cannot be, and then nothing changed.
     fn truncate(&mut self, length: usize) -> bool;
+    /// As [`Self::grow_front`], for as many bytes as outer headers of tunnels take.
+    #[inline(always)]
+    fn grow_front_by(&mut self, bytes: usize) -> bool {
+        match bytes {
+            20 => self.grow_front::<20>(),
+            24 => self.grow_front::<24>(),
+            28 => self.grow_front::<28>(),
+            32 => self.grow_front::<32>(),
+            40 => self.grow_front::<40>(),
+            44 => self.grow_front::<44>(),
+            48 => self.grow_front::<48>(),
+            52 => self.grow_front::<52>(),
+            _ => false,
+        }
+    }
+
+    /// Sum of the `N` words of four bytes at `offset`, as loaded, if the frame has them.
+    #[inline(always)]
+    fn sum<const N: usize>(&mut self, offset: usize) -> Option<u64> {
+        let mut sum = 0;
+        let mut word = 0;
+        while word < N {
+            sum += self.word(offset + word * 4)? as u64;
+            word += 1;
+        }
+        Some(sum)
+    }
+
+    /// A loop over a frame of which `step` holds a reference; see [`crate::FlowMemory::repeat`].
+    #[inline(always)]
+    fn repeat<S: Step>(times: u32, step: &mut S) {
+        let mut index = 0;
+        while index < times && step.step(index) {
+            index += 1;
+        }
+    }
 
     /// Index of the interface it came from.
     fn ingress(&self) -> u32;
+}
+
+/// A frame that bytes can be taken off.
+pub trait ShrinkFrame: Frame {
+    /// Takes bytes off the front; false if that cannot be, and then nothing changed.
+    fn shrink_front_by(&mut self, bytes: usize) -> bool;
 }
 
 /// What becomes of a frame.
@@ -99,6 +144,8 @@ impl Action {
     pub const WIDE_ICMP: Self = Self::stage(WIDE_ICMP_PROGRAM);
     /// Not decided yet: a fragment of IPv6; where its first one goes is noted.
     pub const WIDE_FRAGMENT: Self = Self::stage(WIDE_FRAGMENT_PROGRAM);
+    /// Not decided yet: the packet is to be wrapped for the tunnel of the destination in [`crate::Note::Destination`].
+    pub const TUNNEL: Self = Self::stage(TUNNEL_PROGRAM);
     const REDIRECT: u64 = 3;
     const STAGE: u64 = 4;
 

@@ -9,6 +9,7 @@
 
 mod atomic;
 mod checksum;
+mod decap;
 mod director;
 mod flow;
 mod forward;
@@ -25,9 +26,11 @@ mod service;
 mod side;
 mod tcp;
 mod track;
+mod tunnel;
 mod wide;
 
 pub use atomic::Atomic64;
+pub use decap::decapsulate;
 pub use director::{SCHEDULE_TRIES, forward_general, forward_new, forward_plain, persist, process};
 pub use flow::{
     AddressValue, Addresses, Bucket, BucketOf, Claim, Eviction, FlowKey, FlowMemory, FoundFlow,
@@ -37,7 +40,7 @@ pub use flow::{
     wide_addresses, wide_hash,
 };
 pub use fragment::{Fragment, FragmentKey, forward_fragment};
-pub use frame::{Action, Frame, Verdict};
+pub use frame::{Action, Frame, ShrinkFrame, Verdict};
 pub use host::{ClientHop, Host, Note};
 pub use icmp::forward_icmp;
 pub use open::{Remembered, memorize, memory_control, remember};
@@ -49,6 +52,7 @@ pub use schedule::{
 pub use service::{find_service, find_wide_service, service_record};
 pub use side::{Narrow, Side, Wide};
 pub use tcp::{Direction, TcpFlags, next_state};
+pub use tunnel::{forward_tunnel, largest_inner};
 pub use wide::{
     Local, LocalEnd, PortSlot, Taken, WideFragment, WideFragmentKey, WideMemory, connect_wide,
     fill_ring, forward_wide, forward_wide_fragment, forward_wide_icmp, free_ports, give_port,

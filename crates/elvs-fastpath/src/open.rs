@@ -231,7 +231,7 @@ impl Path for Narrow {
         if packet.fragment {
             lead_request(host, frame, packet, index, method);
         }
-        send(host, frame, packet, method, destination)
+        send(host, frame, packet, method, index, destination)
     }
 }
 

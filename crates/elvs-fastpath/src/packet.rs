@@ -48,7 +48,7 @@ impl Transport {
     }
 }
 
-const IPV4: u16 = 0x0800;
+pub(crate) const IPV4: u16 = 0x0800;
 /// Ethernet type of IPv6.
 pub(crate) const IPV6: u16 = 0x86dd;
 const VLAN: u16 = 0x8100;
@@ -58,6 +58,60 @@ const SERVICE_VLAN: u16 = 0x88a8;
 pub(crate) const FRAGMENT: u16 = 0x3fff;
 /// The offset alone: 0 of the first fragment too.
 pub(crate) const FRAGMENT_OFFSET: u16 = 0x1fff;
+/// What lies in front of a frame's packet besides the two MAC addresses.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Link {
+    /// Offset of the packet: 14, 18 or 22.
+    pub(crate) offset: usize,
+    /// Ethernet type of the packet.
+    pub(crate) ethertype: u16,
+    /// Up to two VLAN tags with their Ethernet types, as loaded.
+    tags: [u32; 2],
+}
+
+impl Link {
+    #[inline(always)]
+    pub(crate) fn read<F: Frame>(frame: &mut F) -> Option<Self> {
+        let ethertype = u16::from_be(frame.half(12)?);
+        if ethertype != VLAN && ethertype != SERVICE_VLAN {
+            return Some(Self { offset: 14, ethertype, tags: [0; 2] });
+        }
+        let outer = frame.word(12)?;
+        let ethertype = u16::from_be(frame.half(16)?);
+        if ethertype != VLAN {
+            return Some(Self { offset: 18, ethertype, tags: [outer, 0] });
+        }
+        let inner = frame.word(16)?;
+        let ethertype = u16::from_be(frame.half(20)?);
+        Some(Self { offset: 22, ethertype, tags: [outer, inner] })
+    }
+
+    /// Writes it in front of another packet at the same offset, `offset`.
+    #[inline(always)]
+    pub(crate) fn write<F: Frame>(
+        &self,
+        frame: &mut F,
+        offset: usize,
+        addresses: [u8; 12],
+        ethertype: u16,
+    ) -> Option<()> {
+        let [outer, inner] = self.tags;
+        *frame.window::<12>(0)? = addresses;
+        if offset >= 18 {
+            *frame.window::<4>(12)? = outer.to_ne_bytes();
+        }
+        if offset >= 22 {
+            *frame.window::<4>(16)? = inner.to_ne_bytes();
+        }
+        let [e0, e1] = ethertype.to_be_bytes();
+        match offset {
+            14 => *frame.window::<2>(12)? = [e0, e1],
+            18 => *frame.window::<2>(16)? = [e0, e1],
+            _ => *frame.window::<2>(20)? = [e0, e1],
+        }
+        Some(())
+    }
+}
 
 /// What a frame looks like at first sight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,6 +15,7 @@ use elvs_common::{
     Control, Counter, DestinationFlags, DestinationStats, ICMPV6, Method, SettingFlags, WideAddress,
 };
 
+pub(crate) use self::forward::hop_of;
 use self::forward::{Ends, address_of, own_address, readdress, send};
 pub use self::fragment::{WideFragment, WideFragmentKey, forward_wide_fragment};
 use self::fragment::{lead_reply, lead_request};
@@ -113,10 +114,9 @@ pub fn connect_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
 pub fn send_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let Some((packet, transport)) = parse(host, frame) else { return Action::PASS };
     let noted = host.noted(Note::Destination);
-    let Some(destination) = host.destination((noted & 0xffff_ffff) as u32) else {
-        return drop(host, Counter::Bug);
-    };
-    send(host, frame, &packet, &transport, (noted >> 32) as u32, destination)
+    let index = (noted & 0xffff_ffff) as u32;
+    let Some(destination) = host.destination(index) else { return drop(host, Counter::Bug) };
+    send(host, frame, &packet, &transport, (noted >> 32) as u32, index, destination)
 }
 
 /// Headers that the stage before has seen to be there.
@@ -197,7 +197,7 @@ fn known<H: Host, F: Frame>(
     if packet.fragment {
         return lead_request(host, index, method);
     }
-    send(host, frame, packet, transport, method, destination)
+    send(host, frame, packet, transport, method, index, destination)
 }
 
 /// What tells a masqueraded connection by its client's and its real server's address and port; see

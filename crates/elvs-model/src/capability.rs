@@ -6,10 +6,7 @@
 
 use std::net::IpAddr;
 
-use crate::{
-    Change, ChangeError, Destination, ForwardingMethod, Protocol, ServiceKey, Table, TunnelKind,
-    VirtualService,
-};
+use crate::{Change, ChangeError, Destination, Protocol, ServiceKey, Table, VirtualService};
 
 /// Whether a service, and a destination in it if given, is forwarded by this release.
 ///
@@ -86,17 +83,7 @@ fn service_in_effect(service: &VirtualService) -> Result<(), ChangeError> {
 }
 
 fn destination_in_effect(destination: &Destination) -> Result<(), ChangeError> {
-    address_in_effect(destination.key.address)?;
-    match destination.method {
-        ForwardingMethod::Nat | ForwardingMethod::Dr | ForwardingMethod::Tun(TunnelKind::Ipip) => {}
-        ForwardingMethod::Tun(TunnelKind::Gue { .. }) => {
-            return refuse("tunnel type gue is", "ipip");
-        }
-        ForwardingMethod::Tun(TunnelKind::Gre { .. }) => {
-            return refuse("tunnel type gre is", "ipip");
-        }
-    }
-    Ok(())
+    address_in_effect(destination.key.address)
 }
 
 fn refuse(what: &str, instead: &str) -> Result<(), ChangeError> {

@@ -4,7 +4,9 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
 use aya_ebpf::programs::XdpContext;
-use elvs_fastpath::Frame;
+use elvs_fastpath::{Frame, ShrinkFrame, Step};
+
+use crate::host::repeat;
 
 /// A number anywhere in memory.
 #[derive(Clone, Copy)]
@@ -102,7 +104,41 @@ impl Frame for XdpFrame<'_> {
     }
 
     #[inline(always)]
+    fn grow_front_by(&mut self, bytes: usize) -> bool {
+        self.move_front(-(bytes as i32))
+    }
+
+    #[inline(always)]
+    fn sum<const N: usize>(&mut self, offset: usize) -> Option<u64> {
+        let start = self.start + offset;
+        if start + N * 4 > self.end {
+            return None;
+        }
+        let words = start as *const Unaligned<u32>;
+        let mut sum = 0;
+        let mut word = 0;
+        while word < N {
+            // SAFETY: within the bytes just seen to be there.
+            sum += unsafe { words.add(word).read_volatile() }.0 as u64;
+            word += 1;
+        }
+        Some(sum)
+    }
+
+    #[inline(always)]
+    fn repeat<S: Step>(times: u32, step: &mut S) {
+        repeat(times, step);
+    }
+
+    #[inline(always)]
     fn ingress(&self) -> u32 {
         self.ctx.ingress_ifindex() as u32
+    }
+}
+
+impl ShrinkFrame for XdpFrame<'_> {
+    #[inline(always)]
+    fn shrink_front_by(&mut self, bytes: usize) -> bool {
+        self.move_front(bytes as i32)
     }
 }

@@ -48,7 +48,7 @@ impl FlowMemory for KernelHost<'_> {
 
     #[inline(always)]
     fn repeat<S: Step>(&self, times: u32, step: &mut S) {
-        kernel_loop(times, step);
+        repeat(times, step);
     }
 }
 
@@ -66,7 +66,7 @@ impl FlowMemory for WideFlows {
 
     #[inline(always)]
     fn repeat<S: Step>(&self, times: u32, step: &mut S) {
-        kernel_loop(times, step);
+        repeat(times, step);
     }
 }
 
@@ -314,12 +314,7 @@ impl Host for KernelHost<'_> {
 
     #[inline(always)]
     fn forget(&self, value: u64) -> u64 {
-        let Some(word) = ELVS_SCRATCH.get_ptr_mut(0) else { return value };
-        let word = word.cast::<u64>();
-        // SAFETY: this CPU's element, volatile so that the value really goes through memory.
-        unsafe { word.write_volatile(value) };
-        // SAFETY: as above.
-        unsafe { word.read_volatile() }
+        forget(value)
     }
 
     #[inline(always)]
@@ -477,14 +472,6 @@ pub extern "C" fn elvs_memorize(
     memorize::<Narrow, _>(&host, &opening, ingress, destination, place).into()
 }
 
-/// [`FlowMemory::repeat`] by the kernel.
-#[inline(always)]
-fn kernel_loop<S: Step>(times: u32, step: &mut S) {
-    let callback: unsafe extern "C" fn(u32, *mut c_void) -> i64 = round::<S>;
-    // SAFETY: the callback takes the context it is given here, which outlives the call.
-    unsafe { bpf_loop(times, callback as *mut c_void, core::ptr::from_mut(step).cast(), 0) };
-}
-
 /// [`KernelHost::remember_fragment`] as a global function: key and value lie on its stack, not on that of its callers, who
 /// have none left. The answer means nothing.
 #[unsafe(no_mangle)]
@@ -493,6 +480,25 @@ pub extern "C" fn elvs_lead(addresses: u64, datagram: u64, destination_tick: u64
     let (key, fragment) = (FragmentKey { addresses, datagram }, Fragment { destination_tick, way });
     // One that finds no room is not remembered: its fragments go to the stack, counted.
     ELVS_FRAGMENTS.insert(&key, &fragment, 0).is_ok().into()
+}
+
+/// [`FlowMemory::repeat`] by `bpf_loop`.
+#[inline(always)]
+pub fn repeat<S: Step>(times: u32, step: &mut S) {
+    let callback: unsafe extern "C" fn(u32, *mut c_void) -> i64 = round::<S>;
+    // SAFETY: the callback takes the context it is given here, which outlives the call.
+    unsafe { bpf_loop(times, callback as *mut c_void, core::ptr::from_mut(step).cast(), 0) };
+}
+
+/// [`Host::forget`].
+#[inline(always)]
+pub fn forget(value: u64) -> u64 {
+    let Some(word) = ELVS_SCRATCH.get_ptr_mut(0) else { return value };
+    let word = word.cast::<u64>();
+    // SAFETY: this CPU's element, volatile so that the value really goes through memory.
+    unsafe { word.write_volatile(value) };
+    // SAFETY: as above.
+    unsafe { word.read_volatile() }
 }
 
 /// One round of [`FlowMemory::repeat`] as `bpf_loop` calls it: 0 goes on, 1 ends.

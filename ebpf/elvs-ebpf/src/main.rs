@@ -21,14 +21,14 @@ use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use elvs_common::{Counter, GENERAL_PROGRAM, SCHEDULE_PROGRAM, WIDE_PROGRAM};
 use elvs_fastpath::{
-    Action, Frame, Host, connect_wide, forward_fragment, forward_general, forward_icmp,
-    forward_new, forward_plain, forward_wide, forward_wide_fragment, forward_wide_icmp, open_wide,
-    persist, persist_wide, reply_wide, report, send_wide,
+    Action, Frame, Host, connect_wide, decapsulate, forward_fragment, forward_general,
+    forward_icmp, forward_new, forward_plain, forward_tunnel, forward_wide, forward_wide_fragment, forward_wide_icmp, open_wide, persist,
+    persist_wide, reply_wide, report, send_wide,
 };
 
 use crate::frame::XdpFrame;
-use crate::host::KernelHost;
-use crate::maps::ELVS_PROGS;
+use crate::host::{KernelHost, forget};
+use crate::maps::{ELVS_PROGS, gue_port};
 
 /// The director's first stage: packets of known connections, and whatever is not ours.
 #[xdp]
@@ -213,30 +213,20 @@ fn answer(action: Action) -> u32 {
     }
 }
 
-/// A tunnelled real server's decapsulation: takes the outer header off an IP-in-IP packet (RFC 2003) and hands the
-/// inner one to the host's stack, as a tunnel device would.
+/// Wraps a packet for the tunnel of its destination, unless that is plain IPv4 in IPv4.
 #[xdp]
-pub fn elvs_decap(ctx: XdpContext) -> u32 {
-    let mut frame = XdpFrame::new(&ctx);
-    // Whatever is no plain IP-in-IP packet is the stack's business.
-    let _ = decapsulate(&mut frame);
-    xdp_action::XDP_PASS
+#[inline(always)]
+pub fn elvs_tunnel(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    answer(forward_tunnel(&host, &mut XdpFrame::new(&ctx)))
 }
 
-#[inline(always)]
-fn decapsulate(frame: &mut XdpFrame) -> Option<()> {
-    let ethernet = *frame.window::<14>(0)?;
-    let outer = frame.window::<20>(14)?;
-    let fragment = u16::from_be_bytes([outer[6], outer[7]]) & 0x3fff != 0;
-    if ethernet[12] != 0x08 || ethernet[13] != 0 || outer[0] != 0x45 || outer[9] != 4 || fragment {
-        return None;
-    }
-    let inner = frame.window::<20>(34)?;
-    if inner[0] >> 4 != 4 || !frame.shrink_front::<20>() {
-        return None;
-    }
-    *frame.window::<14>(0)? = ethernet;
-    Some(())
+/// A tunnelled real server's decapsulation: takes the outer headers off a packet that came by IP in IP, GRE or GUE and
+/// hands the inner one to the host's stack, as a tunnel device would. Whatever is none of these is the stack's business.
+#[xdp]
+pub fn elvs_decap(ctx: XdpContext) -> u32 {
+    let _ = decapsulate(forget, &mut XdpFrame::new(&ctx), gue_port());
+    xdp_action::XDP_PASS
 }
 
 /// Passes every frame: makes a veth peer accept redirected frames.

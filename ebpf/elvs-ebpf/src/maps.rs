@@ -106,6 +106,10 @@ static ELVS_SEED: [u64; 2] = [0; 2];
 #[unsafe(no_mangle)]
 static ELVS_TICK_SHIFT: u32 = 0;
 
+/// UDP port that GUE packets come to on a real server; set when the program is loaded.
+#[unsafe(no_mangle)]
+static ELVS_GUE_PORT: u16 = 6080;
+
 /// What was set when the program was loaded. The verifier knows these values as constants.
 #[inline(always)]
 pub fn buckets() -> u32 {
@@ -133,4 +137,11 @@ pub fn seed() -> [u64; 2] {
 pub fn tick_shift() -> u32 {
     // SAFETY: as above.
     unsafe { core::ptr::read_volatile(&raw const ELVS_TICK_SHIFT) }
+}
+
+/// UDP port of GUE, host order.
+#[inline(always)]
+pub fn gue_port() -> u16 {
+    // SAFETY: as above.
+    unsafe { core::ptr::read_volatile(&raw const ELVS_GUE_PORT) }
 }

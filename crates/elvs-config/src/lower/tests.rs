@@ -298,10 +298,6 @@ fn forwarding_methods_and_tunnels() {
         let outcome = read_with(&text(method), EVERYTHING);
         assert_eq!(shown(&outcome), [format!("f:{want}")], "{method}");
     }
-    for (method, kind) in [("TUN type gue port 6080", "gue"), ("TUN type gre", "gre")] {
-        let want = format!("f:2:1: error: tunnels by {kind} are not in effect in this release");
-        assert_eq!(shown(&read_text(&text(method))), [want]);
-    }
 }
 
 #[test]

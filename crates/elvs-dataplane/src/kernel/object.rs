@@ -78,9 +78,10 @@ fn load_program(object: &mut Ebpf, name: &'static str) -> Result<(), LoadError> 
     program(object, name)?.load().map_err(|error| program_error(name, &error))
 }
 
-/// Loads one program that uses none of the tables.
-pub(crate) fn load_helper(name: &'static str) -> Result<Ebpf, LoadError> {
-    let mut object = EbpfLoader::new().load(OBJECT)?;
+/// Loads one program that uses none of the tables; `gue_port` is for that of a real server.
+pub(crate) fn load_helper(name: &'static str, gue_port: u16) -> Result<Ebpf, LoadError> {
+    let mut loader = EbpfLoader::new();
+    let mut object = loader.override_global("ELVS_GUE_PORT", &gue_port, true).load(OBJECT)?;
     load_program(&mut object, name)?;
     Ok(object)
 }

@@ -10,7 +10,7 @@ use super::packet::WidePacket;
 use crate::checksum::Delta;
 use crate::forward::{address_frame, age, daemon_hop};
 use crate::frame::{Action, Frame};
-use crate::host::{Host, drop};
+use crate::host::{Host, Note, drop};
 use crate::packet::Transport;
 use crate::report::{Report, refuse_and_tell_wide};
 
@@ -62,26 +62,32 @@ pub(crate) fn send<H: Host, F: Frame>(
     packet: &WidePacket,
     transport: &Transport,
     method: u32,
+    index: u32,
     destination: &DestinationRecord,
 ) -> Action {
     if destination.flags & DestinationFlags::LOCAL != 0 {
         return Action::PASS;
     }
-    if let Some(why) = obstacle(host, frame, packet, destination) {
+    if let Some(why) = obstacle(host, frame, packet, method, destination) {
         return why;
     }
+    if method == Method::Tun as u32 {
+        return tunnel(host, index);
+    }
     let Some(hop) = hop_of(host, destination) else { return drop(host, Counter::NoNextHop) };
-    let sent = if method == Method::Nat as u32 {
-        let own = destination.port;
-        let ends = Ends {
-            source: packet.source,
-            source_port: transport.source_port(),
-            destination: address_of(destination),
-            destination_port: if own == 0 { transport.destination_port() } else { own },
-        };
-        readdress(frame, packet, transport, &hop, &ends)
-    } else {
-        unchanged(frame, packet, &hop, method)
+    let sent = match Method::from_bits(method) {
+        Some(Method::Dr) => direct(frame, packet, &hop),
+        Some(Method::Nat) => {
+            let own = destination.port;
+            let ends = Ends {
+                source: packet.source,
+                source_port: transport.source_port(),
+                destination: address_of(destination),
+                destination_port: if own == 0 { transport.destination_port() } else { own },
+            };
+            readdress(frame, packet, transport, &hop, &ends)
+        }
+        Some(Method::Tun | Method::FullNat) | None => None,
     };
     sent.unwrap_or_else(|| drop(host, Counter::Bug))
 }
@@ -94,18 +100,19 @@ pub(crate) const fn fits(packet: &WidePacket, destination: &DestinationRecord) -
 }
 
 /// Refuses a client's packet that does not outlive the director, or does not fit the way to its destination; its sender is
-/// told. No router fragments IPv6 (RFC 8200 section 4.5).
+/// told. No router fragments IPv6 (RFC 8200 section 4.5). What fits into a tunnel its stage knows.
 #[inline(always)]
 pub(crate) fn obstacle<H: Host, F: Frame>(
     host: &H,
     frame: &mut F,
     packet: &WidePacket,
+    method: u32,
     destination: &DestinationRecord,
 ) -> Option<Action> {
     if packet.ttl <= 1 {
         return Some(refuse(host, packet, Counter::TtlExpired, Report::TIME_EXCEEDED));
     }
-    if fits(packet, destination) {
+    if method == Method::Tun as u32 || fits(packet, destination) {
         return None;
     }
     let told = packet.ipv6
@@ -129,23 +136,20 @@ pub(crate) fn refuse<H: Host>(
     refuse_and_tell_wide(host, why, report, packet.destination)
 }
 
-/// Sends a packet on by a method that leaves its addresses as they are; `None`, and nothing is changed, by any other.
+/// Leaves a packet to the stage that wraps it for the tunnel to a destination.
 #[inline(always)]
-pub(crate) fn unchanged<F: Frame>(
-    frame: &mut F,
-    packet: &WidePacket,
-    hop: &NextHop,
-    method: u32,
-) -> Option<Action> {
-    match Method::from_bits(method) {
-        Some(Method::Dr) => direct(frame, packet, hop),
-        Some(Method::Nat | Method::Tun | Method::FullNat) | None => None,
-    }
+pub(crate) fn tunnel<H: Host>(host: &H, index: u32) -> Action {
+    host.note(Note::Destination, index as u64);
+    Action::TUNNEL
 }
 
 /// Direct routing: the frame goes to the real server's MAC address, the packet keeps its addresses.
 #[inline(always)]
-fn direct<F: Frame>(frame: &mut F, packet: &WidePacket, hop: &NextHop) -> Option<Action> {
+pub(crate) fn direct<F: Frame>(
+    frame: &mut F,
+    packet: &WidePacket,
+    hop: &NextHop,
+) -> Option<Action> {
     frame.forget();
     if packet.ipv6 {
         let [_, _, _, _, _, _, _, limit] = frame.window::<8>(packet.offset)?;

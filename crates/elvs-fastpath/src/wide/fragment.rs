@@ -11,7 +11,9 @@ use elvs_common::{
     Counter, DestinationFlags, DestinationRecord, DestinationStats, Method, NextHop, WideAddress,
 };
 
-use super::forward::{Ends, address_of, hop_of, obstacle, own_address, readdress, send, unchanged};
+use super::forward::{
+    Ends, address_of, direct, hop_of, obstacle, own_address, readdress, send, tunnel,
+};
 use super::packet::{HEADER, WidePacket, fragment_id, parse_transport, parse_wide};
 use crate::forward::address_frame;
 use crate::fragment::Fragment;
@@ -125,7 +127,7 @@ fn first<H: Host, F: Frame>(
     if noted & REPLY == 0 {
         let way = Fragment::new(index, host.tick(), method as u64);
         host.remember_wide_fragment(key, &WideFragment { way, address: [0; 2] });
-        return send(host, frame, packet, &transport, method, destination);
+        return send(host, frame, packet, &transport, method, index, destination);
     }
     let address = [host.noted(Note::Source), host.noted(Note::SourceEnd)];
     let way = Fragment::new(index, host.tick(), Fragment::REPLY);
@@ -157,7 +159,8 @@ fn request<H: Host, F: Frame>(
     if destination.flags & DestinationFlags::AVAILABLE == 0 {
         return drop(host, Counter::DestinationGone);
     }
-    if let Some(why) = obstacle(host, frame, packet, destination) {
+    let method = found.way.method();
+    if let Some(why) = obstacle(host, frame, packet, method, destination) {
         return why;
     }
     let Some(hop) = hop_of(host, destination) else { return drop(host, Counter::NoNextHop) };
@@ -170,11 +173,11 @@ fn request<H: Host, F: Frame>(
             ..DestinationStats::default()
         },
     );
-    let method = found.way.method();
-    let sent = if method == Method::Nat as u32 {
-        move_end(frame, packet, &hop, address_of(destination), false)
-    } else {
-        unchanged(frame, packet, &hop, method)
+    let sent = match Method::from_bits(method) {
+        Some(Method::Dr) => direct(frame, packet, &hop),
+        Some(Method::Nat) => move_end(frame, packet, &hop, address_of(destination), false),
+        Some(Method::Tun) => Some(tunnel(host, found.way.destination())),
+        Some(Method::FullNat) | None => None,
     };
     sent.unwrap_or_else(|| drop(host, Counter::Bug))
 }

@@ -16,7 +16,7 @@ use elvs_common::{
     Counter, DestinationFlags, DestinationStats, ICMPV6, Method, NextHop, WideAddress,
 };
 
-use super::forward::{address_of, fits, hop_of, unchanged};
+use super::forward::{address_of, direct, fits, hop_of, tunnel};
 use super::fragment::move_end;
 use super::matches_reply;
 use super::packet::{HEADER, WidePacket, parse_wide, two_addresses, walk};
@@ -127,7 +127,7 @@ fn of_client<H: Host, F: Frame>(
     if packet.ttl <= 1 {
         return drop(host, Counter::TtlExpired);
     }
-    if !fits(packet, destination) {
+    if method != Method::Tun as u32 && !fits(packet, destination) {
         return drop(host, Counter::TooBig);
     }
     let Some(hop) = hop_of(host, destination) else { return drop(host, Counter::NoNextHop) };
@@ -140,12 +140,15 @@ fn of_client<H: Host, F: Frame>(
             ..DestinationStats::default()
         },
     );
-    let sent = if method == Method::Nat as u32 {
-        let port = if destination.port == 0 { embedded.source_port } else { destination.port };
-        let own = Own { address: address_of(destination), port, replaces_source: true };
-        translate(frame, packet, embedded, &own, &hop)
-    } else {
-        unchanged(frame, packet, &hop, method)
+    let sent = match Method::from_bits(method) {
+        Some(Method::Dr) => direct(frame, packet, &hop),
+        Some(Method::Nat) => {
+            let port = if destination.port == 0 { embedded.source_port } else { destination.port };
+            let own = Own { address: address_of(destination), port, replaces_source: true };
+            translate(frame, packet, embedded, &own, &hop)
+        }
+        Some(Method::Tun) => Some(tunnel(host, index)),
+        Some(Method::FullNat) | None => None,
     };
     sent.unwrap_or_else(|| drop(host, Counter::Bug))
 }

@@ -127,6 +127,14 @@ pub fn fill_ring<M: WideMemory>(memory: &M, index: u32) {
     local.exhausted.store(0);
 }
 
+/// Element of a ring that a turn falls on; there are as many as port numbers.
+#[inline(always)]
+const fn element_of(turn: u64) -> u32 {
+    (turn & 0xffff) as u32
+}
+
+const _: () = assert!(LOCAL_PORTS == 0x1_0000);
+
 /// Tries to take the port at the head of a ring.
 struct Take<'a, M> {
     memory: &'a M,
@@ -147,7 +155,7 @@ impl<M: WideMemory> Step for Take<'_, M> {
             self.empty = 1;
             return false;
         }
-        let element = (head & (LOCAL_PORTS - 1) as u64) as u32;
+        let element = element_of(head);
         let place = index.wrapping_mul(LOCAL_PORTS).wrapping_add(element);
         let Some(slot) = self.memory.port(place) else { return false };
         let found = slot.free.load();
@@ -195,7 +203,7 @@ pub fn give_port<M: WideMemory>(memory: &M, end: LocalEnd) {
         slot.flow.store(0);
     }
     let turn = local.tail.fetch_add(1);
-    let element = (turn & (LOCAL_PORTS - 1) as u64) as u32;
+    let element = element_of(turn);
     if let Some(slot) = memory.port(index.wrapping_mul(LOCAL_PORTS).wrapping_add(element)) {
         slot.free.store(turn << 16 | u16::from_be(end.port()) as u64);
     }

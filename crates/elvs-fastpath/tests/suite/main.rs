@@ -18,3 +18,4 @@ mod schedulers;
 mod stress;
 #[path = "../support/mod.rs"]
 mod support;
+mod tunnels;

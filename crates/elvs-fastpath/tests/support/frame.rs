@@ -1,6 +1,6 @@
 //! A frame in a vector.
 
-use elvs_fastpath::Frame;
+use elvs_fastpath::{Frame, ShrinkFrame};
 
 /// Interface that frames of the tests come from, unless said otherwise.
 pub const NIC: u32 = 2;
@@ -58,5 +58,16 @@ impl Frame for MemoryFrame {
 
     fn ingress(&self) -> u32 {
         self.ingress
+    }
+}
+
+impl ShrinkFrame for MemoryFrame {
+    fn shrink_front_by(&mut self, bytes: usize) -> bool {
+        if bytes + 14 > self.bytes.len() {
+            return false;
+        }
+        self.bytes.drain(..bytes);
+        self.headroom += bytes;
+        true
     }
 }
