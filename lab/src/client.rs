@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use elvs_net::bed::VIP;
@@ -32,16 +32,32 @@ impl Topology {
     /// # Panics
     /// If one of them fails.
     pub fn curl(&self, number: u32) -> Vec<String> {
+        self.curl_to(VIP.into(), number)
+    }
+
+    /// As [`Topology::curl`], to an address of either family.
+    ///
+    /// # Panics
+    /// If one of the requests fails.
+    pub fn curl_to(&self, address: IpAddr, number: u32) -> Vec<String> {
         let mut command = self.client("curl");
         command.args(["-sS", "--fail", "--max-time", "120", "-H", "Connection: close"]);
-        command.arg(format!("http://{VIP}/?[1-{number}]"));
+        command.arg(format!("http://{}/?[1-{number}]", SocketAddr::from((address, 80))));
         output_of(command).lines().map(str::to_owned).collect()
     }
 
     /// As [`Topology::curl`], counted by answer.
     pub fn curl_shares(&self, number: u32) -> BTreeMap<String, u32> {
+        self.curl_shares_of(VIP.into(), number)
+    }
+
+    /// As [`Topology::curl_to`], counted by answer.
+    ///
+    /// # Panics
+    /// If one of the requests fails.
+    pub fn curl_shares_of(&self, address: IpAddr, number: u32) -> BTreeMap<String, u32> {
         let mut shares = BTreeMap::new();
-        for answer in self.curl(number) {
+        for answer in self.curl_to(address, number) {
             *shares.entry(answer).or_default() += 1;
         }
         shares
@@ -52,12 +68,21 @@ impl Topology {
     /// # Panics
     /// If the request fails.
     pub fn upload(&self, bytes: usize) -> String {
+        self.upload_to(VIP.into(), bytes)
+    }
+
+    /// As [`Topology::upload`], to an address of either family.
+    ///
+    /// # Panics
+    /// If the request fails.
+    pub fn upload_to(&self, address: IpAddr, bytes: usize) -> String {
         let file = self.directory().join("upload");
         std::fs::write(&file, vec![b'.'; bytes]).expect("a file to send");
         let mut command = self.client("curl");
         command.args(["-sS", "--max-time", "30", "-H", "Expect:", "-o", "/dev/null"]);
         command.args(["-w", "%{http_code} %{size_upload}", "--data-binary"]);
-        command.arg(format!("@{}", file.display())).arg(format!("http://{VIP}/"));
+        let url = format!("http://{}/", SocketAddr::from((address, 80)));
+        command.arg(format!("@{}", file.display())).arg(url);
         let answer = output_of(command);
         let (status, sent) = answer.split_once(' ').expect("status and size");
         assert_eq!(number(sent, &answer), bytes as u64, "bytes sent");

@@ -16,6 +16,7 @@ mod nginx;
 mod process;
 pub mod toa;
 mod topology;
+mod transfer;
 pub mod wire;
 
 pub use cgroup::Cgroup;
@@ -27,6 +28,7 @@ pub use nginx::Nginx;
 pub use process::{Process, output_of, wait_until};
 pub use toa::Toa;
 pub use topology::Topology;
+pub use transfer::{Echo, TRANSFER};
 pub use wire::Wire;
 
 /// Fails the test if it does not run as root.

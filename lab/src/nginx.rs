@@ -47,6 +47,12 @@ impl Nginx {
 
 /// Everything nginx writes stays below its prefix.
 fn config(name: &str) -> String {
+    // This file is there if the kernel knows IPv6 at all.
+    let ipv6 = if Path::new("/proc/net/if_inet6").exists() {
+        "listen [::]:80 ipv6only=on backlog=16384;"
+    } else {
+        ""
+    };
     format!(
         "\
 daemon off;
@@ -65,6 +71,7 @@ http {{
     client_max_body_size 0;
     server {{
         listen 80 backlog=16384;
+        {ipv6}
         location / {{
             default_type text/plain;
             add_header client $remote_addr;

@@ -32,10 +32,12 @@ use elvs_model::{
 };
 use elvs_net::Namespace;
 
+#[path = "prog_hostile/ipv6.rs"]
+mod ipv6;
 #[path = "../../crates/elvs-fastpath/tests/support/mod.rs"]
 mod support;
 
-use support::{ACK, FIN, Packet, RST, Random, SYN, Seen};
+use support::{ACK, FIN, Packet, Packet6, RST, Random, SYN, Seen, Seen6};
 
 const CLIENT: &str = "192.0.2.7:40000";
 const NAT_VIP: &str = "10.0.0.100:80";
@@ -118,8 +120,10 @@ impl Both {
         let hop = NextHop::new([6, 0, 0, 0, 0, last], [2, 0, 0, 0, 0, 10], ifindex);
         let tunnel_source = Some(DIRECTOR.into());
         let route = Route { hop: Some(hop), mtu: 1_500, tunnel_source, local: false };
+        let route6 = Route { tunnel_source: None, ..route };
         for plane in self.planes() {
             plane.set_route(Ipv4Addr::new(10, 1, 0, last).into(), route);
+            plane.set_route(ipv6::server(last - 21 + 0x21).into(), route6);
         }
     }
 
@@ -223,6 +227,9 @@ fn is_well_formed(frame: &[u8]) -> bool {
             at += 4;
         }
     }
+    if half(at) == Some(0x86dd) {
+        return frame.get(at + 2..).is_some_and(ipv6::is_well_formed);
+    }
     if half(at) != Some(0x0800) {
         return false;
     }
@@ -281,6 +288,14 @@ fn table() -> Table {
                 table.apply(&Change::AddDestination { service, destination }).unwrap();
             }
         }
+        for (vip, method, servers) in ipv6::SERVICES {
+            let service = ipv6::key(vip, protocol);
+            table.apply(&Change::AddService(VirtualService::new(service, Scheduler::Wrr))).unwrap();
+            for (last, weight) in servers {
+                let destination = ipv6::destination(*last, method, *weight);
+                table.apply(&Change::AddDestination { service, destination }).unwrap();
+            }
+        }
     }
     table
 }
@@ -315,6 +330,16 @@ fn packets() -> Vec<Packet> {
     packets.push(Packet::udp(NAT_SERVER, CLIENT));
     packets.push(Packet { ttl: 1, ..Packet::tcp(NAT_SERVER, CLIENT, ACK) });
     packets.push(Packet::tcp(CLIENT, "10.0.0.200:80", SYN));
+    // Clients that look like an IPv6 service's address to the filter.
+    let client = format!("{}:40000", ipv6::colliding());
+    for vlans in [vec![], vec![(0x8100, 5)]] {
+        let with = |packet| Packet { vlans: vlans.clone(), ..packet };
+        packets.push(with(Packet::tcp(&client, NAT_VIP, SYN)));
+        packets.push(with(Packet::tcp(NAT_SERVER, &client, SYN | ACK)));
+        packets.push(with(Packet::udp(NAT_SERVER, &client)));
+        packets.push(with(Packet { fragment: 0x2000, ..Packet::udp(NAT_SERVER, &client) }));
+        packets.push(with(Packet { fragment: 0x00b9, ..Packet::udp(NAT_SERVER, &client) }));
+    }
     packets
 }
 
@@ -375,7 +400,7 @@ fn damage(frame: &mut Vec<u8>, random: &mut Random) {
 fn noise(random: &mut Random) -> Vec<u8> {
     let mut frame: Vec<u8> =
         (0..ETHERNET + random.below(180)).map(|_| random.next() as u8).collect();
-    let ethertype = [[8, 0], [0x81, 0], [0x88, 0xa8]][random.below(3)];
+    let ethertype = [[8, 0], [0x81, 0], [0x88, 0xa8], [0x86, 0xdd]][random.below(4)];
     frame[..FIRST].fill(2);
     frame[FIRST..ETHERNET].copy_from_slice(&ethertype);
     frame
@@ -396,30 +421,36 @@ fn hostile() {
     }
     let mut table = table();
     both.install(&table);
-    let good = packets();
+    let good: Vec<_> =
+        packets().iter().map(|packet| (packet.build(), format!("{packet:?}"))).collect();
+    let good6 = ipv6::packets();
+    let good6 = good6.iter().map(|packet| (packet.build(), format!("{packet:?}")));
+    let good: Vec<_> = good.into_iter().chain(good6).collect();
 
     // Cut anywhere, before and after their connections are known.
-    for packet in &good {
-        let frame = packet.build();
+    for (frame, packet) in &good {
         for length in ETHERNET..=frame.len() {
             // The payload of a big packet is cut in steps.
             if length < 140 || length % 97 == 0 || length == frame.len() {
-                both.run(&frame[..length], &|| format!("cut to {length}: {packet:?}"));
+                both.run(&frame[..length], &|| format!("cut to {length}: {packet}"));
             }
         }
     }
     let mut random = Random::new(0xbad);
     let damaged = |both: &mut Both, random: &mut Random| {
         for _ in 0..DAMAGED {
-            let packet = random.of(&good);
-            let mut frame = packet.build();
+            let (frame, packet) = random.of(&good);
+            let mut frame = frame.clone();
             damage(&mut frame, random);
-            both.run(&frame, &|| format!("{frame:02x?} from {packet:?}"));
+            both.run(&frame, &|| format!("{frame:02x?} from {packet}"));
         }
     };
     damaged(&mut both, &mut random);
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         let (service, key) = (key(LEFT_VIP, protocol), destination(21, method::DR, 1).key);
+        table.apply(&Change::DeleteDestination { service, destination: key }).unwrap();
+        let (service, key) =
+            (ipv6::key(ipv6::LEFT_VIP, protocol), ipv6::destination(0x21, method::DR, 1).key);
         table.apply(&Change::DeleteDestination { service, destination: key }).unwrap();
     }
     both.install(&table);
@@ -439,12 +470,27 @@ fn hostile() {
             sent.inner();
         }
     }
+    let client = format!("{}:5556", ipv6::colliding());
+    for (source, to, wanted) in
+        [(&client[..], NAT_VIP, &client[..]), (NAT_SERVER, &client, NAT_VIP)]
+    {
+        let frame = Packet::tcp(source, to, SYN).build();
+        let (verdict, sent) = both.run(&frame, &|| format!("{source} to {to}"));
+        assert!(matches!(verdict, Verdict::Transmit | Verdict::Redirect(_)), "{to}: {verdict:?}");
+        assert_eq!(Seen::read(&sent).source().to_string(), wanted);
+    }
+    for vip in [ipv6::NAT_VIP, ipv6::DR_VIP, ipv6::TWIN_VIP] {
+        let frame = Packet6::tcp("[2001:db8::9]:5555", vip, SYN).build();
+        let (verdict, sent) = both.run(&frame, &|| format!("a good packet to {vip}"));
+        assert!(matches!(verdict, Verdict::Transmit | Verdict::Redirect(_)), "{vip}: {verdict:?}");
+        Seen6::read(&sent);
+    }
     both.compare_tables();
     let all = [
         ["XDP_DROP", "XDP_PASS", "XDP_TX", "XDP_REDIRECT"].as_slice(),
         &["destination_gone", "no_destination", "no_next_hop", "fragment", "ttl_expired"],
         &["tunnel_too_big", "malformed", "not_syn", "reused", "icmp_forwarded", "icmp_returned"],
-        &["icmp_tunnel", "icmp_sent", "fragment_forwarded"],
+        &["fragment", "icmp_tunnel", "icmp_sent", "fragment_forwarded"],
     ];
     for name in all.concat() {
         assert!(both.seen.contains_key(name), "no frame met {name}: {:?}", both.seen);

@@ -43,6 +43,8 @@ pub const FULL_NAT_OPEN_PROGRAM: u32 = 16;
 pub const FULL_NAT_PROGRAM: u32 = 17;
 /// Element of the program for replies to local addresses of full NAT.
 pub const FULL_NAT_REPLY_PROGRAM: u32 = 18;
+/// Element of the program for packets that looked like those of the wide table, but are IPv4's own.
+pub const NARROW_PROGRAM: u32 = 19;
 /// Element of the program map that holds the program for tunnels other than IPv4 in IPv4.
 pub const TUNNEL_PROGRAM: u32 = 8;
 /// Elements of the program map.
@@ -140,6 +142,8 @@ pub mod program_names {
     pub const WIDE_SEND: &str = "elvs_wide_send";
     /// New clients' connections of the wide table: element [`super::WIDE_CONNECT_PROGRAM`].
     pub const WIDE_CONNECT: &str = "elvs_wide_join";
+    /// Packets that looked like those of the wide table: element [`super::NARROW_PROGRAM`].
+    pub const NARROW: &str = "elvs_narrow";
     /// Replies of the wide table: element [`super::WIDE_REPLY_PROGRAM`].
     pub const WIDE_REPLY: &str = "elvs_wide_reply";
     /// ICMP errors about known connections: element [`super::ICMP_PROGRAM`].
@@ -155,7 +159,7 @@ pub mod program_names {
     /// The stage that wraps packets for tunnels other than IPv4 in IPv4: element [`super::TUNNEL_PROGRAM`].
     pub const TUNNEL: &str = "elvs_tunnel";
     /// The director's stages in the program map: element and name.
-    pub const STAGES: [(u32, &str); 15] = [
+    pub const STAGES: [(u32, &str); 16] = [
         (super::SCHEDULE_PROGRAM, SCHEDULE),
         (super::GENERAL_PROGRAM, GENERAL),
         (super::PERSIST_PROGRAM, PERSIST),
@@ -165,6 +169,7 @@ pub mod program_names {
         (super::WIDE_SEND_PROGRAM, WIDE_SEND),
         (super::WIDE_REPLY_PROGRAM, WIDE_REPLY),
         (super::WIDE_CONNECT_PROGRAM, WIDE_CONNECT),
+        (super::NARROW_PROGRAM, NARROW),
         (super::ICMP_PROGRAM, ICMP),
         (super::REPORT_PROGRAM, REPLY),
         (super::FRAGMENT_PROGRAM, FRAGMENT),

@@ -138,7 +138,8 @@ pub fn compile(
             let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let mut builder = Builder::new(slots, seed, generation);
             if builder.fill(services, &addresses)? {
-                let wide = services.iter().any(is_wide);
+                // Old connections of IPv6 are in the wide table, whether there is a service for new ones or not.
+                let wide = services.iter().any(is_wide) || addresses.iter().any(IpAddr::is_ipv6);
                 builder.set_flags(wide, !masqueraded.is_empty(), marks);
                 for address in masqueraded {
                     builder.set_filter(FILTER_REAL_SERVER_LINE, *address);

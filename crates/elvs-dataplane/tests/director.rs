@@ -333,7 +333,9 @@ fn records_of_ipv6_have_both_addresses_prefix_and_route() {
         [add_service(WEB, Scheduler::Rr), Change::AddDestination { service: WEB, destination }];
     change(&mut plane, &mut table, changes);
     let found = record(&plane, WEB, destination);
-    assert_eq!(found.flags, DestinationFlags::AVAILABLE | DestinationFlags::IPV6);
+    let wanted =
+        DestinationFlags::AVAILABLE | DestinationFlags::IPV6 | DestinationFlags::ENCAPSULATED;
+    assert_eq!(found.flags, wanted);
     assert_eq!((found.address6, found.tunnel_source6), (real.octets(), source.octets()));
 }
 

@@ -50,6 +50,7 @@ pub fn process<H: Host, F: Frame>(host: &H, frame: &mut F) -> Verdict {
             Action::SCHEDULE => forward_new(host, frame),
             Action::PERSIST => persist(host, frame),
             Action::WIDE => forward_wide(host, frame),
+            Action::NARROW => forward_narrow(host, frame),
             Action::WIDE_REPLY => reply_wide(host, frame),
             Action::WIDE_OPEN => open_wide(host, frame),
             Action::WIDE_PERSIST => persist_wide(host, frame),
@@ -129,20 +130,37 @@ pub fn forward_general<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
             if tables & FilterBits::WIDE != 0 {
                 return Action::WIDE;
             }
-            let to_virtual = tables & FilterBits::NARROW != 0;
-            if !ip.later || ip.malformed {
-                forward_known::<false, _, _>(host, frame, &ip, to_virtual)
-            } else if is_balanced(ip.protocol)
-                && (to_virtual || may_be_real_server(host, ip.source))
-            {
-                Action::FRAGMENT
-            } else {
-                Action::PASS
-            }
+            forward_ipv4(host, frame, &ip, tables & FilterBits::NARROW != 0)
         }
         // IPv6 with VLAN tags.
         None if has_wide(host) => Action::WIDE,
         None => Action::PASS,
+    }
+}
+
+/// As [`forward_general`], for packets that the wide stages have found to be none of theirs: the filter of virtual addresses
+/// has but one bit for IPv4 addresses by full NAT and folded IPv6 addresses, and errs towards yes.
+#[inline(always)]
+pub fn forward_narrow<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
+    match parse_ipv4(host, frame) {
+        Some(ip) if ip.protocol == ICMP => Action::ICMP,
+        Some(ip) => {
+            let tables = virtual_tables(host, ip.destination);
+            forward_ipv4(host, frame, &ip, tables & FilterBits::NARROW != 0)
+        }
+        None => Action::PASS,
+    }
+}
+
+/// An IPv4 packet of the table of IPv4 connections, fragments included.
+#[inline(always)]
+fn forward_ipv4<H: Host, F: Frame>(host: &H, frame: &mut F, ip: &Ipv4, to_virtual: bool) -> Action {
+    if !ip.later || ip.malformed {
+        forward_known::<false, _, _>(host, frame, ip, to_virtual)
+    } else if is_balanced(ip.protocol) && (to_virtual || may_be_real_server(host, ip.source)) {
+        Action::FRAGMENT
+    } else {
+        Action::PASS
     }
 }
 

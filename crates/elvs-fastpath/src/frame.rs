@@ -1,8 +1,8 @@
 //! Access to a packet's bytes, and what becomes of it.
 
 use elvs_common::{
-    FRAGMENT_PROGRAM, GENERAL_PROGRAM, ICMP_PROGRAM, PERSIST_PROGRAM, REPORT_PROGRAM,
-    SCHEDULE_PROGRAM, TUNNEL_PROGRAM, WIDE_CONNECT_PROGRAM, WIDE_FRAGMENT_PROGRAM,
+    FRAGMENT_PROGRAM, GENERAL_PROGRAM, ICMP_PROGRAM, NARROW_PROGRAM, PERSIST_PROGRAM,
+    REPORT_PROGRAM, SCHEDULE_PROGRAM, TUNNEL_PROGRAM, WIDE_CONNECT_PROGRAM, WIDE_FRAGMENT_PROGRAM,
     WIDE_ICMP_PROGRAM, WIDE_OPEN_PROGRAM, WIDE_PERSIST_PROGRAM, WIDE_PROGRAM, WIDE_REPLY_PROGRAM,
     WIDE_SEND_PROGRAM,
 };
@@ -126,6 +126,8 @@ impl Action {
     pub const WIDE: Self = Self::stage(WIDE_PROGRAM);
     /// Not decided yet: the packet may be a reply to one of the wide table.
     pub const WIDE_REPLY: Self = Self::stage(WIDE_REPLY_PROGRAM);
+    /// Not decided yet: an IPv4 packet that looked like one of the wide table is none.
+    pub const NARROW: Self = Self::stage(NARROW_PROGRAM);
     /// As [`Self::SCHEDULE`], for the wide table.
     pub const WIDE_OPEN: Self = Self::stage(WIDE_OPEN_PROGRAM);
     /// As [`Self::PERSIST`], for the wide table.

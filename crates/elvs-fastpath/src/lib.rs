@@ -31,7 +31,9 @@ mod wide;
 
 pub use atomic::Atomic64;
 pub use decap::decapsulate;
-pub use director::{SCHEDULE_TRIES, forward_general, forward_new, forward_plain, persist, process};
+pub use director::{
+    SCHEDULE_TRIES, forward_general, forward_narrow, forward_new, forward_plain, persist, process,
+};
 pub use flow::{
     AddressValue, Addresses, Bucket, BucketOf, Claim, Eviction, FlowKey, FlowMemory, FoundFlow,
     FoundOf, Inserted, Insertion, NewFlow, Slot, SlotOf, Step, ValueOf, WideBucket, WideValue,

@@ -2,8 +2,8 @@
 
 use elvs_common::{
     FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, FilterBits, HEADER_LINE, HeaderFlags, Line,
-    SERVICE_MAX_PROBES, SERVICES_LINE, ServiceRecord, WideAddress, filter_line, filter_place,
-    filter_shift, filter_word, service_hash, service_key, service_kind,
+    SERVICE_MAX_PROBES, SERVICES_LINE, ServiceFlags, ServiceRecord, WideAddress, filter_line,
+    filter_place, filter_shift, filter_word, service_hash, service_key, service_kind,
 };
 
 use crate::flow::{FlowKey, WideValue, virtual_port_of};
@@ -68,7 +68,7 @@ pub fn find_service<'a, H: Host>(host: &'a H, packet: &FlowKey, ingress: u32) ->
     }
 }
 
-/// As [`find_service`], of a packet of either family.
+/// As [`find_service`], of a packet of either family; of IPv4 those by full NAT only.
 #[inline(always)]
 pub fn find_wide_service<'a, H: Host>(
     host: &'a H,
@@ -77,7 +77,9 @@ pub fn find_wide_service<'a, H: Host>(
 ) -> Option<&'a Line> {
     let address = packet.wide_address();
     if address.is_v4() {
-        return find_service(host, &packet.fold(), ingress);
+        let found = find_service(host, &packet.fold(), ingress)?;
+        let wide = service_record(found).flags & ServiceFlags::FULL_NAT != 0;
+        return if wide { Some(found) } else { None };
     }
     let header = host.line(HEADER_LINE)?;
     let [_, _, _, flags, ..] = header.0;
@@ -125,12 +127,9 @@ pub(crate) fn is_virtual<H: Host>(host: &H, address: u32) -> bool {
     find(host, address, 0, 0, service_kind::ADDRESS).is_some()
 }
 
-/// As [`is_virtual`], of either family.
+/// As [`is_virtual`], of IPv6.
 #[inline(always)]
 pub(crate) fn is_wide_virtual<H: Host>(host: &H, address: WideAddress) -> bool {
-    if address.is_v4() {
-        return is_virtual(host, address.v4());
-    }
     find_wide(host, address, 0, 0, service_kind::ADDRESS6).is_some()
 }
 

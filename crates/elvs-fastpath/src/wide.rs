@@ -40,7 +40,8 @@ use crate::tcp::Direction;
 use crate::track::{end_for, is_reuse, track};
 
 /// The stage for packets of the wide table: forwards those from clients of known connections and passes what is not ours.
-/// [`Action::WIDE_REPLY`] leaves the frame to [`reply_wide`], [`Action::WIDE_OPEN`] to [`open_wide`].
+/// [`Action::WIDE_REPLY`] leaves the frame to [`reply_wide`], [`Action::WIDE_OPEN`] to [`open_wide`], [`Action::NARROW`] to
+/// [`forward_narrow`](crate::forward_narrow).
 #[inline(always)]
 pub fn forward_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let Some(packet) = parse_wide(host, frame) else { return Action::PASS };
@@ -50,7 +51,7 @@ pub fn forward_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     }
     if !may_be_wide(host, packet.destination) {
         let reply = may_be_wide_real_server(host, packet.source);
-        return if reply { Action::WIDE_REPLY } else { Action::PASS };
+        return if reply { Action::WIDE_REPLY } else { none_of_ours(&packet) };
     }
     if packet.malformed {
         return refuse(host, &packet);
@@ -67,23 +68,25 @@ pub fn forward_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
 #[inline(always)]
 pub fn reply_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let Some(packet) = parse_wide(host, frame) else { return Action::PASS };
-    let to_virtual = may_be_wide(host, packet.destination);
-    let otherwise = if to_virtual { Action::WIDE_OPEN } else { Action::PASS };
-    if packet.malformed {
-        return otherwise;
+    if !packet.malformed
+        && let Some(transport) = parse_transport(frame, &packet)
+    {
+        let action = reply(host, frame, &packet, &transport);
+        if action != Action::PASS {
+            return action;
+        }
     }
-    let Some(transport) = parse_transport(frame, &packet) else { return otherwise };
-    match reply(host, frame, &packet, &transport) {
-        Action::PASS => otherwise,
-        action => action,
-    }
+    if may_be_wide(host, packet.destination) { Action::WIDE_OPEN } else { none_of_ours(&packet) }
 }
 
 /// The stage after [`forward_wide`] for packets of no known connection; as [`crate::forward_new`].
 #[inline(always)]
 pub fn open_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     match parse(host, frame) {
-        Some((packet, transport)) => open::<Wide, _, _>(host, frame, &packet, &transport),
+        Some((packet, transport)) => match open::<Wide, _, _>(host, frame, &packet, &transport) {
+            Action::PASS => none_of_ours(&packet),
+            action => action,
+        },
         None => Action::PASS,
     }
 }
@@ -127,23 +130,33 @@ fn parse<H: Host, F: Frame>(host: &H, frame: &mut F) -> Option<(WidePacket, Tran
     Some((packet, transport))
 }
 
+/// A packet of no connection of the wide table and for no service of its own. One of IPv4 looked like one because of an
+/// address that has the place of another in the filter.
+#[inline(always)]
+const fn none_of_ours(packet: &WidePacket) -> Action {
+    if packet.ipv6 { Action::PASS } else { Action::NARROW }
+}
+
 /// A packet that cannot be told apart: dropped if its address is virtual, else none of ours.
 #[inline(always)]
 fn refuse<H: Host>(host: &H, packet: &WidePacket) -> Action {
-    if is_wide_virtual(host, packet.destination) {
+    if packet.ipv6 && is_wide_virtual(host, packet.destination) {
         drop(host, Counter::Malformed)
     } else {
-        Action::PASS
+        none_of_ours(packet)
     }
 }
 
-/// A packet that has no ports, or none of those balanced: some have stages of their own.
+/// A packet that has no ports, or none of those balanced: some of IPv6 have stages of their own.
 #[inline(always)]
 fn without_ports<H: Host>(host: &H, packet: &WidePacket) -> Action {
-    if packet.ipv6 && packet.protocol == ICMPV6 {
+    if !packet.ipv6 {
+        return Action::NARROW;
+    }
+    if packet.protocol == ICMPV6 {
         return Action::WIDE_ICMP;
     }
-    let ours = packet.fragment
+    let ours = packet.later
         && (may_be_wide(host, packet.destination) || may_be_wide_real_server(host, packet.source));
     if ours { Action::WIDE_FRAGMENT } else { Action::PASS }
 }

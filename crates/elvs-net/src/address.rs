@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use futures::TryStreamExt;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 
 use crate::netlink::{Netlink, NetlinkError};
 
@@ -99,7 +99,8 @@ impl Netlink {
         Ok(self.addresses().await?.iter().any(|a| a.address == address))
     }
 
-    /// Gives an interface an address.
+    /// Gives an interface an address, which may be used at once: nobody looks for duplicates of an IPv6 address (RFC 4862
+    /// section 5.4), as keepalived has it of its own.
     ///
     /// # Errors
     /// [`NetlinkError::Refused`] if it has it already.
@@ -109,7 +110,11 @@ impl Netlink {
         address: IpAddr,
         prefix_len: u8,
     ) -> Result<(), NetlinkError> {
-        let added = self.handle.address().add(ifindex, address, prefix_len).execute().await;
+        let mut request = self.handle.address().add(ifindex, address, prefix_len);
+        if address.is_ipv6() {
+            request.message_mut().header.flags = AddressHeaderFlags::Nodad;
+        }
+        let added = request.execute().await;
         added.map_err(|e| NetlinkError::of(e, "add address", format!("{address}/{prefix_len}")))
     }
 

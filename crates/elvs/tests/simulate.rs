@@ -352,7 +352,8 @@ ipvsadm -a -u 192.0.2.1:53 -r 10.0.0.3:53 -g
         text
     });
     let delete = "ipvsadm -d -u 192.0.2.1:53 -r 10.0.0.2:53";
-    let run = simulate(&["--moved", "-"], &format!("{table}{clients}{delete}\n{clients}"));
+    let script = format!("{table}{clients}{delete}\n{clients}");
+    let run = simulate(&["--moved", "-"], &script);
     assert_eq!(run.code, 0, "{}", run.stderr);
     let events = events(&run.stdout);
     let (before, after) = events.split_at(200);
@@ -361,6 +362,9 @@ ipvsadm -a -u 192.0.2.1:53 -r 10.0.0.3:53 -g
     assert!(gone > 20 && moved >= gone && moved < 150, "{gone} {moved}");
     let line = format!("# {moved} of 200 clients of UDP 192.0.2.1:53 moved: {delete}");
     assert!(run.stdout.lines().any(|found| found == line), "{line}");
+    let run = simulate(&["--moved", "-"], &widened_script(&script));
+    let line = format!("# {moved} of 200 clients of UDP [fd00:0:fd00::c000:201]:53 moved: ");
+    assert!(run.stdout.lines().any(|found| found.starts_with(&line)), "{line}{}", run.stdout);
 }
 
 #[test]

@@ -22,8 +22,9 @@ use aya_ebpf::programs::XdpContext;
 use elvs_common::{Counter, GENERAL_PROGRAM, SCHEDULE_PROGRAM, WIDE_PROGRAM};
 use elvs_fastpath::{
     Action, Frame, Host, connect_wide, decapsulate, forward_fragment, forward_general,
-    forward_icmp, forward_new, forward_plain, forward_tunnel, forward_wide, forward_wide_fragment, forward_wide_icmp, open_wide, persist,
-    persist_wide, reply_wide, report, send_wide,
+    forward_icmp, forward_narrow, forward_new, forward_plain, forward_tunnel, forward_wide,
+    forward_wide_fragment, forward_wide_icmp, open_wide, persist, persist_wide, reply_wide, report,
+    send_wide,
 };
 
 use crate::frame::XdpFrame;
@@ -91,6 +92,15 @@ pub fn elvs_reply(ctx: XdpContext) -> u32 {
 pub fn elvs_wide(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
     let action = forward_wide(&host, &mut XdpFrame::new(&ctx));
+    finish(&ctx, &host, action)
+}
+
+/// Packets of IPv4 that looked like those of the wide table.
+#[xdp]
+#[inline(always)]
+pub fn elvs_narrow(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = forward_narrow(&host, &mut XdpFrame::new(&ctx));
     finish(&ctx, &host, action)
 }
 

@@ -222,6 +222,9 @@ fn addresses_of_one_fold_are_told_apart() {
     assert_eq!(blob.lines[0].0[3], HeaderFlags::MASQUERADING | HeaderFlags::WIDE);
     let narrow = compile(&services[2..], &none(), &none(), &Marks::default(), 1).unwrap();
     assert_eq!(narrow.lines[0].0[3], 0);
+    let old = [third.into()].into();
+    let left = compile(&services[2..], &old, &none(), &Marks::default(), 1).unwrap();
+    assert_eq!(left.lines[0].0[3], HeaderFlags::WIDE, "connections of a service that is gone");
 }
 
 #[test]

@@ -78,9 +78,9 @@ pub(super) fn lead_reply<H: Host>(
 #[inline(always)]
 pub fn forward_wide_fragment<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let Some(packet) = parse_wide(host, frame) else { return Action::PASS };
-    // Those of IPv4 by full NAT would need the port that their connection has on the other side.
+    // Those of IPv4 are none of the wide table's.
     if !packet.ipv6 {
-        return unknown(host, &packet);
+        return Action::PASS;
     }
     let Some(id) = fragment_id(frame, &packet) else { return Action::PASS };
     let ([s0, s1], [d0, d1]) = (packet.source.0, packet.destination.0);

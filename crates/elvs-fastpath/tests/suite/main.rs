@@ -19,3 +19,4 @@ mod stress;
 #[path = "../support/mod.rs"]
 mod support;
 mod tunnels;
+mod wide;

@@ -1,6 +1,8 @@
 //! The tables behind the decision core, in plain memory.
 
 use std::collections::HashMap;
+use std::fmt::Debug;
+use std::hash::Hash;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -10,9 +12,9 @@ use elvs_common::{
     ticks_from_seconds,
 };
 use elvs_fastpath::{
-    Bucket, ClientHop, FlowKey, FlowMemory, Fragment, FragmentKey, Host, Local, Note, PortSlot,
-    Slot, Verdict, WideBucket, WideFragment, WideFragmentKey, WideMemory, WideWords,
-    destination_of, process, release_flow,
+    Addresses, Bucket, ClientHop, FlowKey, FlowMemory, Fragment, FragmentKey, Host, Local, Note,
+    PortSlot, Slot, Verdict, WideBucket, WideFragment, WideFragmentKey, WideMemory, WideValue,
+    WideWords, destination_of, process, release_flow,
 };
 
 use super::frame::MemoryFrame;
@@ -174,10 +176,12 @@ impl Director {
 
     /// Active and inactive connections of a destination by counting its slots.
     pub fn counted_load(&self, destination: u32) -> (u32, u32) {
+        let narrow = self.live().map(|(_, slot)| (&slot.control, &slot.ports_destination));
+        let wide = self.live_wide().map(|(_, slot)| (&slot.control, &slot.ports_destination));
         let mut load = (0, 0);
-        for (_, slot) in self.live() {
-            if destination_of(slot.ports_destination.load(Ordering::Relaxed)) == destination {
-                let control = Control(slot.control.load(Ordering::Relaxed));
+        for (control, ports_destination) in narrow.chain(wide) {
+            if destination_of(ports_destination.load(Ordering::Relaxed)) == destination {
+                let control = Control(control.load(Ordering::Relaxed));
                 if control.is_template() {
                     continue;
                 }
@@ -202,13 +206,29 @@ impl Director {
 
     /// Live slots with the index of their bucket.
     pub fn live(&self) -> impl Iterator<Item = (u32, &Slot<AtomicU64>)> {
-        self.flows.iter().enumerate().flat_map(|(index, bucket)| {
-            bucket
-                .slots
-                .iter()
-                .filter(|slot| Control(slot.control.load(Ordering::Relaxed)).is_live())
-                .map(move |slot| (index as u32, slot))
+        live_in(&self.flows)
+    }
+
+    /// As [`Self::live`], of the wide table.
+    pub fn live_wide(&self) -> impl Iterator<Item = (u32, &WideSlot)> {
+        live_in(&self.wide.flows)
+    }
+
+    /// Control word and destination of the connection of a key of the wide table, found by looking at all of them.
+    pub fn find_wide(&self, key: FlowKey<WideValue>) -> Option<(Control, u32)> {
+        self.live_wide().find_map(|(_, slot)| {
+            let control = Control(slot.control.load(Ordering::Relaxed));
+            let ports = slot.ports_destination.load(Ordering::Relaxed);
+            let found = control.protocol() == key.protocol
+                && slot.addresses.read()[..4] == key.addresses[..4]
+                && ports as u32 == key.ports;
+            found.then(|| (control, destination_of(ports)))
         })
+    }
+
+    /// TCP state of the connection of a key of the wide table.
+    pub fn wide_state(&self, key: FlowKey<WideValue>) -> Option<TcpState> {
+        self.find_wide(key).map(|(control, _)| TcpState::ALL[usize::from(control.state())])
     }
 
     /// Bucket and slot of the connection of a key, found by looking at all of them.
@@ -258,23 +278,43 @@ impl Director {
     }
 }
 
-/// Checks the flow table of a memory that nobody is changing.
+/// A slot of the wide table.
+pub type WideSlot = Slot<AtomicU64, WideWords<AtomicU64>>;
+
+fn live_in<A>(
+    buckets: &[Bucket<AtomicU64, A>],
+) -> impl Iterator<Item = (u32, &Slot<AtomicU64, A>)> {
+    buckets.iter().enumerate().flat_map(|(index, bucket)| {
+        bucket
+            .slots
+            .iter()
+            .filter(|slot| Control(slot.control.load(Ordering::Relaxed)).is_live())
+            .map(move |slot| (index as u32, slot))
+    })
+}
+
+/// Checks the flow tables of a memory that nobody is changing.
 pub fn check_flows(director: &Director) {
-    let mut displaced = vec![0_u64; director.flows.len()];
+    check_buckets(&director.flows);
+    check_buckets(&director.wide.flows);
+}
+
+fn check_buckets<A: Addresses<Value: Debug + Eq + Hash>>(buckets: &[Bucket<AtomicU64, A>]) {
+    let mut displaced = vec![0_u64; buckets.len()];
     let mut keys = HashMap::new();
-    for (index, slot) in director.live() {
+    for (index, slot) in live_in(buckets) {
         let control = Control(slot.control.load(Ordering::Relaxed));
         let home = index - chain_offset(control.distance());
         for passed in 0..control.distance() {
             displaced[(home + chain_offset(passed)) as usize] += 1;
         }
         let ports = slot.ports_destination.load(Ordering::Relaxed) as u32;
-        let key = (slot.addresses.load(Ordering::Relaxed), ports, control.protocol());
+        let key = (slot.addresses.read(), ports, control.protocol());
         if let Some(other) = keys.insert(key, index) {
-            panic!("{key:x?} is in bucket {other} and again in bucket {index}");
+            panic!("an entry of bucket {other} is in bucket {index} again: ports {ports:x}");
         }
     }
-    for (index, (bucket, wanted)) in director.flows.iter().zip(displaced).enumerate() {
+    for (index, (bucket, wanted)) in buckets.iter().zip(displaced).enumerate() {
         let found = bucket.displaced().load(Ordering::Relaxed);
         assert_eq!(found, wanted, "displaced counter of bucket {index}");
         assert_eq!(bucket.slots[0].aux.load(Ordering::Relaxed) & 1, 0, "lock of bucket {index}");

@@ -9,11 +9,17 @@
 mod director;
 mod frame;
 mod packet;
+mod packet6;
 mod random;
 mod table;
 
 pub use director::{Director, Outcome, check_flows};
 pub use frame::{MemoryFrame, NIC};
 pub use packet::{ACK, FIN, Packet, RST, SYN, Seen, ip, port};
+pub use packet6::{
+    DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, Packet6, ROUTING, Seen6, extension, fragment,
+};
 pub use random::Random;
-pub use table::{CLIENT_GATEWAY, DIRECTOR_ADDRESS, DIRECTOR_MAC, ServiceId, Table, server_mac};
+pub use table::{
+    CLIENT_GATEWAY, DIRECTOR_ADDRESS, DIRECTOR_MAC, ServiceId, Table, folded, server_mac,
+};

@@ -276,7 +276,7 @@ fn transport_checksum(ends: (Ipv4Addr, Ipv4Addr), protocol: u8, segment: &[u8]) 
 }
 
 /// RFC 1071, written down plainly; every part but the last has an even length.
-fn checksum(parts: &[&[u8]]) -> u16 {
+pub(super) fn checksum(parts: &[&[u8]]) -> u16 {
     let mut sum = 0_u32;
     for part in parts {
         for pair in part.chunks(2) {

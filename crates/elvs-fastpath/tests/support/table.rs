@@ -1,17 +1,17 @@
 //! The virtual server table as the daemon keeps it, and the configuration blob made from it.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::sync::atomic::Ordering;
 
 use elvs_common::{
     DestinationFlags, DestinationLoad, DestinationRecord, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE,
     FilterBits, HeaderFlags, Line, MarkLine, Method, NextHop, POOL_ENTRIES_PER_LINE,
     PersistenceLine, SERVICE_MAX_PROBES, SERVICES_LINE, SchedulerWord, ServiceFlags, ServiceRecord,
-    TCP, scheduler_id, service_hash, service_kind, set_filter, table_lines,
+    TCP, WideAddress, WideMark, scheduler_id, service_hash, service_kind, set_filter, table_lines,
 };
 use elvs_fastpath::{
-    FlowKey, MaglevEntry, MaglevProgress, Pick, carry_over, dh_table, mh_table, pick, sh_table,
-    wrr_parameters,
+    Addresses, FlowKey, MaglevEntry, MaglevProgress, Pick, carry_over, dh_table, mh_table, pick,
+    sh_table, wrr_parameters,
 };
 
 use super::director::Director;
@@ -38,7 +38,7 @@ pub const fn server_mac(destination: u32) -> [u8; 6] {
 pub struct ServiceId(usize);
 
 struct Service {
-    address: SocketAddrV4,
+    address: SocketAddr,
     /// Mark of a service by firewall mark, 0 of others.
     mark: u32,
     protocol: u8,
@@ -47,6 +47,8 @@ struct Service {
     flags: u8,
     /// Mask of a persistent service.
     persistence: Option<Ipv4Addr>,
+    /// Length of the prefix of a persistent service of IPv6.
+    prefix: Option<u8>,
     present: bool,
     /// Destinations and weights in list order: newest first.
     list: Vec<(u32, u32)>,
@@ -62,9 +64,10 @@ pub struct Table {
     /// Last weight above 0 of every destination.
     last_weights: Vec<u32>,
     /// Service and address of every destination there ever was.
-    homes: Vec<(usize, SocketAddrV4)>,
+    homes: Vec<(usize, SocketAddr)>,
     records: Vec<Line>,
     marks: Vec<MarkLine>,
+    wide_marks: Vec<WideMark>,
     next_tag: u16,
 }
 
@@ -78,6 +81,7 @@ impl Table {
             homes: Vec::new(),
             records: Vec::new(),
             marks: Vec::new(),
+            wide_marks: Vec::new(),
             next_tag: 1,
         };
         table.write_blob();
@@ -93,6 +97,7 @@ impl Table {
             scheduler,
             flags: 0,
             persistence: None,
+            prefix: None,
             present: true,
             list: Vec::new(),
             tag: 0,
@@ -124,6 +129,38 @@ impl Table {
             mark,
             ..MarkLine::default()
         });
+        self.write_blob();
+    }
+
+    /// Adds a service by firewall mark of IPv6.
+    pub fn add_marked_service6(&mut self, mark: u32, scheduler: u8) -> ServiceId {
+        let id = self.add_service(TCP, "[::]:0", scheduler);
+        self.services[id.0].mark = mark;
+        self.write_blob();
+        id
+    }
+
+    /// Gives a firewall mark to IPv6 packets from a prefix to a prefix; every address counts as virtual from then on.
+    pub fn add_mark6(&mut self, client: (Ipv6Addr, u8), destination: (Ipv6Addr, u8), mark: u32) {
+        let word = |address: Ipv6Addr| WideAddress::of_bytes(address.octets()).0;
+        self.wide_marks.push(WideMark {
+            client: word(client.0),
+            client_mask: mask6(client.1),
+            address: word(destination.0),
+            address_mask: mask6(destination.1),
+            rest: MarkLine {
+                client_ports: 0xffff_0000,
+                virtual_ports: 0xffff_0000,
+                mark,
+                ..MarkLine::default()
+            },
+        });
+        self.write_blob();
+    }
+
+    /// Makes a service of IPv6 persistent, by clients' prefixes of that length.
+    pub fn set_persistence6(&mut self, id: ServiceId, prefix: Option<u8>) {
+        self.services[id.0].prefix = prefix;
         self.write_blob();
     }
 
@@ -186,7 +223,7 @@ impl Table {
         method: Method,
         weight: u32,
     ) -> u32 {
-        let address: SocketAddrV4 = address.parse().unwrap();
+        let address: SocketAddr = address.parse().unwrap();
         let known = self.homes.iter().position(|home| *home == (id.0, address));
         let index = known.unwrap_or_else(|| {
             self.homes.push((id.0, address));
@@ -199,10 +236,12 @@ impl Table {
         let destination = u32::try_from(index).unwrap();
         let hop = NextHop::new(server_mac(destination), DIRECTOR_MAC, NIC);
         self.director.destinations[index] = DestinationRecord {
-            flags: DestinationFlags::AVAILABLE,
+            flags: DestinationFlags::AVAILABLE
+                | if address.is_ipv6() { DestinationFlags::IPV6 } else { 0 },
             method: method as u32,
             port: address.port().to_be(),
-            address: ip(&address.ip().to_string()),
+            address: folded(address.ip()),
+            address6: bytes6(address.ip()),
             tunnel_source: ip(DIRECTOR_ADDRESS),
             next_hop: [hop, NextHop::default()],
             mtu: 1_500,
@@ -222,7 +261,7 @@ impl Table {
         let mut added = Vec::new();
         for n in 0..count {
             let address = SocketAddrV4::new((0x0a01_0000 + n).into(), 80);
-            self.homes.push((id.0, address));
+            self.homes.push((id.0, address.into()));
             self.last_weights.push(weight);
             self.director.destinations.push(DestinationRecord {
                 flags: DestinationFlags::AVAILABLE,
@@ -260,12 +299,12 @@ impl Table {
 
     /// Index of a destination of a service by its address.
     pub fn destination(&self, id: ServiceId, address: &str) -> u32 {
-        let address: SocketAddrV4 = address.parse().unwrap();
+        let address: SocketAddr = address.parse().unwrap();
         u32::try_from(self.homes.iter().position(|home| *home == (id.0, address)).unwrap()).unwrap()
     }
 
     /// Address of a destination.
-    pub fn address(&self, destination: u32) -> SocketAddrV4 {
+    pub fn address(&self, destination: u32) -> SocketAddr {
         self.homes[destination as usize].1
     }
 
@@ -280,7 +319,7 @@ impl Table {
         let service = &self.services[id.0];
         let key = FlowKey::new(
             ip(&client.ip().to_string()),
-            ip(&service.address.ip().to_string()),
+            folded(service.address.ip()),
             port(client.port()),
             port(service.address.port()),
             service.protocol,
@@ -300,7 +339,7 @@ impl Table {
                 let entry = |(index, _): &(u32, u32)| {
                     let address = self.homes[*index as usize].1;
                     MaglevEntry {
-                        address: (*address.ip()).into(),
+                        address: u32::from_be(folded(address.ip())),
                         port: address.port(),
                         last_weight: self.last_weights[*index as usize],
                     }
@@ -359,33 +398,41 @@ impl Table {
         let mut blob = vec![Line::default(); (SERVICES_LINE + slots) as usize];
         blob[0].0[0] = u64::from(slots - 1);
         blob[0].0[1] = HASH_SEED;
-        let old_connections = self
+        let old = self
             .director
             .live()
             .map(|(_, slot)| u32::try_from(slot.addresses.load(Ordering::Relaxed) >> 32).unwrap());
-        let mut addresses: Vec<u32> = self
-            .services
-            .iter()
-            .filter(|service| service.present)
-            .map(|service| ip(&service.address.ip().to_string()))
-            .chain(old_connections)
-            .collect();
+        let old = old.map(|address| IpAddr::from(address.to_ne_bytes()));
+        let old_wide = self.director.live_wide().map(|(_, slot)| {
+            let [_, _, first, second, _] = slot.addresses.read();
+            IpAddr::from(WideAddress([first, second]).bytes())
+        });
+        let present = self.services.iter().filter(|service| service.present);
+        let mut addresses: Vec<IpAddr> =
+            present.map(|service| service.address.ip()).chain(old).chain(old_wide).collect();
         addresses.sort_unstable();
         addresses.dedup();
         for address in addresses {
-            set_filter(&mut blob, FILTER_VIP_LINE, address, FilterBits::NARROW);
-            let kind = service_kind::ADDRESS;
-            let record = ServiceRecord { address, kind, ..ServiceRecord::default() };
-            let hash = service_hash(address, 0, 0, HASH_SEED);
+            set_filter(&mut blob, FILTER_VIP_LINE, folded(address), bits_of(address));
+            let record = ServiceRecord {
+                address: folded(address),
+                address6: bytes6(address),
+                kind: kind_of(address, service_kind::ADDRESS, service_kind::ADDRESS6),
+                ..ServiceRecord::default()
+            };
+            let hash = service_hash(record.address, 0, 0, HASH_SEED);
             if !place(&mut blob, slots, hash, line_of(&record)) {
                 return false;
             }
+            if address.is_ipv6() {
+                blob[0].0[3] |= HeaderFlags::WIDE;
+            }
         }
-        for record in &self.director.destinations {
+        for (record, (_, home)) in self.director.destinations.iter().zip(&self.homes) {
             if record.method == Method::Nat as u32 {
-                let bits = FilterBits::NARROW;
+                let bits = bits_of(home.ip());
                 set_filter(&mut blob, FILTER_REAL_SERVER_LINE, record.address, bits);
-                blob[0].0[3] = HeaderFlags::MASQUERADING;
+                blob[0].0[3] |= HeaderFlags::MASQUERADING;
             }
         }
         for (index, service) in self.services.iter().enumerate().filter(|(_, s)| s.present) {
@@ -394,7 +441,18 @@ impl Table {
                 flags |= ServiceFlags::PERSISTENT;
                 let line = PersistenceLine {
                     mask: ip(&mask.to_string()),
-                    address: ip(&service.address.ip().to_string()),
+                    address: folded(service.address.ip()),
+                    port: port(service.address.port()),
+                    protocol: service.protocol,
+                    ..PersistenceLine::default()
+                };
+                blob.push(line.to_line());
+            }
+            if let Some(prefix) = service.prefix {
+                flags |= ServiceFlags::PERSISTENT;
+                let line = PersistenceLine {
+                    wide_mask: mask6(prefix),
+                    wide_address: WideAddress::of_bytes(bytes6(service.address.ip())).0,
                     port: port(service.address.port()),
                     protocol: service.protocol,
                     ..PersistenceLine::default()
@@ -419,13 +477,17 @@ impl Table {
             blob.extend(table_lines(&table));
             let (step, greatest) = wrr_parameters(service.list.iter().map(|(_, weight)| *weight));
             let (address, protocol, kind) = if service.mark == 0 {
-                let address = ip(&service.address.ip().to_string());
-                (address, service.protocol, service_kind::SERVICE)
+                let kinds = (service_kind::SERVICE, service_kind::SERVICE6);
+                let address = service.address.ip();
+                (folded(address), service.protocol, kind_of(address, kinds.0, kinds.1))
             } else {
-                (service.mark, 0, service_kind::MARK)
+                let kinds = (service_kind::MARK, service_kind::MARK6);
+                (service.mark, 0, kind_of(service.address.ip(), kinds.0, kinds.1))
             };
+            let address6 = if service.mark == 0 { bytes6(service.address.ip()) } else { [0; 16] };
             let record = ServiceRecord {
                 address,
+                address6,
                 port: port(service.address.port()),
                 protocol,
                 kind,
@@ -444,7 +506,6 @@ impl Table {
                 flags,
                 table_line: u32::try_from(table_line).unwrap(),
                 table_entries: u32::try_from(table.len()).unwrap(),
-                ..ServiceRecord::default()
             };
             self.records[index] = line_of(&record);
             let hash = service_hash(record.address, record.port, record.protocol, HASH_SEED);
@@ -457,12 +518,58 @@ impl Table {
             blob[0].0[4] = blob.len() as u64 | (self.marks.len() as u64) << 32;
             blob.extend(self.marks.iter().map(|mark| mark.to_line()));
             for line in &mut blob[FILTER_VIP_LINE as usize..FILTER_REAL_SERVER_LINE as usize] {
-                line.0.fill(0x5555_5555_5555_5555);
+                line.0.iter_mut().for_each(|word| *word |= 0x5555_5555_5555_5555);
+            }
+        }
+        if !self.wide_marks.is_empty() {
+            blob[0].0[3] |= HeaderFlags::MARKS6 | HeaderFlags::WIDE;
+            blob[0].0[5] = blob.len() as u64 | (self.wide_marks.len() as u64) << 32;
+            blob.extend(self.wide_marks.iter().flat_map(|mark| mark.to_lines()));
+            for line in &mut blob[FILTER_VIP_LINE as usize..FILTER_REAL_SERVER_LINE as usize] {
+                line.0.iter_mut().for_each(|word| *word |= 0xaaaa_aaaa_aaaa_aaaa);
             }
         }
         self.director.blob = blob;
         true
     }
+}
+
+/// An address where there is room for 32 bits; of IPv6 written down plainly from `ip_vs_sh_hashkey`.
+pub fn folded(address: IpAddr) -> u32 {
+    match address {
+        IpAddr::V4(address) => u32::from_ne_bytes(address.octets()),
+        IpAddr::V6(address) => {
+            let words = address.octets();
+            words
+                .chunks(4)
+                .fold(0, |fold, word| fold ^ u32::from_ne_bytes(word.try_into().unwrap()))
+        }
+    }
+}
+
+/// The bytes of an IPv6 address, zeros for IPv4.
+fn bytes6(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(_) => [0; 16],
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
+/// The bits of a prefix's length.
+fn mask6(prefix: u8) -> [u64; 2] {
+    let mut bytes = [0_u8; 16];
+    for bit in 0..usize::from(prefix) {
+        bytes[bit / 8] |= 0x80 >> (bit % 8);
+    }
+    WideAddress::of_bytes(bytes).0
+}
+
+const fn bits_of(address: IpAddr) -> u64 {
+    if address.is_ipv4() { FilterBits::NARROW } else { FilterBits::WIDE }
+}
+
+const fn kind_of(address: IpAddr, kind: u8, kind6: u8) -> u8 {
+    if address.is_ipv4() { kind } else { kind6 }
 }
 
 /// A line in the layout of a [`ServiceRecord`].

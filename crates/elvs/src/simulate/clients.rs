@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 
-use elvs_model::{Family, Scheduler, SchedulerFlags, ServiceKey, VirtualService};
+use elvs_model::{Scheduler, SchedulerFlags, ServiceKey, VirtualService};
 
 use super::host::Host;
 use super::script::Flow;
@@ -31,11 +31,10 @@ impl Clients {
     }
 
     /// Index of the destination that each client of a service would be sent to; `None` if the service has another kind
-    /// of scheduler, or is of IPv6.
+    /// of scheduler.
     pub(super) fn picks(&self, host: &Host, key: &ServiceKey) -> Option<Vec<Option<u32>>> {
         let service = host.table().service(key)?.service();
-        let by_table = matches!(service.scheduler, Scheduler::Dh | Scheduler::Sh | Scheduler::Mh);
-        if !by_table || key.family() == Family::Inet6 {
+        if !matches!(service.scheduler, Scheduler::Dh | Scheduler::Sh | Scheduler::Mh) {
             return None;
         }
         let clients = self.seen.get(key).into_iter().flat_map(BTreeMap::values);
