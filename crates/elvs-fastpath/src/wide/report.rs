@@ -119,10 +119,11 @@ fn write_ip<F: Frame, const TAGS: usize>(
 ) -> Option<()> {
     let [class, more] = quoted.class;
     let [l0, l1, ..] = (HEADERS - HEADER + quoted.length).to_le_bytes();
-    let [version, flow, _, _, p0, p1, next, limit, addresses @ ..] =
+    let [version, flow, f0, f1, p0, p1, next, limit, addresses @ ..] =
         frame.window::<HEADER>(12 + TAGS)?;
     *version = 0x60 | class;
     *flow = more;
+    [*f0, *f1] = [0; 2];
     [*p0, *p1] = [l1, l0];
     *next = ICMPV6;
     *limit = HOP_LIMIT;
