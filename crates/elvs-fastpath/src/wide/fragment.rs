@@ -15,6 +15,7 @@ use super::forward::{
     Ends, address_of, direct, hop_of, obstacle, own_address, readdress, send, tunnel,
 };
 use super::packet::{HEADER, WidePacket, fragment_id, parse_transport, parse_wide};
+use super::refuse;
 use crate::forward::address_frame;
 use crate::fragment::Fragment;
 use crate::frame::{Action, Frame};
@@ -81,6 +82,9 @@ pub fn forward_wide_fragment<H: Host, F: Frame>(host: &H, frame: &mut F) -> Acti
     // Those of IPv4 are none of the wide table's.
     if !packet.ipv6 {
         return Action::PASS;
+    }
+    if packet.malformed {
+        return refuse(host, &packet);
     }
     let Some(id) = fragment_id(frame, &packet) else { return Action::PASS };
     let ([s0, s1], [d0, d1]) = (packet.source.0, packet.destination.0);

@@ -439,6 +439,21 @@ fn fragments_of_unknown_datagrams_are_the_stacks() {
     pass(&table.director.run(frame(&icmp)), "a later fragment of ICMPv6");
 }
 
+#[test]
+fn a_cut_fragment_is_malformed() {
+    let table = connected(UDP, Method::Dr);
+    let whole = Packet6 { payload: vec![6; 1_001], ..Packet6::udp(CLIENT, VIP) };
+    let pieces = fragments(&whole, 1, &[]);
+    assert_eq!(table.director.run(frame(&pieces[0])).verdict, Verdict::Transmit);
+    for piece in &pieces {
+        let mut frame = frame(piece);
+        frame.pop();
+        let outcome = table.director.run(frame);
+        let wanted = (Verdict::Drop, vec![Counter::Malformed]);
+        assert_eq!((outcome.verdict, outcome.counted), wanted);
+    }
+}
+
 /// RFC 7112: a first fragment has all headers.
 #[test]
 fn a_first_fragment_without_a_whole_header_is_malformed() {
