@@ -61,14 +61,14 @@ counters! {
     TooBig = Drop "too_big",
     /// Packet exceeds the MTU of the way to the real server and would have to be fragmented, which the director cannot do; raise the MTU.
     NotFragmented = Drop "not_fragmented",
-    /// Fragment of IPv6 for a virtual address: this release does not follow them, and the host's own stack would answer with a reset.
-    FragmentRefused = Drop "fragment_refused",
     /// Headers are truncated or contradict each other in a packet for a virtual address.
     Malformed = Drop "malformed",
     /// Another CPU was inserting into the same part of the flow table for too long.
     InsertContended = Drop "insert_contended",
     /// Other CPUs changed the scheduler's state too often while this packet was scheduled.
     SchedulerContended = Drop "scheduler_contended",
+    /// Fragments are not forwarded by full NAT; let the client's network carry whole packets.
+    FragmentRefused = Drop "fragment_refused",
     /// Every port of the service's local addresses is in use (full NAT); add local addresses.
     LocalPortsExhausted = Drop "local_ports_exhausted",
     /// No room in a client's segment for the option that names it (full NAT, TOA).

@@ -33,6 +33,10 @@ pub const ICMP_PROGRAM: u32 = 5;
 pub const REPORT_PROGRAM: u32 = 6;
 /// Element of the program for fragments without ports.
 pub const FRAGMENT_PROGRAM: u32 = 7;
+/// Element of the program that forwards ICMPv6 errors about known connections.
+pub const WIDE_ICMP_PROGRAM: u32 = 13;
+/// Element of the program for fragments of IPv6.
+pub const WIDE_FRAGMENT_PROGRAM: u32 = 14;
 /// Element of the program that opens connections of full NAT whose destination is noted.
 pub const FULL_NAT_OPEN_PROGRAM: u32 = 16;
 /// Element of the program that sends a client's packet on by full NAT.
@@ -53,7 +57,7 @@ pub const LOCAL_PORTS: u32 = 65_536;
 /// First port that full NAT uses; those below may be somebody's service.
 pub const FIRST_LOCAL_PORT: u32 = 1_024;
 
-/// Datagrams in fragments that are remembered.
+/// Datagrams in fragments that are remembered, of each family.
 pub const FRAGMENTS: u32 = 16_384;
 
 /// Words that the programs of one packet leave for one another, per CPU.
@@ -93,9 +97,11 @@ pub mod map_names {
     pub const CLIENTS: &str = "ELVS_CLIENTS";
     /// Datagrams whose first fragment has been forwarded.
     pub const FRAGMENTS: &str = "ELVS_FRAGMENTS";
+    /// The same of IPv6.
+    pub const WIDE_FRAGMENTS: &str = "ELVS_FRAGS6";
 
     /// All of them.
-    pub const ALL: [&str; 16] = [
+    pub const ALL: [&str; 17] = [
         LOCALS,
         PORTS,
         FLOWS,
@@ -112,6 +118,7 @@ pub mod map_names {
         SCRATCH,
         CLIENTS,
         FRAGMENTS,
+        WIDE_FRAGMENTS,
     ];
 }
 
@@ -145,6 +152,10 @@ pub mod program_names {
     pub const REPLY: &str = "elvs_reply";
     /// Fragments without ports: element [`super::FRAGMENT_PROGRAM`].
     pub const FRAGMENT: &str = "elvs_fragment";
+    /// ICMPv6 errors about known connections: element [`super::WIDE_ICMP_PROGRAM`].
+    pub const WIDE_ICMP: &str = "elvs_icmp6";
+    /// Fragments of IPv6: element [`super::WIDE_FRAGMENT_PROGRAM`].
+    pub const WIDE_FRAGMENT: &str = "elvs_fragment6";
     /// The stage that wraps packets for tunnels other than IPv4 in IPv4: element [`super::TUNNEL_PROGRAM`].
     pub const TUNNEL: &str = "elvs_tunnel";
     /// New connections by full NAT: element [`super::FULL_NAT_OPEN_PROGRAM`].
@@ -154,7 +165,7 @@ pub mod program_names {
     /// Replies by full NAT: element [`super::FULL_NAT_REPLY_PROGRAM`].
     pub const FULL_NAT_REPLY: &str = "elvs_fnat_reply";
     /// The director's stages in the program map: element and name.
-    pub const STAGES: [(u32, &str); 17] = [
+    pub const STAGES: [(u32, &str); 19] = [
         (super::SCHEDULE_PROGRAM, SCHEDULE),
         (super::GENERAL_PROGRAM, GENERAL),
         (super::PERSIST_PROGRAM, PERSIST),
@@ -168,6 +179,8 @@ pub mod program_names {
         (super::ICMP_PROGRAM, ICMP),
         (super::REPORT_PROGRAM, REPLY),
         (super::FRAGMENT_PROGRAM, FRAGMENT),
+        (super::WIDE_ICMP_PROGRAM, WIDE_ICMP),
+        (super::WIDE_FRAGMENT_PROGRAM, WIDE_FRAGMENT),
         (super::TUNNEL_PROGRAM, TUNNEL),
         (super::FULL_NAT_OPEN_PROGRAM, FULL_NAT_OPEN),
         (super::FULL_NAT_PROGRAM, FULL_NAT),

@@ -16,7 +16,7 @@ use elvs_common::{
 };
 use elvs_fastpath::{
     Bucket, ClientHop, FlowMemory, Fragment, FragmentKey, Frame, Host, Local, Note, PortSlot,
-    Verdict, WideBucket, WideMemory, WideWords, process,
+    Verdict, WideBucket, WideFragment, WideFragmentKey, WideMemory, WideWords, process,
 };
 use elvs_model::{Statistics, XdpMode};
 
@@ -82,6 +82,7 @@ pub struct Heap {
     random: AtomicU64,
     notes: [AtomicU64; NOTES],
     fragments: Mutex<BTreeMap<FragmentKey, Fragment>>,
+    wide_fragments: Mutex<BTreeMap<WideFragmentKey, WideFragment>>,
 }
 
 fn words(count: u32) -> Vec<AtomicU64> {
@@ -126,6 +127,7 @@ impl Heap {
             random: AtomicU64::new(0),
             notes: Default::default(),
             fragments: Mutex::default(),
+            wide_fragments: Mutex::default(),
         }
     }
 
@@ -266,6 +268,16 @@ impl Host for Heap {
     fn fragment(&self, key: &FragmentKey) -> Fragment {
         let fragments = self.fragments.lock().unwrap_or_else(PoisonError::into_inner);
         fragments.get(key).copied().unwrap_or(Fragment::NONE)
+    }
+
+    fn remember_wide_fragment(&self, key: &WideFragmentKey, fragment: &WideFragment) {
+        let mut fragments = self.wide_fragments.lock().unwrap_or_else(PoisonError::into_inner);
+        fragments.insert(*key, *fragment);
+    }
+
+    fn wide_fragment(&self, key: &WideFragmentKey) -> WideFragment {
+        let fragments = self.wide_fragments.lock().unwrap_or_else(PoisonError::into_inner);
+        fragments.get(key).copied().unwrap_or(WideFragment::NONE)
     }
 
     fn settings(&self) -> u32 {

@@ -30,8 +30,8 @@ use crate::tcp::Direction;
 use crate::track::{asks_anew, end_for, is_reuse, track};
 use crate::tunnel::forward_tunnel;
 use crate::wide::{
-    connect_wide, forward_wide, open_full_nat, open_wide, persist_wide, reply_full_nat, reply_wide,
-    send_full_nat, send_wide,
+    connect_wide, forward_wide, forward_wide_fragment, forward_wide_icmp, open_full_nat, open_wide,
+    persist_wide, reply_full_nat, reply_wide, send_full_nat, send_wide,
 };
 
 /// Times that [`forward_new`] is tried; the kernel allows as many tail calls.
@@ -56,6 +56,8 @@ pub fn process<H: Host, F: Frame>(host: &H, frame: &mut F) -> Verdict {
             Action::WIDE_PERSIST => persist_wide(host, frame),
             Action::WIDE_CONNECT => connect_wide(host, frame),
             Action::WIDE_SEND => send_wide(host, frame),
+            Action::WIDE_ICMP => forward_wide_icmp(host, frame),
+            Action::WIDE_FRAGMENT => forward_wide_fragment(host, frame),
             Action::TUNNEL => forward_tunnel(host, frame),
             Action::FULL_NAT_OPEN => open_full_nat(host, frame),
             Action::FULL_NAT => send_full_nat(host, frame),

@@ -49,15 +49,21 @@ impl Fragment {
     /// Bit of [`Self::way`]: the other words mean something.
     const KNOWN: u64 = 1 << 8;
     /// Bit of [`Self::way`]: the datagram comes from a masqueraded real server.
-    const REPLY: u64 = 1 << 9;
+    pub(crate) const REPLY: u64 = 1 << 9;
 
     #[inline(always)]
-    const fn new(destination: u32, tick: u32, way: u64) -> Self {
+    pub(crate) const fn new(destination: u32, tick: u32, way: u64) -> Self {
         Self { destination_tick: destination as u64 | (tick as u64) << 32, way: way | Self::KNOWN }
     }
 
+    /// Whether the other words mean something, and the datagram is not long past.
     #[inline(always)]
-    const fn destination(&self) -> u32 {
+    pub(crate) const fn is_known(&self, now: u32) -> bool {
+        self.way != 0 && idle_ticks(now, self.tick()) <= FRESH_TICKS
+    }
+
+    #[inline(always)]
+    pub(crate) const fn destination(&self) -> u32 {
         (self.destination_tick & 0xffff_ffff) as u32
     }
 
@@ -67,7 +73,7 @@ impl Fragment {
     }
 
     #[inline(always)]
-    const fn method(&self) -> u32 {
+    pub(crate) const fn method(&self) -> u32 {
         (self.way & 0xff) as u32
     }
 
@@ -121,7 +127,7 @@ pub fn forward_fragment<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let Some(ip) = parse_ipv4(host, frame) else { return Action::PASS };
     let Some(key) = key(frame, &ip) else { return Action::PASS };
     let found = host.fragment(&key);
-    if found.way == 0 || idle_ticks(host.tick(), found.tick()) > FRESH_TICKS {
+    if !found.is_known(host.tick()) {
         if is_virtual(host, ip.destination) {
             host.count(Counter::Fragment);
         }

@@ -3,8 +3,9 @@
 use elvs_common::{
     FRAGMENT_PROGRAM, FULL_NAT_OPEN_PROGRAM, FULL_NAT_PROGRAM, FULL_NAT_REPLY_PROGRAM,
     GENERAL_PROGRAM, ICMP_PROGRAM, NARROW_PROGRAM, PERSIST_PROGRAM, REPORT_PROGRAM,
-    SCHEDULE_PROGRAM, TUNNEL_PROGRAM, WIDE_CONNECT_PROGRAM, WIDE_OPEN_PROGRAM,
-    WIDE_PERSIST_PROGRAM, WIDE_PROGRAM, WIDE_REPLY_PROGRAM, WIDE_SEND_PROGRAM,
+    SCHEDULE_PROGRAM, TUNNEL_PROGRAM, WIDE_CONNECT_PROGRAM, WIDE_FRAGMENT_PROGRAM,
+    WIDE_ICMP_PROGRAM, WIDE_OPEN_PROGRAM, WIDE_PERSIST_PROGRAM, WIDE_PROGRAM, WIDE_REPLY_PROGRAM,
+    WIDE_SEND_PROGRAM,
 };
 
 use crate::flow::Step;
@@ -142,6 +143,10 @@ impl Action {
     pub const REPORT: Self = Self::stage(REPORT_PROGRAM);
     /// Not decided yet: a fragment without ports.
     pub const FRAGMENT: Self = Self::stage(FRAGMENT_PROGRAM);
+    /// Not decided yet: an ICMPv6 message, maybe an error about a known connection.
+    pub const WIDE_ICMP: Self = Self::stage(WIDE_ICMP_PROGRAM);
+    /// Not decided yet: a fragment of IPv6; where its first one goes is noted.
+    pub const WIDE_FRAGMENT: Self = Self::stage(WIDE_FRAGMENT_PROGRAM);
     /// Not decided yet: the packet is to be wrapped for the tunnel of the destination in [`crate::Note::Destination`].
     pub const TUNNEL: Self = Self::stage(TUNNEL_PROGRAM);
     /// Not decided yet: a new connection by full NAT to the destination that is noted.

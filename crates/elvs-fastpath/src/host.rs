@@ -12,7 +12,7 @@ use crate::frame::Action;
 use crate::open::{Remembered, memorize, remember};
 use crate::schedule::{Located, Pick, locate, pick};
 use crate::side::{Narrow, Wide};
-use crate::wide::WideMemory;
+use crate::wide::{WideFragment, WideFragmentKey, WideMemory};
 
 /// The tables and the clock.
 ///
@@ -157,6 +157,12 @@ pub trait Host: FlowMemory<Addresses = <Self as FlowMemory>::Word> {
     /// What [`Self::remember_fragment`] was told of a datagram, or [`Fragment::NONE`].
     fn fragment(&self, key: &FragmentKey) -> Fragment;
 
+    /// As [`Self::remember_fragment`], of IPv6.
+    fn remember_wide_fragment(&self, key: &WideFragmentKey, fragment: &WideFragment);
+
+    /// What [`Self::remember_wide_fragment`] was told of a datagram, or [`WideFragment::NONE`].
+    fn wide_fragment(&self, key: &WideFragmentKey) -> WideFragment;
+
     /// Settings in force; see [`elvs_common::SettingFlags`].
     fn settings(&self) -> u32;
 
@@ -204,7 +210,7 @@ pub enum Note {
     /// Index of the destination that the packet goes to (low half), and what the stage before says of it.
     Destination = 1,
     /// Local end of a connection by full NAT; see [`crate::LocalEnd`].
-    LocalEnd = 6,
+    LocalEnd = 14,
     /// The ICMP error that a refused packet is answered by; see [`crate::report()`].
     Report = 2,
     /// The IPv4 address that it comes from, as loaded.
@@ -213,6 +219,10 @@ pub enum Note {
     TooBigBudget = 4,
     /// Other answers left to this CPU; stays from packet to packet.
     ReportBudget = 5,
+    /// First word of an IPv6 address that the packet, or the answer to it, is to come from.
+    Source = 6,
+    /// Second word of that address.
+    SourceEnd = 7,
 }
 
 /// Answer of [`Host::client_hop`].

@@ -9,12 +9,13 @@
 //!
 //! Called by the stages that refuse, and by the program that answers.
 
-use elvs_common::{Counter, idle_ticks};
+use elvs_common::{Counter, WideAddress, idle_ticks};
 
 use crate::checksum::fold;
 use crate::frame::{Action, Frame};
 use crate::host::{ClientHop, Host, Note, drop};
 use crate::packet::{FRAGMENT_OFFSET, parse_ipv4};
+use crate::wide::report_wide;
 
 /// Bytes of an IPv4 header without options and an ICMP header.
 const HEADERS: usize = 28;
@@ -75,17 +76,17 @@ impl Report {
     }
 
     #[inline(always)]
-    const fn kind(self) -> u8 {
+    pub(crate) const fn kind(self) -> u8 {
         (self.0 & 0xff) as u8
     }
 
     #[inline(always)]
-    const fn code(self) -> u8 {
+    pub(crate) const fn code(self) -> u8 {
         (self.0 >> 8 & 0xff) as u8
     }
 
     #[inline(always)]
-    const fn rest(self) -> u32 {
+    pub(crate) const fn rest(self) -> u32 {
         (self.0 >> 32) as u32
     }
 
@@ -95,7 +96,7 @@ impl Report {
     }
 
     #[inline(always)]
-    const fn budget(self) -> Note {
+    pub(crate) const fn budget(self) -> Note {
         if self.kind() == Self::UNREACHABLE && self.code() == Self::FRAGMENTATION_NEEDED {
             Note::TooBigBudget
         } else {
@@ -124,13 +125,25 @@ pub(crate) fn tell<H: Host>(host: &H, report: Report, source: u32) -> Action {
     Action::REPORT
 }
 
+/// As [`refuse_and_tell`], of a packet of either family.
+#[inline(always)]
+pub(crate) fn refuse_and_tell_wide<H: Host>(
+    host: &H,
+    why: Counter,
+    report: Report,
+    source: WideAddress,
+) -> Action {
+    let [first, second] = source.0;
+    host.note(Note::Source, first);
+    host.note(Note::SourceEnd, second);
+    refuse_and_tell(host, why, report, source.v4())
+}
+
 /// Stage of [`crate::process`] that turns a refused packet into the answer to its sender, or drops it.
 #[inline(always)]
 pub fn report<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let report = Report(host.noted(Note::Report));
-    let Some(ip) = parse_ipv4(host, frame) else {
-        return withhold(host, report, Counter::IcmpWithheld);
-    };
+    let Some(ip) = parse_ipv4(host, frame) else { return report_wide(host, frame, report) };
     frame.forget();
     // The bytes between the MAC addresses and the IP header: Ethernet type and VLAN tags.
     let answered = match ip.offset {
@@ -143,7 +156,7 @@ pub fn report<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
 
 /// Gives no answer. A tunnel's error, which has not been refused, is the stack's then.
 #[inline(always)]
-fn withhold<H: Host>(host: &H, report: Report, why: Counter) -> Action {
+pub(crate) fn withhold<H: Host>(host: &H, report: Report, why: Counter) -> Action {
     host.count(why);
     if report.is_tunnelled() { Action::PASS } else { Action::DROP }
 }
@@ -231,7 +244,7 @@ fn quoted<H: Host, F: Frame>(host: &H, frame: &mut F, at: usize) -> Option<Quote
 
 /// Takes an answer from a CPU's budget; false if none is left.
 #[inline(always)]
-fn allowed<H: Host>(host: &H, budget: Note) -> bool {
+pub(crate) fn allowed<H: Host>(host: &H, budget: Note) -> bool {
     let word = host.noted(budget);
     let (then, left) = ((word & 0xffff_ffff) as u32, (word >> 32) as u32);
     let tick = host.tick();

@@ -17,6 +17,7 @@ use crate::forward::{age, leave};
 use crate::frame::{Action, Frame};
 use crate::host::{Host, Note, drop};
 use crate::packet::{IPV4, IPV6, Link};
+use crate::report::{Report, refuse_and_tell_wide};
 use crate::wide::hop_of;
 
 /// Longest packet that is wrapped, bytes with its outer headers: what [`sum_of`] sums up.
@@ -90,7 +91,7 @@ pub fn forward_tunnel<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
         return drop(host, Counter::TtlExpired);
     }
     if inner.length > largest_inner(destination) as u64 {
-        return drop(host, Counter::TunnelTooBig);
+        return refuse_too_big(host, frame, &inner, offset, destination);
     }
     let Some(hop) = hop_of(host, destination) else { return drop(host, Counter::NoNextHop) };
     let (outer, own) = overhead(destination);
@@ -99,6 +100,28 @@ pub fn forward_tunnel<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     }
     wrap(host, frame, &link, offset, &inner, destination, &hop)
         .unwrap_or_else(|| drop(host, Counter::Bug))
+}
+
+/// Refuses a packet that does not fit into its tunnel; its sender is told, unless routers would have to fragment the packet.
+#[inline(always)]
+fn refuse_too_big<H: Host, F: Frame>(
+    host: &H,
+    frame: &mut F,
+    inner: &Inner,
+    offset: usize,
+    destination: &DestinationRecord,
+) -> Action {
+    if !inner.v6 && inner.dont_fragment == 0 {
+        return drop(host, Counter::NotFragmented);
+    }
+    let asked = if inner.v6 {
+        frame.window::<16>(offset + 24).map(|bytes| WideAddress::of_bytes(*bytes))
+    } else {
+        frame.word(offset + 16).map(WideAddress::of_v4)
+    };
+    let Some(asked) = asked else { return drop(host, Counter::TunnelTooBig) };
+    let report = Report::too_big(largest_inner(destination));
+    refuse_and_tell_wide(host, Counter::TunnelTooBig, report, asked)
 }
 
 /// The IPv4 packet at `offset`; `None` if its lengths contradict each other or the frame.

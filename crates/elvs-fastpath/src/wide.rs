@@ -5,21 +5,29 @@
 //! Called by [`crate::director`].
 
 mod forward;
+mod fragment;
 mod fullnat;
+mod icmp;
 mod packet;
 mod ports;
+mod report;
 
 use elvs_common::{
-    Control, Counter, DestinationFlags, DestinationStats, Method, SettingFlags, WideAddress,
+    Control, Counter, DestinationFlags, DestinationStats, ICMPV6, Method, SettingFlags, TCP,
+    WideAddress,
 };
 
 pub(crate) use self::forward::hop_of;
-use self::forward::{Ends, address_of, readdress, send};
+use self::forward::{Ends, address_of, own_address, readdress, send};
+pub use self::fragment::{WideFragment, WideFragmentKey, forward_wide_fragment};
+use self::fragment::{lead_reply, lead_request};
 pub use self::fullnat::{open_full_nat, reply_full_nat, send_full_nat};
+pub use self::icmp::forward_wide_icmp;
 use self::packet::{WidePacket, parse_transport, parse_wide};
 pub use self::ports::{
     Local, LocalEnd, PortSlot, Taken, WideMemory, fill_ring, free_ports, give_port, take_port,
 };
+pub(crate) use self::report::report_wide;
 use crate::flow::{
     Addresses, FlowKey, FoundOf, WideValue, client_port_of, destination_of, find_flow,
     virtual_port_of, wide_addresses, wide_hash,
@@ -28,6 +36,7 @@ use crate::frame::{Action, Frame};
 use crate::host::{ClientHop, Host, Note, drop};
 use crate::open::{Path, arrival, connect, open, open_remembered};
 use crate::packet::{Transport, is_balanced};
+use crate::report::{Report, refuse_and_tell_wide};
 use crate::service::{
     find_local, is_full_nat, is_wide_virtual, may_be_wide, may_be_wide_real_server,
 };
@@ -41,20 +50,18 @@ use crate::track::{end_for, is_reuse, track};
 #[inline(always)]
 pub fn forward_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let Some(packet) = parse_wide(host, frame) else { return Action::PASS };
-    if !is_balanced(packet.protocol) {
-        return none_of_ours(&packet);
+    // First fragments of IPv6 have ports.
+    if packet.later || packet.fragment && !packet.ipv6 || !is_balanced(packet.protocol) {
+        return without_ports(host, &packet);
     }
     if !may_be_wide(host, packet.destination) {
         let reply = may_be_wide_real_server(host, packet.source);
         return if reply { Action::WIDE_REPLY } else { none_of_ours(&packet) };
     }
-    if packet.fragment || packet.malformed {
-        let why = if packet.fragment { Counter::FragmentRefused } else { Counter::Malformed };
-        return refuse(host, &packet, why);
+    if packet.malformed {
+        return refuse(host, &packet);
     }
-    let Some(transport) = parse_transport(frame, &packet) else {
-        return refuse(host, &packet, Counter::Malformed);
-    };
+    let Some(transport) = parse_transport(frame, &packet) else { return refuse(host, &packet) };
     match request(host, frame, &packet, &transport) {
         // A client's address may look like a virtual one to the filter: it may still be a reply.
         Action::WIDE_OPEN if may_be_wide_real_server(host, packet.source) => Action::WIDE_REPLY,
@@ -66,8 +73,7 @@ pub fn forward_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
 #[inline(always)]
 pub fn reply_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let Some(packet) = parse_wide(host, frame) else { return Action::PASS };
-    if !packet.fragment
-        && !packet.malformed
+    if !packet.malformed
         && let Some(transport) = parse_transport(frame, &packet)
     {
         if let Some(index) = find_local(host, packet.destination) {
@@ -86,11 +92,22 @@ pub fn reply_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
 #[inline(always)]
 pub fn open_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let Some((packet, transport)) = parse(host, frame) else { return Action::PASS };
-    // An address may have services of both tables.
-    if !packet.ipv6 && !is_full_nat(host, &Wide::key(&packet, &transport), frame.ingress()) {
+    // An address may have services of both tables, and a service that goes over to full NAT connections of the other one.
+    if !packet.ipv6
+        && (is_later(host, &packet, &transport)
+            || !is_full_nat(host, &Wide::key(&packet, &transport), frame.ingress()))
+    {
         return Action::NARROW;
     }
     open::<Wide, _, _>(host, frame, &packet, &transport)
+}
+
+/// Whether a packet opens no connection.
+#[inline(always)]
+fn is_later<H: Host>(host: &H, packet: &WidePacket, transport: &Transport) -> bool {
+    packet.protocol == TCP
+        && !transport.flags.opens()
+        && host.settings() & SettingFlags::SLOPPY_TCP == 0
 }
 
 /// The stage after [`open_wide`]; as [`crate::persist`].
@@ -141,12 +158,26 @@ const fn none_of_ours(packet: &WidePacket) -> Action {
 
 /// A packet that cannot be told apart: dropped if its address is virtual, else none of ours.
 #[inline(always)]
-fn refuse<H: Host>(host: &H, packet: &WidePacket, why: Counter) -> Action {
+fn refuse<H: Host>(host: &H, packet: &WidePacket) -> Action {
     if packet.ipv6 && is_wide_virtual(host, packet.destination) {
-        drop(host, why)
+        drop(host, Counter::Malformed)
     } else {
         none_of_ours(packet)
     }
+}
+
+/// A packet that has no ports, or none of those balanced: some of IPv6 have stages of their own.
+#[inline(always)]
+fn without_ports<H: Host>(host: &H, packet: &WidePacket) -> Action {
+    if !packet.ipv6 {
+        return Action::NARROW;
+    }
+    if packet.protocol == ICMPV6 {
+        return Action::WIDE_ICMP;
+    }
+    let ours = packet.later
+        && (may_be_wide(host, packet.destination) || may_be_wide_real_server(host, packet.source));
+    if ours { Action::WIDE_FRAGMENT } else { Action::PASS }
 }
 
 /// A packet towards what may be a virtual address.
@@ -196,10 +227,41 @@ fn known<H: Host, F: Frame>(
         },
     );
     if method == Method::FullNat as u32 {
+        if packet.fragment {
+            return drop(host, Counter::FragmentRefused);
+        }
         let end = LocalEnd(found.slot.addresses.local_end());
         return fullnat::leave(host, index, end, found.control);
     }
+    if packet.fragment {
+        return lead_request(host, index, method);
+    }
     send(host, frame, packet, transport, method, index, destination)
+}
+
+/// What tells a masqueraded connection by its client's and its real server's address and port; see
+/// [`crate::director::matches_reply`].
+#[inline(always)]
+fn matches_reply<H: Host>(
+    host: &H,
+    addresses: [WideAddress; 2],
+    ports: [u16; 2],
+) -> impl Fn(Control, WideValue, u64) -> bool + Copy {
+    let ([WideAddress([c0, c1]), WideAddress([s0, s1])], [client_port, port]) = (addresses, ports);
+    // What a loop keeps has eight bytes.
+    let wanted = [c0, c1, client_port as u64, s0, s1, port as u64];
+    move |control: Control, addresses: WideValue, ports_destination: u64| {
+        let ([c0, c1, port, s0, s1, own], [k0, k1, ..]) = (wanted, addresses);
+        (k0 ^ c0) | (k1 ^ c1) == 0
+            && client_port_of(ports_destination) as u64 == port
+            && control.method_bits() == Method::Nat as u32
+            && host.destination(destination_of(ports_destination)).is_some_and(|d| {
+                // A destination on all ports gets the virtual one.
+                let port = if d.port == 0 { virtual_port_of(ports_destination) } else { d.port };
+                let [a0, a1] = address_of(d).0;
+                (a0 ^ s0) | (a1 ^ s1) == 0 && port as u64 == own
+            })
+    }
 }
 
 /// A packet from what may be a real server behind NAT.
@@ -212,27 +274,16 @@ fn reply<H: Host, F: Frame>(
 ) -> Action {
     let (client, client_port) = (packet.destination, transport.destination_port());
     let hash = wide_hash(client, client_port, packet.protocol, host.seed());
-    let ([c0, c1], [s0, s1]) = (client.0, packet.source.0);
-    // What a loop keeps has eight bytes.
-    let wanted = [c0, c1, client_port as u64, s0, s1, transport.source_port() as u64];
-    let matches = move |control: Control, addresses: WideValue, ports_destination: u64| {
-        let ([c0, c1, port, s0, s1, own], [k0, k1, ..]) = (wanted, addresses);
-        (k0 ^ c0) | (k1 ^ c1) == 0
-            && client_port_of(ports_destination) as u64 == port
-            && control.method_bits() == Method::Nat as u32
-            && host.destination(destination_of(ports_destination)).is_some_and(|d| {
-                // A destination on all ports gets the virtual one.
-                let port = if d.port == 0 { virtual_port_of(ports_destination) } else { d.port };
-                let [a0, a1] = address_of(d).0;
-                (a0 ^ s0) | (a1 ^ s1) == 0 && port as u64 == own
-            })
-    };
+    let matches =
+        matches_reply(host, [client, packet.source], [client_port, transport.source_port()]);
     let found = find_flow(host.wide(), hash, host.wide_buckets(), packet.protocol, &matches);
     let Some(found) = found else { return Action::PASS };
-    if packet.ttl <= 1 {
-        return drop(host, Counter::TtlExpired);
-    }
     let index = destination_of(found.ports_destination);
+    if packet.ttl <= 1 {
+        // The stack would answer from its address on the real server's side.
+        let source = host.destination(index).map_or(WideAddress([0; 2]), own_address);
+        return refuse_and_tell_wide(host, Counter::TtlExpired, Report::TIME_EXCEEDED, source);
+    }
     let flags = transport.flags;
     track::<false, _, _, _>(host, packet.protocol, flags, &found, index, Direction::Output);
     host.add_stats(
@@ -249,6 +300,14 @@ fn reply<H: Host, F: Frame>(
     let Some([_, _, v0, v1, _]) = wide_addresses(&found) else {
         return drop(host, Counter::InsertContended);
     };
+    if packet.fragment {
+        return lead_reply(
+            host,
+            index,
+            WideAddress([v0, v1]),
+            virtual_port_of(found.ports_destination),
+        );
+    }
     let ends = Ends {
         source: WideAddress([v0, v1]),
         source_port: virtual_port_of(found.ports_destination),
@@ -292,8 +351,8 @@ impl Path for Wide {
     }
 
     #[inline(always)]
-    fn refuse_for_nobody<H: Host>(host: &H, _packet: &WidePacket) -> Action {
-        drop(host, Counter::NoDestination)
+    fn refuse_for_nobody<H: Host>(host: &H, packet: &WidePacket) -> Action {
+        forward::refuse(host, packet, Counter::NoDestination, Report::PORT_UNREACHABLE)
     }
 
     #[inline(always)]
@@ -323,10 +382,13 @@ impl Path for Wide {
     fn send<H: Host, F: Frame>(
         host: &H,
         _frame: &mut F,
-        _packet: &WidePacket,
+        packet: &WidePacket,
         method: u32,
         index: u32,
     ) -> Action {
+        if packet.fragment {
+            return lead_request(host, index, method);
+        }
         host.note(Note::Destination, index as u64 | (method as u64) << 32);
         Action::WIDE_SEND
     }

@@ -10,15 +10,16 @@ use elvs_common::{
 };
 use elvs_fastpath::{
     Bucket, ClientHop, FlowKey, FlowMemory, Fragment, FragmentKey, Host, Local, Located, Narrow,
-    Note, Pick, PortSlot, Remembered, Step, Wide, WideBucket, WideMemory, WideValue, WideWords,
-    destination_of, locate, memorize, memory_control, memory_key, pick, ports_of, remember,
+    Note, Pick, PortSlot, Remembered, Step, Wide, WideBucket, WideFragment, WideFragmentKey,
+    WideMemory, WideValue, WideWords, destination_of, locate, memorize, memory_control, memory_key,
+    pick, ports_of, remember,
 };
 
 use crate::clients;
 use crate::maps::{
-    Blob, ELVS_CONFIG, ELVS_COUNTERS, ELVS_DESTS, ELVS_FLOWS, ELVS_FRAGMENTS, ELVS_LOADS,
-    ELVS_LOCALS, ELVS_PORTS, ELVS_SCHEDS, ELVS_SCRATCH, ELVS_SETTINGS, ELVS_STATS, ELVS_WIDE,
-    buckets, seed, tick_shift, wide_buckets,
+    Blob, ELVS_CONFIG, ELVS_COUNTERS, ELVS_DESTS, ELVS_FLOWS, ELVS_FRAGMENTS, ELVS_FRAGS6,
+    ELVS_LOADS, ELVS_LOCALS, ELVS_PORTS, ELVS_SCHEDS, ELVS_SCRATCH, ELVS_SETTINGS, ELVS_STATS,
+    ELVS_WIDE, buckets, seed, tick_shift, wide_buckets,
 };
 use crate::word::Word;
 
@@ -248,6 +249,18 @@ impl Host for KernelHost<'_> {
         // SAFETY: integers, of which any value is valid. Another CPU may take the element for another datagram at this very
         // moment; then this fragment goes astray, and its receiver waits for it in vain or finds the checksum wrong.
         unsafe { ELVS_FRAGMENTS.get(key) }.copied().unwrap_or(Fragment::NONE)
+    }
+
+    #[inline(always)]
+    fn remember_wide_fragment(&self, key: &WideFragmentKey, fragment: &WideFragment) {
+        // One that finds no room is not remembered: its fragments go to the stack, counted.
+        let _ = ELVS_FRAGS6.insert(key, fragment, 0);
+    }
+
+    #[inline(always)]
+    fn wide_fragment(&self, key: &WideFragmentKey) -> WideFragment {
+        // SAFETY: as in `fragment`.
+        unsafe { ELVS_FRAGS6.get(key) }.copied().unwrap_or(WideFragment::NONE)
     }
 
     #[inline(always)]

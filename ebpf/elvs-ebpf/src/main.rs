@@ -23,8 +23,8 @@ use elvs_common::{Counter, GENERAL_PROGRAM, SCHEDULE_PROGRAM, WIDE_PROGRAM};
 use elvs_fastpath::{
     Action, Frame, Host, connect_wide, decapsulate, forward_fragment, forward_general,
     forward_icmp, forward_narrow, forward_new, forward_plain, forward_tunnel, forward_wide,
-    open_full_nat, open_wide, persist, persist_wide, reply_full_nat, reply_wide, report,
-    send_full_nat, send_wide,
+    forward_wide_fragment, forward_wide_icmp, open_full_nat, open_wide, persist, persist_wide,
+    reply_full_nat, reply_wide, report, send_full_nat, send_wide,
 };
 
 use crate::frame::XdpFrame;
@@ -173,6 +173,24 @@ pub fn elvs_fnat(ctx: XdpContext) -> u32 {
 pub fn elvs_fnat_reply(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
     let action = reply_full_nat(&host, &mut XdpFrame::new(&ctx));
+    finish(&ctx, &host, action)
+}
+
+/// ICMPv6 errors about packets of known connections.
+#[xdp]
+#[inline(always)]
+pub fn elvs_icmp6(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = forward_wide_icmp(&host, &mut XdpFrame::new(&ctx));
+    finish(&ctx, &host, action)
+}
+
+/// Fragments of IPv6.
+#[xdp]
+#[inline(always)]
+pub fn elvs_fragment6(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = forward_wide_fragment(&host, &mut XdpFrame::new(&ctx));
     finish(&ctx, &host, action)
 }
 

@@ -8,7 +8,9 @@ use elvs_common::{
     BLOB_LINES, COUNTERS, DestinationRecord, DestinationStats, FRAGMENTS, Line, MAX_DESTINATIONS,
     MAX_SERVICES, NOTES, PROGRAMS, Settings,
 };
-use elvs_fastpath::{Bucket, Fragment, FragmentKey, Local, PortSlot, WideBucket};
+use elvs_fastpath::{
+    Bucket, Fragment, FragmentKey, Local, PortSlot, WideBucket, WideFragment, WideFragmentKey,
+};
 
 use crate::clients::{CLIENT_SLOTS, ClientSlot, WIDE_CLIENT_SLOTS, WideClientSlot};
 use crate::word::Word;
@@ -81,6 +83,11 @@ pub static ELVS_CLIENTS: Array<ClientSlot> = Array::with_max_entries(CLIENT_SLOT
 /// Datagrams whose first fragment has been forwarded.
 #[map]
 pub static ELVS_FRAGMENTS: LruHashMap<FragmentKey, Fragment> =
+    LruHashMap::with_max_entries(FRAGMENTS, 0);
+
+/// The same of IPv6.
+#[map]
+pub static ELVS_FRAGS6: LruHashMap<WideFragmentKey, WideFragment> =
     LruHashMap::with_max_entries(FRAGMENTS, 0);
 
 /// Buckets that hash values map to; set when the program is loaded.

@@ -117,9 +117,9 @@ pub fn is_well_formed(packet: &[u8]) -> bool {
     while matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS) {
         let Some(header) = packet.get(at..at + 8) else { return false };
         if protocol == FRAGMENT {
-            // An atomic fragment is a whole packet (RFC 6946).
-            if u16::from_be_bytes([header[2], header[3]]) & 0xfff9 != 0 {
-                return false;
+            // A later fragment has no ports; the first one has all headers (RFC 7112).
+            if u16::from_be_bytes([header[2], header[3]]) & 0xfff8 != 0 {
+                return true;
             }
             at += 8;
         } else {

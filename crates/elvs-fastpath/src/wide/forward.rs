@@ -12,6 +12,7 @@ use crate::forward::{address_frame, age, daemon_hop};
 use crate::frame::{Action, Frame};
 use crate::host::{Host, Note, drop};
 use crate::packet::Transport;
+use crate::report::{Report, refuse_and_tell_wide};
 
 /// Both ends of a packet as they are to be; ports in network order as loaded.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +30,16 @@ pub(crate) const fn address_of(destination: &DestinationRecord) -> WideAddress {
         WideAddress::of_bytes(destination.address6)
     } else {
         WideAddress::of_v4(destination.address)
+    }
+}
+
+/// The director's own address towards a destination; of zeroes if it has none.
+#[inline(always)]
+pub(crate) const fn own_address(destination: &DestinationRecord) -> WideAddress {
+    if destination.flags & DestinationFlags::IPV6 != 0 {
+        WideAddress::of_bytes(destination.tunnel_source6)
+    } else {
+        WideAddress::of_v4(destination.tunnel_source)
     }
 }
 
@@ -57,12 +68,11 @@ pub(crate) fn send<H: Host, F: Frame>(
     if destination.flags & DestinationFlags::LOCAL != 0 {
         return Action::PASS;
     }
-    if packet.ttl <= 1 {
-        return drop(host, Counter::TtlExpired);
+    if let Some(why) = obstacle(host, frame, packet, method, destination) {
+        return why;
     }
     if method == Method::Tun as u32 {
-        host.note(Note::Destination, index as u64);
-        return Action::TUNNEL;
+        return tunnel(host, index);
     }
     let Some(hop) = hop_of(host, destination) else { return drop(host, Counter::NoNextHop) };
     let sent = match Method::from_bits(method) {
@@ -82,9 +92,64 @@ pub(crate) fn send<H: Host, F: Frame>(
     sent.unwrap_or_else(|| drop(host, Counter::Bug))
 }
 
+/// Whether a packet of either family fits the way to a destination.
+#[inline(always)]
+pub(crate) const fn fits(packet: &WidePacket, destination: &DestinationRecord) -> bool {
+    // 0, an unknown MTU, becomes the greatest. A packet has more than one byte.
+    packet.length - 1 <= destination.mtu.wrapping_sub(1)
+}
+
+/// Refuses a client's packet that does not outlive the director, or does not fit the way to its destination; its sender is
+/// told. No router fragments IPv6 (RFC 8200 section 4.5). What fits into a tunnel its stage knows.
+#[inline(always)]
+pub(crate) fn obstacle<H: Host, F: Frame>(
+    host: &H,
+    frame: &mut F,
+    packet: &WidePacket,
+    method: u32,
+    destination: &DestinationRecord,
+) -> Option<Action> {
+    if packet.ttl <= 1 {
+        return Some(refuse(host, packet, Counter::TtlExpired, Report::TIME_EXCEEDED));
+    }
+    if method == Method::Tun as u32 || fits(packet, destination) {
+        return None;
+    }
+    let told = packet.ipv6
+        || frame
+            .window::<8>(packet.offset)
+            .is_some_and(|[_, _, _, _, _, _, flags, _]| *flags & 0x40 != 0);
+    if !told {
+        return Some(drop(host, Counter::NotFragmented));
+    }
+    Some(refuse(host, packet, Counter::TooBig, Report::too_big(destination.mtu)))
+}
+
+/// Refuses a client's packet and has it told by the virtual address.
+#[inline(always)]
+pub(crate) fn refuse<H: Host>(
+    host: &H,
+    packet: &WidePacket,
+    why: Counter,
+    report: Report,
+) -> Action {
+    refuse_and_tell_wide(host, why, report, packet.destination)
+}
+
+/// Leaves a packet to the stage that wraps it for the tunnel to a destination.
+#[inline(always)]
+pub(crate) fn tunnel<H: Host>(host: &H, index: u32) -> Action {
+    host.note(Note::Destination, index as u64);
+    Action::TUNNEL
+}
+
 /// Direct routing: the frame goes to the real server's MAC address, the packet keeps its addresses.
 #[inline(always)]
-fn direct<F: Frame>(frame: &mut F, packet: &WidePacket, hop: &NextHop) -> Option<Action> {
+pub(crate) fn direct<F: Frame>(
+    frame: &mut F,
+    packet: &WidePacket,
+    hop: &NextHop,
+) -> Option<Action> {
     frame.forget();
     if packet.ipv6 {
         let [_, _, _, _, _, _, _, limit] = frame.window::<8>(packet.offset)?;
@@ -147,5 +212,6 @@ pub(crate) fn readdress<F: Frame>(
         let sum = moved.apply(old);
         [*c0, *c1] = if sum == 0 { [0xff; 2] } else { sum.to_ne_bytes() };
     }
+    frame.forget();
     address_frame(frame, hop)
 }

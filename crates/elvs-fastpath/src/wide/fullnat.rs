@@ -34,6 +34,9 @@ use crate::track::track;
 #[inline(always)]
 pub fn open_full_nat<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let Some((packet, transport)) = super::parse(host, frame) else { return Action::PASS };
+    if packet.fragment {
+        return drop(host, Counter::FragmentRefused);
+    }
     let index = low(host.noted(Note::Destination));
     let key = Wide::key(&packet, &transport);
     let end = match allot(host, &key, frame.ingress()) {

@@ -25,12 +25,14 @@ pub(crate) struct WidePacket {
     pub(crate) ipv6: bool,
     /// Whether it is a fragment, the first included.
     pub(crate) fragment: bool,
+    /// Whether it is a fragment but the first: without ports.
+    pub(crate) later: bool,
     /// Whether the header's own lengths contradict each other or the frame.
     pub(crate) malformed: bool,
 }
 
 /// Bytes of an IPv6 header.
-const HEADER: usize = 40;
+pub(super) const HEADER: usize = 40;
 /// Extension headers that are read over (RFC 8200 section 4.1 recommends an order with at most five of these).
 const EXTENSIONS: u32 = 6;
 
@@ -58,6 +60,7 @@ pub(crate) fn parse_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Option<W
             length: ip.length as u32,
             ipv6: false,
             fragment: ip.fragment,
+            later: ip.later,
             malformed: ip.malformed,
         }
     };
@@ -67,6 +70,7 @@ pub(crate) fn parse_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Option<W
         | (found.fragment as u64) << 24
         | (found.malformed as u64) << 25
         | (found.ipv6 as u64) << 26
+        | (found.later as u64) << 27
         | (found.length as u64) << 32;
     let word = host.forget(word);
     Some(WidePacket {
@@ -75,6 +79,7 @@ pub(crate) fn parse_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Option<W
         fragment: word >> 24 & 1 != 0,
         malformed: word >> 25 & 1 != 0,
         ipv6: word >> 26 & 1 != 0,
+        later: word >> 27 & 1 != 0,
         length: (word >> 32 & 0x1_ffff) as u32,
         ..found
     })
@@ -90,29 +95,71 @@ fn parse_ipv6<F: Frame>(frame: &mut F, offset: usize) -> Option<WidePacket> {
         return None;
     }
     let length = HEADER + u16::from_be_bytes([l0, l1]) as usize;
-    let mut protocol = next;
-    let mut payload = offset + HEADER;
-    let mut fragment = false;
-    let mut malformed = offset + length > frame_length;
+    let chain = walk::<false, F>(frame, next, offset + HEADER);
+    let malformed = chain.cut || offset + length > frame_length || chain.end > offset + length;
+    #[expect(clippy::cast_possible_truncation, reason = "at most 40 + 65535")]
+    let length = length as u32;
+    Some(WidePacket {
+        offset,
+        payload: chain.end,
+        source,
+        destination,
+        protocol: chain.protocol,
+        ttl,
+        length,
+        ipv6: true,
+        fragment: chain.fragment,
+        later: chain.later,
+        malformed,
+    })
+}
+
+/// Where the extension headers of an IPv6 packet lead.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chain {
+    /// Offset of what follows them.
+    pub(super) end: usize,
+    /// Protocol of that.
+    pub(super) protocol: u8,
+    /// Whether there is a fragment header that means something.
+    pub(super) fragment: bool,
+    /// Whether it is that of a later fragment, behind which are no headers.
+    pub(super) later: bool,
+    /// Whether the frame ends before they do.
+    pub(super) cut: bool,
+}
+
+/// Reads over the extension headers from an offset on, of which `next` is the first; up to the fragment header if
+/// `TO_FRAGMENT`.
+#[inline(always)]
+pub(super) fn walk<const TO_FRAGMENT: bool, F: Frame>(
+    frame: &mut F,
+    next: u8,
+    start: usize,
+) -> Chain {
+    let mut chain = Chain { end: start, protocol: next, fragment: false, later: false, cut: false };
     let mut extension = 0;
     while extension < EXTENSIONS {
+        let protocol = chain.protocol;
         if protocol == HOP_BY_HOP || protocol == ROUTING || protocol == DESTINATION_OPTIONS {
-            let Some([next, units, ..]) = frame.window::<8>(payload) else {
-                malformed = true;
+            let Some([next, units, ..]) = frame.window::<8>(chain.end) else {
+                chain.cut = true;
                 break;
             };
-            protocol = *next;
-            payload += (*units as usize + 1) * 8;
-        } else if protocol == FRAGMENT {
-            let Some([next, _, f0, f1, ..]) = frame.window::<8>(payload) else {
-                malformed = true;
+            chain.protocol = *next;
+            chain.end += (*units as usize + 1) * 8;
+        } else if protocol == FRAGMENT && !TO_FRAGMENT {
+            let Some([next, _, f0, f1, ..]) = frame.window::<8>(chain.end) else {
+                chain.cut = true;
                 break;
             };
-            protocol = *next;
-            payload += 8;
+            let place = u16::from_be_bytes([*f0, *f1]);
+            chain.protocol = *next;
+            chain.end += 8;
             // RFC 6946: an atomic fragment is a whole packet.
-            if u16::from_be_bytes([*f0, *f1]) & 0xfff9 != 0 {
-                fragment = true;
+            chain.fragment |= place & 0xfff9 != 0;
+            if place & 0xfff8 != 0 {
+                chain.later = true;
                 break;
             }
         } else {
@@ -120,26 +167,23 @@ fn parse_ipv6<F: Frame>(frame: &mut F, offset: usize) -> Option<WidePacket> {
         }
         extension += 1;
     }
-    malformed |= payload > offset + length;
-    #[expect(clippy::cast_possible_truncation, reason = "at most 40 + 65535")]
-    let length = length as u32;
-    Some(WidePacket {
-        offset,
-        payload,
-        source,
-        destination,
-        protocol,
-        ttl,
-        length,
-        ipv6: true,
-        fragment,
-        malformed,
-    })
+    chain
+}
+
+/// Identification of a fragment of IPv6, as loaded.
+#[inline(always)]
+pub(super) fn fragment_id<F: Frame>(frame: &mut F, packet: &WidePacket) -> Option<u32> {
+    let [_, _, _, _, _, _, next, _] = *frame.window::<8>(packet.offset)?;
+    let chain = walk::<true, F>(frame, next, packet.offset + HEADER);
+    if chain.protocol != FRAGMENT {
+        return None;
+    }
+    frame.word(chain.end + 4)
 }
 
 /// Source and destination in their bytes.
 #[inline(always)]
-const fn two_addresses(bytes: [u8; 32]) -> (WideAddress, WideAddress) {
+pub(super) const fn two_addresses(bytes: [u8; 32]) -> (WideAddress, WideAddress) {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, rest @ ..] = bytes;
     let source = WideAddress::of_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]);
     (source, WideAddress::of_bytes(rest))

@@ -14,6 +14,7 @@ mod fragments;
 mod golden;
 mod hostile;
 mod icmp;
+mod icmp6;
 mod schedulers;
 mod stress;
 #[path = "../support/mod.rs"]

@@ -13,8 +13,8 @@ use elvs_common::{
 };
 use elvs_fastpath::{
     Addresses, Bucket, ClientHop, FlowKey, FlowMemory, Fragment, FragmentKey, Host, Local, Note,
-    PortSlot, Slot, Verdict, WideBucket, WideMemory, WideValue, WideWords, destination_of, process,
-    release_flow,
+    PortSlot, Slot, Verdict, WideBucket, WideFragment, WideFragmentKey, WideMemory, WideValue,
+    WideWords, destination_of, process, release_flow,
 };
 
 use super::frame::MemoryFrame;
@@ -49,6 +49,7 @@ pub struct Director {
     random: AtomicU64,
     notes: [AtomicU64; NOTES],
     fragments: Mutex<HashMap<(u64, u64), Fragment>>,
+    wide_fragments: Mutex<HashMap<([u64; 4], u64), WideFragment>>,
 }
 
 /// What became of one frame.
@@ -101,6 +102,7 @@ impl Director {
             tick: AtomicU32::new(1_000_000),
             notes: Default::default(),
             fragments: Mutex::default(),
+            wide_fragments: Mutex::default(),
             random: AtomicU64::new(0x2545_f491_4f6c_dd1d),
         }
     }
@@ -438,6 +440,15 @@ impl Host for Director {
     fn fragment(&self, key: &FragmentKey) -> Fragment {
         let fragments = self.fragments.lock().unwrap();
         fragments.get(&(key.addresses, key.datagram)).copied().unwrap_or(Fragment::NONE)
+    }
+
+    fn remember_wide_fragment(&self, key: &WideFragmentKey, fragment: &WideFragment) {
+        self.wide_fragments.lock().unwrap().insert((key.addresses, key.id), *fragment);
+    }
+
+    fn wide_fragment(&self, key: &WideFragmentKey) -> WideFragment {
+        let fragments = self.wide_fragments.lock().unwrap();
+        fragments.get(&(key.addresses, key.id)).copied().unwrap_or(WideFragment::NONE)
     }
 
     fn settings(&self) -> u32 {

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv6Addr, SocketAddrV6};
 
-use elvs_common::{TCP, UDP, WideAddress};
+use elvs_common::{ICMPV6, TCP, UDP, WideAddress};
 use elvs_fastpath::{FlowKey, WideValue};
 
 use super::packet::{checksum, port};
@@ -115,6 +115,26 @@ impl Packet6 {
         frame
     }
 
+    /// An ICMPv6 message.
+    pub fn icmp(
+        source: &str,
+        destination: &str,
+        kind: u8,
+        code: u8,
+        rest: u32,
+        quoted: &[u8],
+    ) -> Self {
+        let ends = [source, destination].map(|address| format!("[{address}]:0"));
+        let packet = Self { protocol: ICMPV6, ..Self::tcp(&ends[0], &ends[1], 0) };
+        let mut payload = vec![kind, code, 0, 0];
+        payload.extend(rest.to_be_bytes());
+        payload.extend(quoted);
+        let ends = (*packet.source.ip(), *packet.destination.ip());
+        let sum = pseudo_checksum(ends, ICMPV6, &payload);
+        payload[2..4].copy_from_slice(&sum.to_be_bytes());
+        Self { payload, ..packet }
+    }
+
     /// The packet without its Ethernet header.
     pub fn ip_packet(&self) -> Vec<u8> {
         let mut following = Vec::new();
@@ -190,9 +210,10 @@ impl Seen6 {
         }
         let packet = &frame[at + 2..];
         let length = 40 + usize::from(u16::from_be_bytes([packet[4], packet[5]]));
-        let (mut protocol, mut end) = (packet[6], 40);
+        let (mut protocol, mut end, mut whole) = (packet[6], 40, true);
         while matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS) {
             let units = if protocol == FRAGMENT { 1 } else { usize::from(packet[end + 1]) + 1 };
+            whole &= protocol != FRAGMENT || packet[end + 2] == 0 && packet[end + 3] & 0xf9 == 0;
             protocol = packet[end];
             end += units * 8;
         }
@@ -206,7 +227,7 @@ impl Seen6 {
             body: packet[end..length].to_vec(),
             padding: packet.len() - length,
         };
-        if matches!(protocol, TCP | UDP) {
+        if whole && matches!(protocol, TCP | UDP | ICMPV6) {
             let sum = pseudo_checksum(seen.ends(), protocol, &seen.body);
             assert_eq!(sum, 0, "checksum of protocol {protocol}: {:02x?}", seen.body);
         }

@@ -131,7 +131,7 @@ fn nat_passes_packets_of_its_real_server_that_are_no_replies() {
         Packet6 { source: "[fd01::23]:8080".parse().unwrap(), ..reply.clone() },
         Packet6 { protocol: UDP, ..reply.clone() },
         Packet6 { protocol: 58, payload: vec![128, 0, 0, 0, 0, 1, 0, 1], ..reply.clone() },
-        Packet6 { extensions: vec![fragment(0, true)], ..reply.clone() },
+        Packet6 { extensions: vec![fragment(1, true)], ..reply.clone() },
     ];
     for packet in others {
         let outcome = run(&table, &packet);

@@ -150,7 +150,10 @@ fn an_upper_threshold_is_kept() {
     }
     assert_eq!([0, 1].map(|index| table.director.load_of(index)), [(2, 0), (2, 0)]);
     let outcome = run(&table, &Packet6::tcp(&client(4), VIP, SYN));
-    assert_eq!((outcome.verdict, outcome.counted), (Verdict::Drop, vec![Counter::NoDestination]));
+    assert_eq!(
+        (outcome.verdict, outcome.counted),
+        (Verdict::Transmit, vec![Counter::NoDestination, Counter::IcmpSent])
+    );
     table.set_thresholds(0, 3, 1);
     assert_eq!(sent_to(&table, &Packet6::tcp(&client(5), VIP, SYN)), 0);
     assert_eq!(table.list(service).len(), 2);

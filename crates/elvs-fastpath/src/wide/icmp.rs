@@ -1,0 +1,240 @@
+//! ICMPv6 errors about packets of known connections: found by the header that they quote, and sent to whom they concern.
+//!
+//! | quoted packet | from | goes to |
+//! |---|---|---|
+//! | virtual service to client | a router of the client's, or the client | the real server, by the connection's forwarding method (`ip_vs_in_icmp_v6`) |
+//! | client to masqueraded real server | the real server, or a router on the way | the client, as about what it sent to the service (`ip_vs_out_icmp_v6`) |
+//!
+//! All errors are such messages; everything else (neighbour discovery, echo requests, multicast listeners), and what
+//! concerns no known connection, is the stack's business.
+//!
+//! **Invariant:** an error is changed only if it came to the address that sent the packet it quotes (RFC 4443 section 2.4).
+//!
+//! Called by [`crate::director`], and by the program of the stage.
+
+use elvs_common::{
+    Counter, DestinationFlags, DestinationStats, ICMPV6, Method, NextHop, WideAddress,
+};
+
+use super::forward::{address_of, direct, fits, hop_of, tunnel};
+use super::fragment::move_end;
+use super::matches_reply;
+use super::packet::{HEADER, WidePacket, parse_wide, two_addresses, walk};
+use crate::checksum::Delta;
+use crate::flow::{FlowKey, destination_of, find_flow, virtual_port_of, wide_addresses, wide_hash};
+use crate::frame::{Action, Frame};
+use crate::host::{ClientHop, Host, drop};
+use crate::packet::is_balanced;
+use crate::service::{may_be_wide, may_be_wide_real_server};
+use crate::side::{self, Wide};
+
+/// Bytes of an ICMPv6 header.
+const MESSAGE: usize = 8;
+/// Bit of the type of ICMPv6 messages that are no errors (RFC 4443 section 2.1).
+const INFORMATIONAL: u8 = 0x80;
+
+/// A packet that an ICMPv6 error quotes.
+#[derive(Clone, Copy, Debug)]
+struct Embedded {
+    /// Offset of its IP header.
+    at: usize,
+    /// Offset of its ports.
+    ports_at: usize,
+    source: WideAddress,
+    destination: WideAddress,
+    protocol: u8,
+    source_port: u16,
+    destination_port: u16,
+}
+
+/// Stage of [`crate::process`] for ICMPv6.
+#[inline(always)]
+pub fn forward_wide_icmp<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
+    let Some(packet) = parse_wide(host, frame) else { return Action::PASS };
+    // A whole error has 1,280 bytes at most; who fragments one has the stack look at it.
+    if !packet.ipv6 || packet.protocol != ICMPV6 || packet.fragment || packet.malformed {
+        return Action::PASS;
+    }
+    let Some([kind, ..]) = frame.window::<MESSAGE>(packet.payload) else { return Action::PASS };
+    if *kind & INFORMATIONAL != 0 {
+        return Action::PASS;
+    }
+    let Some(embedded) = embedded(host, frame, &packet) else { return Action::PASS };
+    if embedded.source != packet.destination {
+        return Action::PASS;
+    }
+    if may_be_wide_real_server(host, embedded.destination) {
+        let action = of_real_server(host, frame, &packet, &embedded);
+        if action != Action::PASS {
+            return action;
+        }
+    }
+    if may_be_wide(host, embedded.source) {
+        return of_client(host, frame, &packet, &embedded);
+    }
+    Action::PASS
+}
+
+/// The packet that an error quotes; `None` if it has no ports or they are not there.
+#[inline(always)]
+fn embedded<H: Host, F: Frame>(host: &H, frame: &mut F, packet: &WidePacket) -> Option<Embedded> {
+    let at = packet.payload + MESSAGE;
+    let [version, _, _, _, _, _, next, _, addresses @ ..] = *frame.window::<HEADER>(at)?;
+    let (source, destination) = two_addresses(addresses);
+    let chain = walk::<false, F>(frame, next, at + HEADER);
+    // One word, as in `parse_wide`.
+    let usable = version >> 4 == 6 && !chain.cut && !chain.later && is_balanced(chain.protocol);
+    let word = chain.end as u64 | (chain.protocol as u64) << 16 | (usable as u64) << 24;
+    let word = host.forget(word);
+    let ports_at = (word & 0x7fff) as usize;
+    if word >> 24 & 1 == 0 || ports_at + 4 > packet.offset + packet.length as usize {
+        return None;
+    }
+    let [p0, p1, q0, q1] = *frame.window::<4>(ports_at)?;
+    Some(Embedded {
+        at,
+        ports_at,
+        source,
+        destination,
+        protocol: (word >> 16 & 0xff) as u8,
+        source_port: u16::from_ne_bytes([p0, p1]),
+        destination_port: u16::from_ne_bytes([q0, q1]),
+    })
+}
+
+/// An error about a packet of a virtual service to its client.
+#[inline(always)]
+fn of_client<H: Host, F: Frame>(
+    host: &H,
+    frame: &mut F,
+    packet: &WidePacket,
+    embedded: &Embedded,
+) -> Action {
+    let ([c0, c1], [a0, a1]) = (embedded.destination.0, embedded.source.0);
+    let key = FlowKey {
+        addresses: [c0, c1, a0, a1, 0],
+        ports: embedded.destination_port as u32 | (embedded.source_port as u32) << 16,
+        protocol: embedded.protocol,
+    };
+    let Some(found) = side::find::<Wide, _>(host, &key) else { return Action::PASS };
+    let index = destination_of(found.ports_destination);
+    let method = found.control.method_bits();
+    let Some(destination) = host.destination(index) else { return drop(host, Counter::Bug) };
+    // What full NAT's clients are sent quotes another connection than its real servers know.
+    if destination.flags & DestinationFlags::LOCAL != 0 || method == Method::FullNat as u32 {
+        return Action::PASS;
+    }
+    if packet.ttl <= 1 {
+        return drop(host, Counter::TtlExpired);
+    }
+    if method != Method::Tun as u32 && !fits(packet, destination) {
+        return drop(host, Counter::TooBig);
+    }
+    let Some(hop) = hop_of(host, destination) else { return drop(host, Counter::NoNextHop) };
+    host.count(Counter::IcmpForwarded);
+    host.add_stats(
+        index,
+        DestinationStats {
+            in_packets: 1,
+            in_bytes: packet.length as u64,
+            ..DestinationStats::default()
+        },
+    );
+    let sent = match Method::from_bits(method) {
+        Some(Method::Dr) => direct(frame, packet, &hop),
+        Some(Method::Nat) => {
+            let port = if destination.port == 0 { embedded.source_port } else { destination.port };
+            let own = Own { address: address_of(destination), port, replaces_source: true };
+            translate(frame, packet, embedded, &own, &hop)
+        }
+        Some(Method::Tun) => Some(tunnel(host, index)),
+        Some(Method::FullNat) | None => None,
+    };
+    sent.unwrap_or_else(|| drop(host, Counter::Bug))
+}
+
+/// An error about a packet of a client to a masqueraded real server.
+#[inline(always)]
+fn of_real_server<H: Host, F: Frame>(
+    host: &H,
+    frame: &mut F,
+    packet: &WidePacket,
+    embedded: &Embedded,
+) -> Action {
+    let (client, client_port) = (embedded.source, embedded.source_port);
+    let hash = wide_hash(client, client_port, embedded.protocol, host.seed());
+    let ports = [client_port, embedded.destination_port];
+    let matches = matches_reply(host, [client, embedded.destination], ports);
+    let found = find_flow(host.wide(), hash, host.wide_buckets(), embedded.protocol, &matches);
+    let Some(found) = found else { return Action::PASS };
+    if packet.ttl <= 1 {
+        return drop(host, Counter::TtlExpired);
+    }
+    let ClientHop::Known(hop) = host.wide_client_hop(client, None) else {
+        return drop(host, Counter::NoNextHop);
+    };
+    let Some([_, _, v0, v1, _]) = wide_addresses(&found) else {
+        return drop(host, Counter::InsertContended);
+    };
+    host.count(Counter::IcmpReturned);
+    host.add_stats(
+        destination_of(found.ports_destination),
+        DestinationStats {
+            out_packets: 1,
+            out_bytes: packet.length as u64,
+            ..DestinationStats::default()
+        },
+    );
+    let own = Own {
+        address: WideAddress([v0, v1]),
+        port: virtual_port_of(found.ports_destination),
+        replaces_source: false,
+    };
+    translate(frame, packet, embedded, &own, &hop).unwrap_or_else(|| drop(host, Counter::Bug))
+}
+
+/// What one end of the quoted packet becomes; the error's other end becomes the same address.
+struct Own {
+    address: WideAddress,
+    port: u16,
+    /// Replaces the quoted packet's source, and the error's destination; else the other two.
+    replaces_source: bool,
+}
+
+/// Rewrites an error of a masqueraded connection (`ip_vs_nat_icmp_v6`): as there, the checksum of the quoted TCP or UDP header
+/// stays, since little of what it covers is quoted and nobody checks it.
+#[inline(always)]
+fn translate<F: Frame>(
+    frame: &mut F,
+    packet: &WidePacket,
+    embedded: &Embedded,
+    own: &Own,
+    hop: &NextHop,
+) -> Option<Action> {
+    frame.forget();
+    frame.window::<4>(embedded.ports_at)?;
+    let (old, old_port, outer) = if own.replaces_source {
+        (embedded.source, embedded.source_port, packet.destination)
+    } else {
+        (embedded.destination, embedded.destination_port, packet.source)
+    };
+    frame.forget();
+    let [_, _, _, _, _, _, _, _, addresses @ ..] = frame.window::<HEADER>(embedded.at)?;
+    let (source, destination) = addresses.split_at_mut(16);
+    let replaced = if own.replaces_source { source } else { destination };
+    replaced.copy_from_slice(&own.address.bytes());
+    frame.forget();
+    let [s0, s1, d0, d1] = frame.window::<4>(embedded.ports_at)?;
+    if own.replaces_source {
+        [*s0, *s1] = own.port.to_ne_bytes();
+    } else {
+        [*d0, *d1] = own.port.to_ne_bytes();
+    }
+    // What changed in the quoted packet changed in the message; the error's own addresses are summed up with it.
+    let moved =
+        Delta::default().wide(old, own.address).wide(outer, own.address).half(old_port, own.port);
+    frame.forget();
+    let [_, _, c0, c1] = frame.window::<4>(packet.payload)?;
+    [*c0, *c1] = moved.apply(u16::from_ne_bytes([*c0, *c1])).to_ne_bytes();
+    move_end(frame, packet, hop, own.address, !own.replaces_source)
+}
