@@ -102,6 +102,7 @@ fn serve(topology: &Topology, protocol: char, server: Ipv4Addr) -> Daemon {
         ForwardingMethod::Dr => "-g",
         ForwardingMethod::Nat => "-m",
         ForwardingMethod::Tun(_) => "-i",
+        ForwardingMethod::FullNat => "--fullnat",
     };
     daemon.adm_ok(&format!("-A -{protocol} {VIP}:{PORT} -s rr"));
     daemon.adm_ok(&format!("-a -{protocol} {VIP}:{PORT} -r {server}:{PORT} {flag}"));
@@ -196,7 +197,7 @@ fn datagrams(name: &str, method: ForwardingMethod, server_binds: Option<Ipv4Addr
     let topology = Topology::new(name, method, 1);
     let _decap = match method {
         ForwardingMethod::Tun(_) => topology.decapsulate(),
-        ForwardingMethod::Dr | ForwardingMethod::Nat => Vec::new(),
+        ForwardingMethod::Dr | ForwardingMethod::Nat | ForwardingMethod::FullNat => Vec::new(),
     };
     let server = topology.real_server(1);
     let daemon = serve(&topology, 'u', server.address);

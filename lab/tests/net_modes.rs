@@ -30,7 +30,7 @@ fn forwards(name: &str, method: ForwardingMethod, by: By) {
     let _nginx = topology.nginx();
     let _tunnels = match method {
         ForwardingMethod::Tun(_) => topology.decapsulate(),
-        ForwardingMethod::Dr | ForwardingMethod::Nat => Vec::new(),
+        ForwardingMethod::Dr | ForwardingMethod::Nat | ForwardingMethod::FullNat => Vec::new(),
     };
     let daemon = match by {
         By::Commands => commanded(&topology),
@@ -65,6 +65,7 @@ fn commanded(topology: &Topology) -> Daemon {
         ForwardingMethod::Dr => "-g",
         ForwardingMethod::Nat => "-m",
         ForwardingMethod::Tun(_) => "-i",
+        ForwardingMethod::FullNat => "--fullnat",
     };
     daemon.adm_ok(&format!("-A -t {VIP}:80 -s rr"));
     for host in &topology.bed().real_servers {
