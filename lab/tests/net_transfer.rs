@@ -24,6 +24,7 @@ fn commanded(topology: &Topology, vip: IpAddr, servers: &[IpAddr]) -> Daemon {
     let flag = match topology.bed().plan.method {
         ForwardingMethod::Dr => "-g",
         ForwardingMethod::Nat => "-m",
+        ForwardingMethod::FullNat => panic!("full NAT has a test of its own"),
         ForwardingMethod::Tun(_) => panic!("no tunnels here"),
     };
     let service = SocketAddr::from((vip, PORT));
