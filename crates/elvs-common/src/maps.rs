@@ -39,6 +39,21 @@ pub const PROGRAMS: u32 = 16;
 /// Datagrams in fragments that are remembered.
 pub const FRAGMENTS: u32 = 16_384;
 
+/// Elements of the map of next hops between the host's own stack and the director. The two are joined by a pair of
+/// interfaces: the stack has one end, the director's program is attached to the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocalPort {
+    /// From the stack to the director: out of the stack's end.
+    ToDirector = 0,
+    /// From the director to the stack: out of the director's end.
+    ToStack = 1,
+}
+
+impl LocalPort {
+    /// How many there are.
+    pub const COUNT: u32 = 2;
+}
+
 /// Words that the programs of one packet leave for one another, per CPU.
 pub const NOTES: usize = 16;
 
@@ -73,8 +88,11 @@ pub mod map_names {
     /// Datagrams whose first fragment has been forwarded.
     pub const FRAGMENTS: &str = "ELVS_FRAGMENTS";
 
+    /// Next hops between the host's own stack and the director; see [`crate::LocalPort`].
+    pub const LOCAL: &str = "ELVS_LOCAL";
+
     /// All of them.
-    pub const ALL: [&str; 14] = [
+    pub const ALL: [&str; 15] = [
         FLOWS,
         WIDE_FLOWS,
         WIDE_CLIENTS,
@@ -89,6 +107,7 @@ pub mod map_names {
         SCRATCH,
         CLIENTS,
         FRAGMENTS,
+        LOCAL,
     ];
 }
 
@@ -135,6 +154,9 @@ pub mod program_names {
         (super::REPORT_PROGRAM, REPLY),
         (super::FRAGMENT_PROGRAM, FRAGMENT),
     ];
+    /// Looks at what the host itself sends, and hands the director its business; a classifier, where the others are XDP
+    /// programs.
+    pub const EGRESS: &str = "elvs_egress";
     /// Removes the outer header on a tunnelled real server.
     pub const DECAP: &str = "elvs_decap";
     /// Passes every frame; put on a veth peer so that it accepts redirected frames.

@@ -183,4 +183,5 @@ pub(super) const ROWS: &[Keyword] = &[
     Keyword::new("connections", DATA_PLANE).takes(1, 1, "N").applied().note("connections the flow table is made for: 1024 to 268435456, 1048576 if not given"),
     Keyword::new("wide_connections", DATA_PLANE).takes(1, 1, "N").applied().note("connections of IPv6 and full NAT there is room for: 1024 to 268435456, a quarter of `connections` if not given"),
     Keyword::new("xdp_mode", DATA_PLANE).takes(1, 1, "auto|native|generic").applied().note("auto: native where the driver has it, generic otherwise"),
+    Keyword::new("local_traffic", DATA_PLANE).takes(1, 1, "on|off").applied().note("off: the host's own clients of its virtual services, and masqueraded real servers on the host itself, are left to its stack"),
 ];

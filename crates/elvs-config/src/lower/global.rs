@@ -82,7 +82,10 @@ pub(super) struct DataPlane {
     connections: Once<u32>,
     wide_connections: Once<u32>,
     xdp_mode: Once<XdpMode>,
+    local_traffic: Once<bool>,
 }
+
+const SWITCH: [(&str, bool); 2] = [("on", true), ("off", false)];
 
 const XDP_MODES: [(&str, XdpMode); 3] =
     [("auto", XdpMode::Auto), ("native", XdpMode::Native), ("generic", XdpMode::Generic)];
@@ -106,6 +109,11 @@ impl DataPlane {
                 ("xdp_mode", Some(word)) => {
                     if let Some(mode) = value::name("xdp_mode", word, &XDP_MODES, reporter) {
                         self.xdp_mode.set(item, mode, reporter);
+                    }
+                }
+                ("local_traffic", Some(word)) => {
+                    if let Some(on) = value::name("local_traffic", word, &SWITCH, reporter) {
+                        self.local_traffic.set(item, on, reporter);
                     }
                 }
                 _ => {}
@@ -143,6 +151,7 @@ impl DataPlane {
             connections: self.connections.get().copied(),
             wide_connections: self.wide_connections.get().copied(),
             xdp_mode: self.xdp_mode.get().copied().unwrap_or_default(),
+            without_local_traffic: self.local_traffic.get() == Some(&false),
         }
     }
 }
