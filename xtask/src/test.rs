@@ -28,6 +28,7 @@ const PEER_TESTS: &[&str] = &[
     "net_bad_input",
     "net_demo",
     "net_ftp",
+    "net_local",
     "net_marks",
     "net_modes",
     "net_reload",

@@ -39,6 +39,10 @@ pub const PROGRAMS: u32 = 16;
 /// Datagrams in fragments that are remembered.
 pub const FRAGMENTS: u32 = 16_384;
 
+/// Largest IP packet between the host's own stack and the director, bytes: a little less than a veth device with a program
+/// takes, whose frames lie in one page of 4,096 bytes.
+pub const LOCAL_MTU: u32 = 3_400;
+
 /// Elements of the map of next hops between the host's own stack and the director. The two are joined by a pair of
 /// interfaces: the stack has one end, the director's program is attached to the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

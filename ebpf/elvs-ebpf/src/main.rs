@@ -20,11 +20,11 @@ use aya_ebpf::bindings::{TC_ACT_UNSPEC, xdp_action, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_redirect};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use elvs_common::{Counter, GENERAL_PROGRAM, LocalPort, SCHEDULE_PROGRAM, WIDE_PROGRAM};
+use elvs_common::{Counter, GENERAL_PROGRAM, LOCAL_MTU, LocalPort, SCHEDULE_PROGRAM, WIDE_PROGRAM};
 use elvs_fastpath::{
     Action, Frame, Host, connect_wide, forward_fragment, forward_general, forward_icmp,
-    forward_new, forward_plain, forward_wide, is_own_traffic, open_wide, persist, persist_wide, reply_wide, report,
-    send_wide,
+    forward_new, forward_plain, forward_wide, is_own_traffic, open_wide, persist, persist_wide,
+    reply_wide, report, send_wide,
 };
 
 use crate::frame::{SocketFrame, XdpFrame};
@@ -212,6 +212,13 @@ fn redirect_own(ctx: &TcContext) -> Option<i32> {
     let (came_by, leaves_by) = unsafe { ((*ctx.skb.skb).ingress_ifindex, (*ctx.skb.skb).ifindex) };
     // What came by an interface the director's program has seen, and passed.
     if came_by != 0 {
+        return None;
+    }
+    // SAFETY: as above.
+    let segment = unsafe { (*ctx.skb.skb).gso_size };
+    // What the pair does not carry. On the loopback device it is delivered here, where a local real server by direct
+    // routing is.
+    if segment.max(if segment == 0 { ctx.len() } else { 0 }) > LOCAL_MTU {
         return None;
     }
     let hop = ELVS_LOCAL.get(LocalPort::ToDirector as u32).filter(|hop| hop.ifindex != 0)?;

@@ -7,8 +7,8 @@
 use std::io;
 
 use aya::programs::links::FdLink;
-use aya::programs::xdp::XdpError;
 use aya::programs::tc::TcAttachOptions;
+use aya::programs::xdp::XdpError;
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp};
 use elvs_model::XdpMode;
 

@@ -83,10 +83,7 @@ fn load_program(object: &mut Ebpf, name: &'static str) -> Result<(), LoadError> 
     loaded.map_err(|error| program_error(name, &error))
 }
 
-fn any_program<'a>(
-    object: &'a mut Ebpf,
-    name: &'static str,
-) -> Result<&'a mut Program, LoadError> {
+fn any_program<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Program, LoadError> {
     object.program_mut(name).ok_or(LoadError::Missing(name))
 }
 

@@ -16,8 +16,8 @@ use aya::programs::{SchedClassifier, Xdp};
 use aya_obj::generated::{BPF_F_MMAPABLE, bpf_map_type};
 use aya_obj::programs::XdpAttachType;
 use elvs_common::{
-    BLOB_LINES, COUNTERS, Counter, DestinationRecord, Line, LocalPort, NextHop, Settings, TCP_STATES, map_names,
-    program_names, ticks_from_seconds,
+    BLOB_LINES, COUNTERS, Counter, DestinationRecord, Line, LocalPort, NextHop, Settings,
+    TCP_STATES, map_names, program_names, ticks_from_seconds,
 };
 use elvs_fastpath::{Bucket, FlowMemory, WideBucket, WideWords};
 use elvs_model::{Statistics, XdpMode};

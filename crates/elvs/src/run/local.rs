@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
-use elvs_common::{LocalPort, NextHop};
+use elvs_common::{LOCAL_MTU, LocalPort, NextHop};
 use elvs_dataplane::Plane;
 use elvs_model::{ForwardingMethod, Table, XdpMode};
 use elvs_net::offload::{self, Offload};
@@ -20,9 +20,6 @@ use elvs_net::{Link, Netlink, NetlinkError, sysctl};
 use tracing::warn;
 
 use super::interfaces::virtual_addresses;
-
-/// Largest IP packet on the pair, bytes: as much as IP can say, since the loopback device carries as much.
-const MTU: u32 = 65_535;
 
 /// Names of the pair's ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,9 +74,9 @@ impl Pair {
             return Self { stack: "elvs-local".to_owned(), director: "elvs-xdp".to_owned() };
         }
         // FNV-1a.
-        let hash = instance.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-        });
+        let hash = instance
+            .bytes()
+            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
         Self { stack: format!("elvs{hash:08x}-l"), director: format!("elvs{hash:08x}-x") }
     }
 
@@ -94,6 +91,8 @@ impl Pair {
         }
         self.configure()?;
         let stack = self.bring_up(netlink, &self.stack).await?;
+        // Without a program a veth device takes no frames that its other end's program sends.
+        netlink.pass_frames(stack.ifindex).await?;
         let director = self.bring_up(netlink, &self.director).await?;
         let mac = |link: &Link| {
             link.mac.with_context(|| format!("interface {} has no MAC address", link.name))
@@ -107,8 +106,8 @@ impl Pair {
 
     async fn bring_up(&self, netlink: &Netlink, name: &str) -> Result<Link> {
         let link = netlink.link(name).await?;
-        if link.mtu != MTU {
-            netlink.set_mtu(link.ifindex, MTU).await?;
+        if link.mtu != LOCAL_MTU {
+            netlink.set_mtu(link.ifindex, LOCAL_MTU).await?;
         }
         if !link.up {
             netlink.set_up(link.ifindex).await?;
@@ -133,8 +132,6 @@ impl Pair {
         }
         // The routing table is asked for the clients of a local real server as if their replies were forwarded.
         sysctl::set(&format!("net/ipv4/conf/{}/forwarding", self.director), "1")?;
-        // Gives this end what it takes to get frames that are redirected to the other one.
-        offload::set(&self.stack, Offload::Gro, true)?;
         if sysctl::read("net/ipv4/conf/all/rp_filter")? == "1" {
             warn!(
                 "net.ipv4.conf.all.rp_filter is 1: replies to this host's own clients are refused by it; set it to 0 or 2 (interfaces have their own)"
@@ -158,8 +155,8 @@ impl Pair {
         plane: &mut dyn Plane,
         ways: &[(LocalPort, NextHop); 2],
     ) -> Result<()> {
-        // Generic, because the driver's way takes frames to interfaces only that have a program of their own.
-        plane.attach(&self.director, XdpMode::Generic)?;
+        // In the driver: what a classifier has redirected, generic XDP passes by (`netif_receive_generic_xdp`).
+        plane.attach(&self.director, XdpMode::Native)?;
         for (port, way) in ways {
             plane.set_local_hop(*port, way)?;
         }
