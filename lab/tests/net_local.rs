@@ -3,6 +3,8 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests fail loudly")]
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::net::Ipv4Addr;
 use std::process::Command;
 
 use elvs_lab::bed::{DIRECTOR, DIRECTOR_INSIDE, VIP};
@@ -25,7 +27,7 @@ fn each(names: &[&str], number: u32) -> BTreeMap<String, u32> {
 }
 
 /// `virtual_server VIP port` by rr with some real servers.
-fn config(kind: &str, port: u16, real_servers: &[(std::net::Ipv4Addr, u16)]) -> String {
+fn config(kind: &str, port: u16, real_servers: &[(Ipv4Addr, u16)]) -> String {
     let mut text =
         format!("virtual_server {VIP} {port} {{\n lb_algo rr\n lb_kind {kind}\n protocol TCP\n");
     for (address, port) in real_servers {
@@ -41,19 +43,22 @@ fn connections(daemon: &Daemon) -> Vec<u32> {
     rows.filter_map(|row| row.split_whitespace().nth(2)?.parse().ok()).collect()
 }
 
-/// What `ip` or `bpftool` say in the director's namespace.
+/// What a program says in the director's namespace.
 fn director(topology: &Topology, program: &str, arguments: &str) -> String {
     let mut command = topology.bed().director.command(program);
     command.args(arguments.split_whitespace());
     output_of(command)
 }
 
-/// Programs at the egress of the director's interfaces, and its interfaces of kind veth.
+/// Pinned links at the egress of the director's interfaces, and interfaces made for its own traffic.
 fn traces(topology: &Topology) -> (usize, usize) {
-    let hooks = director(topology, "bpftool", "net").matches("elvs_egress").count();
-    let links =
-        director(topology, "ip", "-o link").lines().filter(|l| l.contains(": elvs")).count();
-    (hooks, links)
+    let layouts = fs::read_dir(format!("/sys/fs/bpf/elvs/lab-{}", topology.name()));
+    let directories = layouts.into_iter().flatten().map(|entry| entry.expect("a directory"));
+    let pins = directories.flat_map(|directory| fs::read_dir(directory.path()).expect("pins"));
+    let names = pins.map(|pin| pin.expect("a pin").file_name());
+    let hooks = names.filter(|name| name.to_string_lossy().starts_with("egress-")).count();
+    let links = director(topology, "ip", "-o link");
+    (hooks, links.lines().filter(|line| line.contains(": elvs")).count())
 }
 
 #[test]
