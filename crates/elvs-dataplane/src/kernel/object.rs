@@ -75,10 +75,11 @@ pub(super) fn program<'a>(
 }
 
 fn load_program(object: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
-    let loaded = match any_program(object, name)? {
-        Program::Xdp(program) => program.load(),
-        Program::SchedClassifier(program) => program.load(),
-        _ => Err(ProgramError::UnexpectedProgramType),
+    let program = any_program(object, name)?;
+    let loaded = if let Program::SchedClassifier(program) = program {
+        program.load()
+    } else {
+        <&mut Xdp>::try_from(program).and_then(Xdp::load)
     };
     loaded.map_err(|error| program_error(name, &error))
 }
