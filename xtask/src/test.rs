@@ -29,6 +29,7 @@ const PEER_TESTS: &[&str] = &[
     "net_demo",
     "net_ftp",
     "net_ipv6",
+    "net_local",
     "net_marks",
     "net_modes",
     "net_reload",

@@ -64,6 +64,9 @@ pub struct Status {
     pub config: Option<PathBuf>,
     /// Interfaces that carry the program.
     pub interfaces: Vec<Interface>,
+    /// Interfaces by which what the host itself sends is looked at for the director's business; none = it is not.
+    #[serde(default)]
+    pub local_traffic: Vec<String>,
     /// Bytes of the flow table.
     pub table_bytes: u64,
     /// Connections alive.

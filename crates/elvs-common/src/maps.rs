@@ -60,6 +60,25 @@ pub const FIRST_LOCAL_PORT: u32 = 1_024;
 /// Datagrams in fragments that are remembered, of each family.
 pub const FRAGMENTS: u32 = 16_384;
 
+/// Largest IP packet between the host's own stack and the director, bytes: a little less than a veth device with a program
+/// takes, whose frames lie in one page of 4,096 bytes.
+pub const LOCAL_MTU: u32 = 3_400;
+
+/// Elements of the map of next hops between the host's own stack and the director. The two are joined by a pair of
+/// interfaces: the stack has one end, the director's program is attached to the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocalPort {
+    /// From the stack to the director: out of the stack's end.
+    ToDirector = 0,
+    /// From the director to the stack: out of the director's end.
+    ToStack = 1,
+}
+
+impl LocalPort {
+    /// How many there are.
+    pub const COUNT: u32 = 2;
+}
+
 /// Words that the programs of one packet leave for one another, per CPU.
 pub const NOTES: usize = 16;
 
@@ -100,8 +119,11 @@ pub mod map_names {
     /// The same of IPv6.
     pub const WIDE_FRAGMENTS: &str = "ELVS_FRAGS6";
 
+    /// Next hops between the host's own stack and the director; see [`crate::LocalPort`].
+    pub const LOCAL: &str = "ELVS_LOCAL";
+
     /// All of them.
-    pub const ALL: [&str; 17] = [
+    pub const ALL: [&str; 18] = [
         LOCALS,
         PORTS,
         FLOWS,
@@ -119,6 +141,7 @@ pub mod map_names {
         CLIENTS,
         FRAGMENTS,
         WIDE_FRAGMENTS,
+        LOCAL,
     ];
 }
 
@@ -186,6 +209,9 @@ pub mod program_names {
         (super::FULL_NAT_PROGRAM, FULL_NAT),
         (super::FULL_NAT_REPLY_PROGRAM, FULL_NAT_REPLY),
     ];
+    /// Looks at what the host itself sends, and hands the director its business; a classifier, where the others are XDP
+    /// programs.
+    pub const EGRESS: &str = "elvs_egress";
     /// Removes the outer header on a tunnelled real server.
     pub const DECAP: &str = "elvs_decap";
     /// Passes every frame; put on a veth peer so that it accepts redirected frames.

@@ -7,7 +7,7 @@
 use std::io;
 use std::sync::atomic::AtomicU64;
 
-use elvs_common::{Counter, DestinationRecord, Line, Settings, idle_ticks};
+use elvs_common::{Counter, DestinationRecord, Line, LocalPort, NextHop, Settings, idle_ticks};
 use elvs_fastpath::{FlowMemory, WideMemory};
 use elvs_model::{Statistics, XdpMode};
 
@@ -104,6 +104,16 @@ pub enum AttachError {
         /// The kernel's words.
         reason: String,
     },
+    /// What the interface sends cannot be looked at.
+    #[error(
+        "what interface {interface} sends cannot be looked at, so the director is no client of its own services and no real server by NAT there: {reason} (needs Linux 6.6 or later, for tcx links)"
+    )]
+    Egress {
+        /// Its name.
+        interface: String,
+        /// The kernel's words.
+        reason: String,
+    },
     /// The link could not be kept beyond the daemon's life.
     #[error("interface {interface}: link cannot be pinned at {path}: {reason}")]
     Pin {
@@ -185,6 +195,30 @@ pub trait Backend: FlowMemory<Word = AtomicU64, Addresses = AtomicU64> {
 
     /// Interfaces that have the program.
     fn attached(&self) -> Vec<(String, AttachedMode)>;
+
+    /// Says how frames go between the host's own stack and the director; interface 0 = they do not.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`] if the kernel refuses.
+    fn set_local_hop(&mut self, port: LocalPort, hop: &NextHop) -> Result<(), BackendError>;
+
+    /// Has what the host itself sends by an interface looked at; one where it is already is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError`] names the interface and the cure.
+    fn attach_egress(&mut self, interface: &str) -> Result<(), AttachError>;
+
+    /// Ends that; an interface where it is not so is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`] if the kernel refuses.
+    fn detach_egress(&mut self, interface: &str) -> Result<(), BackendError>;
+
+    /// Interfaces where what the host sends is looked at.
+    fn attached_egress(&self) -> Vec<String>;
 
     /// Detaches the program everywhere and removes everything made for this director.
     ///

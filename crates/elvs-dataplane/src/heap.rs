@@ -5,14 +5,14 @@
 //!
 //! Called by tests of this crate and of the daemon, and by `elvs simulate`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use elvs_common::{
     BLOB_LINES, COUNTERS, Counter, DestinationRecord, DestinationStats, LOCAL_PORTS, Line,
-    MAX_DESTINATIONS, MAX_SERVICES, NOTES, NextHop, Settings, TAIL_BUCKETS, WideAddress,
+    LocalPort, MAX_DESTINATIONS, MAX_SERVICES, NOTES, NextHop, Settings, TAIL_BUCKETS, WideAddress,
 };
 use elvs_fastpath::{
     Bucket, ClientHop, FlowMemory, Fragment, FragmentKey, Frame, Host, Local, Note, PortSlot,
@@ -78,6 +78,7 @@ pub struct Heap {
     jiffies: AtomicU64,
     clients: Mutex<BTreeMap<WideAddress, NextHop>>,
     attached: BTreeMap<String, AttachedMode>,
+    egress: BTreeSet<String>,
     refuses_swaps: bool,
     random: AtomicU64,
     notes: [AtomicU64; NOTES],
@@ -123,6 +124,7 @@ impl Heap {
             jiffies: AtomicU64::new(START),
             clients: Mutex::default(),
             attached: BTreeMap::new(),
+            egress: BTreeSet::new(),
             refuses_swaps: false,
             random: AtomicU64::new(0),
             notes: Default::default(),
@@ -418,7 +420,26 @@ impl Backend for Heap {
         self.attached.iter().map(|(name, mode)| (name.clone(), *mode)).collect()
     }
 
+    fn set_local_hop(&mut self, _port: LocalPort, _hop: &NextHop) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    fn attach_egress(&mut self, interface: &str) -> Result<(), AttachError> {
+        self.egress.insert(interface.to_owned());
+        Ok(())
+    }
+
+    fn detach_egress(&mut self, interface: &str) -> Result<(), BackendError> {
+        self.egress.remove(interface);
+        Ok(())
+    }
+
+    fn attached_egress(&self) -> Vec<String> {
+        self.egress.iter().cloned().collect()
+    }
+
     fn teardown(&mut self) -> Result<(), BackendError> {
+        self.egress.clear();
         self.attached.clear();
         Ok(())
     }

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use elvs_common::{Counter, DestinationLoad, TAIL_BUCKETS};
+use elvs_common::{Counter, DestinationLoad, LocalPort, NextHop, TAIL_BUCKETS};
 use elvs_fastpath::Atomic64;
 use elvs_model::{DestinationKey, Rates, ServiceKey, ServiceView, Statistics, Table, XdpMode};
 
@@ -85,6 +85,30 @@ pub trait Plane: Send {
 
     /// Interfaces that have the program, by name.
     fn attached(&self) -> Vec<(String, AttachedMode)>;
+
+    /// Says how frames go between the host's own stack and the director; interface 0 = they do not.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`] if the kernel refuses.
+    fn set_local_hop(&mut self, port: LocalPort, hop: &NextHop) -> Result<(), BackendError>;
+
+    /// Has what the host itself sends by an interface looked at, for the director's business.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError`] names the interface and the cure.
+    fn attach_egress(&mut self, interface: &str) -> Result<(), AttachError>;
+
+    /// Ends that.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`] if the kernel refuses.
+    fn detach_egress(&mut self, interface: &str) -> Result<(), BackendError>;
+
+    /// Interfaces where what the host sends is looked at, by name.
+    fn attached_egress(&self) -> Vec<String>;
 
     /// Walks up to `buckets` buckets of the flow table on from where the last call stopped, and ends what has expired.
     ///
@@ -217,6 +241,22 @@ impl<B: Backend + Send> Plane for Director<B> {
 
     fn attached(&self) -> Vec<(String, AttachedMode)> {
         self.backend().attached()
+    }
+
+    fn set_local_hop(&mut self, port: LocalPort, hop: &NextHop) -> Result<(), BackendError> {
+        self.backend_mut().set_local_hop(port, hop)
+    }
+
+    fn attach_egress(&mut self, interface: &str) -> Result<(), AttachError> {
+        self.backend_mut().attach_egress(interface)
+    }
+
+    fn detach_egress(&mut self, interface: &str) -> Result<(), BackendError> {
+        self.backend_mut().detach_egress(interface)
+    }
+
+    fn attached_egress(&self) -> Vec<String> {
+        self.backend().attached_egress()
     }
 
     fn sweep(&mut self, buckets: u32) -> SweepReport {

@@ -98,7 +98,7 @@ pub(crate) fn send<H: Host, F: Frame>(
     destination: &DestinationRecord,
 ) -> Action {
     if destination.flags & DestinationFlags::LOCAL != 0 {
-        return Action::PASS;
+        return deliver(frame, ip, method, destination);
     }
     if ip.ttl <= 1 {
         return refuse_and_tell(host, Counter::TtlExpired, Report::TIME_EXCEEDED, ip.destination);
@@ -112,6 +112,24 @@ pub(crate) fn send<H: Host, F: Frame>(
     }
     let Some(hop) = next_hop(host, destination) else { return drop(host, Counter::NoNextHop) };
     send_to::<false, _, _>(host, frame, ip, method, destination, &hop)
+}
+
+/// Leaves a client's packet to the host's stack, whose own address the destination has. A masqueraded one gets that
+/// address and port first; its time to live stays, since nobody forwards it.
+#[inline(always)]
+fn deliver<F: Frame>(
+    frame: &mut F,
+    ip: &Ipv4,
+    method: u32,
+    destination: &DestinationRecord,
+) -> Action {
+    if method != Method::Nat as u32 {
+        return Action::PASS;
+    }
+    let rewrite = Rewrite { address: destination.address, port: destination.port, source: false };
+    // Who looked for its ports has seen that the packet is long enough; a shorter one is the stack's.
+    let _ = rewrite_end::<false, _>(frame, ip, &rewrite);
+    Action::PASS
 }
 
 /// Next hop of a destination: the daemon's, else the kernel's routing table.
@@ -175,6 +193,21 @@ pub(crate) fn masquerade<const PLAIN: bool, F: Frame>(
     hop: &NextHop,
     rewrite: &Rewrite,
 ) -> Option<Action> {
+    rewrite_end::<true, _>(frame, ip, rewrite)?;
+    if !PLAIN {
+        frame.forget();
+    }
+    address_frame(frame, hop)
+}
+
+/// Rewrites one end of a packet, updates its checksums, and ages it if it is `FORWARDED`. Nothing is changed if the answer
+/// is `None`.
+#[inline(always)]
+fn rewrite_end<const FORWARDED: bool, F: Frame>(
+    frame: &mut F,
+    ip: &Ipv4,
+    rewrite: &Rewrite,
+) -> Option<()> {
     // All windows are looked at before anything is written.
     let old_port = if ip.protocol == UDP {
         let datagram = frame.window::<8>(ip.payload)?;
@@ -197,7 +230,9 @@ pub(crate) fn masquerade<const PLAIN: bool, F: Frame>(
     let moved = Delta::default().word(old_address, rewrite.address);
     let [_, _, _, _, _, _, _, _, _, _, c0, c1, ..] = header;
     [*c0, *c1] = moved.apply(u16::from_ne_bytes([*c0, *c1])).to_ne_bytes();
-    age(header);
+    if FORWARDED {
+        age(header);
+    }
     let new_port = if rewrite.port == 0 { old_port } else { rewrite.port };
     let moved = moved.half(old_port, new_port);
     let port = new_port.to_ne_bytes();
@@ -224,10 +259,7 @@ pub(crate) fn masquerade<const PLAIN: bool, F: Frame>(
         }
         [*c0, *c1] = moved.apply(u16::from_ne_bytes([*c0, *c1])).to_ne_bytes();
     }
-    if !PLAIN {
-        frame.forget();
-    }
-    address_frame(frame, hop)
+    Some(())
 }
 
 /// Tunnelling, IP in IP: time to live and type of service are copied from the inner header, and "don't fragment" is

@@ -17,6 +17,7 @@ mod fragment;
 mod frame;
 mod host;
 mod icmp;
+mod local;
 mod mark;
 mod open;
 mod packet;
@@ -45,6 +46,7 @@ pub use fragment::{Fragment, FragmentKey, forward_fragment};
 pub use frame::{Action, Frame, ShrinkFrame, Verdict};
 pub use host::{ClientHop, Host, Note};
 pub use icmp::forward_icmp;
+pub use local::is_own_traffic;
 pub use open::{Remembered, memorize, memory_control, remember};
 pub use report::report;
 pub use schedule::{

@@ -48,6 +48,12 @@ fn may_open_sloppily<H: Host>(host: &H, transport: &Transport) -> bool {
         && transport.source_port() != FTP_DATA
 }
 
+/// Whether a packet of no known connection may open one by the settings in force.
+#[inline(always)]
+pub(crate) fn may_open_any<H: Host>(host: &H, protocol: u8, transport: &Transport) -> bool {
+    may_open(protocol, transport) || may_open_sloppily(host, transport)
+}
+
 /// Control word of a connection after its first packet, to a destination of a forwarding method's bits.
 #[inline(always)]
 pub(crate) const fn opened(protocol: u8, flags: TcpFlags, method: u32, tick: u32) -> Control {

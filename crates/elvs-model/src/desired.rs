@@ -59,6 +59,9 @@ pub struct DataPlaneSettings {
     pub local_addresses: Option<u32>,
     /// How the program is attached.
     pub xdp_mode: XdpMode,
+    /// Whether the host's own traffic to its services, and that of real servers on the host itself, is left alone.
+    #[serde(default)]
+    pub without_local_traffic: bool,
 }
 
 /// How the XDP program is attached.

@@ -157,6 +157,15 @@ impl Netlink {
         self.link(name).await
     }
 
+    /// Makes a veth pair whose ends are both here. Both are down.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Refused`] if a name is taken.
+    pub async fn add_veth_pair(&self, name: &str, peer: &str) -> Result<(), NetlinkError> {
+        let added = self.handle.link().add(LinkVeth::new(name, peer).build()).execute().await;
+        added.map_err(|e| NetlinkError::of(e, "add veth", name))
+    }
+
     /// Removes an interface (and a veth's other end with it).
     ///
     /// # Errors

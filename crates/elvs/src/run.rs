@@ -11,6 +11,7 @@
 
 mod api;
 mod interfaces;
+mod local;
 mod logging;
 mod node;
 mod routes;
@@ -124,7 +125,7 @@ async fn serve(
         Err(error) => {
             // What an earlier daemon left forwarding stays; what this one made goes.
             if !opened.adopted
-                && let Err(left) = node.teardown()
+                && let Err(left) = node.teardown().await
             {
                 warn!("the data plane is left behind: {left:#}");
             }
@@ -153,7 +154,7 @@ async fn serve(
     if options.leave_running {
         info!("stopped; the data plane goes on forwarding");
     } else {
-        node.teardown()?;
+        node.teardown().await?;
         info!("stopped; the program is detached and its tables are gone");
     }
     Ok(ExitCode::SUCCESS)

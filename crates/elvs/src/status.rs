@@ -54,6 +54,9 @@ fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
         status.interfaces.iter().map(|i| format!("{} ({})", i.name, i.mode.name())).collect();
     let interfaces = if interfaces.is_empty() { "none".to_owned() } else { interfaces.join(", ") };
     writeln!(out, "interfaces     {interfaces}")?;
+    if !status.local_traffic.is_empty() {
+        writeln!(out, "own traffic    {}", status.local_traffic.join(", "))?;
+    }
     writeln!(
         out,
         "connections    {} of {}, tables {} MiB",

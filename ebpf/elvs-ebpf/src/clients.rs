@@ -9,10 +9,10 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::bpf_fib_lookup;
 use aya_ebpf::helpers::generated::bpf_fib_lookup as fib_lookup;
 use aya_ebpf::programs::XdpContext;
-use elvs_common::{NextHop, WideAddress};
+use elvs_common::{LocalPort, NextHop, WideAddress};
 use elvs_fastpath::{Atomic64, ClientHop};
 
-use crate::maps::{ELVS_CLIENTS, ELVS_CLIENTS6};
+use crate::maps::{ELVS_CLIENTS, ELVS_CLIENTS6, ELVS_LOCAL};
 use crate::word::Word;
 
 /// Slots of the cache: 2 MiB.
@@ -24,6 +24,7 @@ const FRESH_TICKS: u32 = 16;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const FIB_SUCCESS: i64 = 0;
+const FIB_NOT_FORWARDED: i64 = 4;
 const FIB_FORWARDING_DISABLED: i64 = 5;
 const FIB_NO_NEIGHBOUR: i64 = 7;
 
@@ -64,7 +65,7 @@ impl Cached {
     }
 }
 
-/// The routing table's answer, or what is as good: where the neighbour is not resolved, or the host does not forward for
+/// The routing table's answer, or what is as good: a client on this very host is reached through its own port; where the neighbour is not resolved, or the host does not forward for
 /// itself, the hop that the client's own packets came from.
 #[inline(always)]
 fn fresh(
@@ -74,6 +75,9 @@ fn fresh(
 ) -> Option<NextHop> {
     match route {
         Ok(hop) => Some(hop),
+        Err(FIB_NOT_FORWARDED) => {
+            ELVS_LOCAL.get(LocalPort::ToStack as u32).filter(|hop| hop.ifindex != 0).copied()
+        }
         Err(FIB_NO_NEIGHBOUR | FIB_FORWARDING_DISABLED) => match learned {
             Some(hop) => Some(hop),
             None if cached.hit => Some(cached.hop),

@@ -3,7 +3,7 @@
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::programs::{TcContext, XdpContext};
 use elvs_fastpath::{Frame, ShrinkFrame, Step};
 
 use crate::host::repeat;
@@ -140,5 +140,58 @@ impl ShrinkFrame for XdpFrame<'_> {
     #[inline(always)]
     fn shrink_front_by(&mut self, bytes: usize) -> bool {
         self.move_front(bytes as i32)
+    }
+}
+
+/// The frame of a classifier's run, to look at: what moves its ends is refused.
+pub struct SocketFrame<'a> {
+    ctx: &'a TcContext,
+}
+
+impl<'a> SocketFrame<'a> {
+    /// Frame of a context.
+    #[inline(always)]
+    pub fn new(ctx: &'a TcContext) -> Self {
+        Self { ctx }
+    }
+}
+
+impl Frame for SocketFrame<'_> {
+    #[inline(always)]
+    fn window<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
+        let start = self.ctx.data() + offset;
+        // Headers lie in the linear part, as the host's own stack builds them.
+        if start + N > self.ctx.data_end() {
+            return None;
+        }
+        // SAFETY: the bytes lie between the packet's start and end, as the verifier checks once more; `self` is
+        // borrowed for as long as the window.
+        Some(unsafe { &mut *(start as *mut [u8; N]) })
+    }
+
+    /// All of the packet's, not only those that lie in the linear part.
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.ctx.len() as usize
+    }
+
+    #[inline(always)]
+    fn grow_front<const N: usize>(&mut self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn shrink_front<const N: usize>(&mut self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn truncate(&mut self, _length: usize) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn ingress(&self) -> u32 {
+        0
     }
 }

@@ -15,21 +15,22 @@ mod host;
 mod maps;
 mod word;
 
-use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::{TC_ACT_UNSPEC, xdp_action, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_redirect};
-use aya_ebpf::macros::xdp;
-use aya_ebpf::programs::XdpContext;
-use elvs_common::{Counter, GENERAL_PROGRAM, SCHEDULE_PROGRAM, WIDE_PROGRAM};
+use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
+use elvs_common::{Counter, GENERAL_PROGRAM, LOCAL_MTU, LocalPort, SCHEDULE_PROGRAM, WIDE_PROGRAM};
 use elvs_fastpath::{
     Action, Frame, Host, connect_wide, decapsulate, forward_fragment, forward_general,
     forward_icmp, forward_narrow, forward_new, forward_plain, forward_tunnel, forward_wide,
-    forward_wide_fragment, forward_wide_icmp, open_full_nat, open_wide, persist, persist_wide,
-    reply_full_nat, reply_wide, report, send_full_nat, send_wide,
+    forward_wide_fragment, forward_wide_icmp, is_own_traffic, open_full_nat, open_wide, persist,
+    persist_wide, reply_full_nat, reply_wide, report, send_full_nat, send_wide,
 };
 
-use crate::frame::XdpFrame;
+use crate::frame::{SocketFrame, XdpFrame};
 use crate::host::{KernelHost, forget};
-use crate::maps::{ELVS_PROGS, gue_port};
+use crate::maps::{ELVS_LOCAL, ELVS_PROGS, gue_port};
 
 /// The director's first stage: packets of known connections, and whatever is not ours.
 #[xdp]
@@ -248,6 +249,43 @@ fn answer(action: Action) -> u32 {
         // SAFETY: a helper call without pointers.
         redirect => unsafe { bpf_redirect(redirect.ifindex(), 0) as u32 },
     }
+}
+
+/// Index of the loopback device in every network namespace (`LOOPBACK_IFINDEX`).
+const LOOPBACK: u32 = 1;
+
+/// What the host itself sends by an interface: hands the director's program what is its business, as if it came by a wire
+/// (the interface that the program is attached to for this end), and leaves the rest alone.
+#[classifier]
+pub fn elvs_egress(ctx: TcContext) -> i32 {
+    redirect_own(&ctx).unwrap_or(TC_ACT_UNSPEC)
+}
+
+#[inline(always)]
+fn redirect_own(ctx: &TcContext) -> Option<i32> {
+    // SAFETY: fields of the context of this run.
+    let (came_by, leaves_by) = unsafe { ((*ctx.skb.skb).ingress_ifindex, (*ctx.skb.skb).ifindex) };
+    // What came by an interface the director's program has seen, and passed.
+    if came_by != 0 {
+        return None;
+    }
+    // SAFETY: as above.
+    let segment = unsafe { (*ctx.skb.skb).gso_size };
+    // What the pair does not carry. On the loopback device it is delivered here, where a local real server by direct
+    // routing is.
+    if segment.max(if segment == 0 { ctx.len() } else { 0 }) > LOCAL_MTU {
+        return None;
+    }
+    let hop = ELVS_LOCAL.get(LocalPort::ToDirector as u32).filter(|hop| hop.ifindex != 0)?;
+    // Looking up connections and services asks nothing of the context, which is none of XDP.
+    let lookup = XdpContext::new(ctx.as_ptr().cast::<xdp_md>());
+    let host = KernelHost::new(&lookup)?;
+    if !is_own_traffic(&host, &mut SocketFrame::new(ctx), leaves_by == LOOPBACK) {
+        return None;
+    }
+    ctx.store(0, &hop.addresses(), 0).ok()?;
+    // SAFETY: a helper call without pointers.
+    Some(unsafe { bpf_redirect(hop.ifindex, 0) } as i32)
 }
 
 /// Wraps a packet for the tunnel of its destination, unless that is plain IPv4 in IPv4.

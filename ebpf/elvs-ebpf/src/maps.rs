@@ -5,8 +5,8 @@ use aya_ebpf::btf_maps::{Array as BtfArray, ArrayOfMaps};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, ProgramArray};
 use elvs_common::{
-    BLOB_LINES, COUNTERS, DestinationRecord, DestinationStats, FRAGMENTS, Line, MAX_DESTINATIONS,
-    MAX_SERVICES, NOTES, PROGRAMS, Settings,
+    BLOB_LINES, COUNTERS, DestinationRecord, DestinationStats, FRAGMENTS, Line, LocalPort,
+    MAX_DESTINATIONS, MAX_SERVICES, NOTES, NextHop, PROGRAMS, Settings,
 };
 use elvs_fastpath::{
     Bucket, Fragment, FragmentKey, Local, PortSlot, WideBucket, WideFragment, WideFragmentKey,
@@ -89,6 +89,10 @@ pub static ELVS_FRAGMENTS: LruHashMap<FragmentKey, Fragment> =
 #[map]
 pub static ELVS_FRAGS6: LruHashMap<WideFragmentKey, WideFragment> =
     LruHashMap::with_max_entries(FRAGMENTS, 0);
+
+/// Next hops between the host's own stack and the director, by [`LocalPort`].
+#[map]
+pub static ELVS_LOCAL: Array<NextHop> = Array::with_max_entries(LocalPort::COUNT, 0);
 
 /// Buckets that hash values map to; set when the program is loaded.
 #[unsafe(no_mangle)]

@@ -83,7 +83,10 @@ pub(super) struct DataPlane {
     wide_connections: Once<u32>,
     local_addresses: Once<u32>,
     xdp_mode: Once<XdpMode>,
+    local_traffic: Once<bool>,
 }
+
+const SWITCH: [(&str, bool); 2] = [("on", true), ("off", false)];
 
 const XDP_MODES: [(&str, XdpMode); 3] =
     [("auto", XdpMode::Auto), ("native", XdpMode::Native), ("generic", XdpMode::Generic)];
@@ -113,6 +116,11 @@ impl DataPlane {
                 ("xdp_mode", Some(word)) => {
                     if let Some(mode) = value::name("xdp_mode", word, &XDP_MODES, reporter) {
                         self.xdp_mode.set(item, mode, reporter);
+                    }
+                }
+                ("local_traffic", Some(word)) => {
+                    if let Some(on) = value::name("local_traffic", word, &SWITCH, reporter) {
+                        self.local_traffic.set(item, on, reporter);
                     }
                 }
                 _ => {}
@@ -156,6 +164,7 @@ impl DataPlane {
             wide_connections: self.wide_connections.get().copied(),
             local_addresses: self.local_addresses.get().copied(),
             xdp_mode: self.xdp_mode.get().copied().unwrap_or_default(),
+            without_local_traffic: self.local_traffic.get() == Some(&false),
         }
     }
 }

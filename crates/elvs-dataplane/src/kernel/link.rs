@@ -7,8 +7,9 @@
 use std::io;
 
 use aya::programs::links::FdLink;
+use aya::programs::tc::TcAttachOptions;
 use aya::programs::xdp::XdpError;
-use aya::programs::{ProgramError, Xdp};
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp};
 use elvs_model::XdpMode;
 
 use crate::backend::{AttachError, AttachedMode};
@@ -50,6 +51,23 @@ pub(crate) fn attach_program(
         }
     }
     Err(AttachError::Refused { interface: name(), mode: last.name(), reason: refused.join("; ") })
+}
+
+/// Attaches the program that looks at what an interface sends, after those of others.
+pub(crate) fn attach_egress(
+    program: &mut SchedClassifier,
+    interface: &str,
+) -> Result<FdLink, AttachError> {
+    let name = || interface.to_owned();
+    nix::net::if_::if_nametoindex(interface)
+        .map_err(|_errno| AttachError::NoInterface { interface: name() })?;
+    let refused = |reason: String| AttachError::Egress { interface: name(), reason };
+    let order = TcAttachOptions::TcxOrder(LinkOrder::default());
+    let id = program
+        .attach_with_options(interface, TcAttachType::Egress, order)
+        .map_err(|error| refused(reason_of(&error)))?;
+    let link = program.take_link(id).map_err(|error| refused(reason_of(&error)))?;
+    link.try_into().map_err(|error: aya::programs::links::LinkError| refused(error.to_string()))
 }
 
 fn attach_in(program: &mut Xdp, index: u32, mode: AttachedMode) -> Result<FdLink, ProgramError> {

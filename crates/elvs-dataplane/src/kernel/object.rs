@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use aya::programs::{ProgramError, Xdp};
+use aya::programs::{Program, ProgramError, ProgramInfo, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use elvs_common::{LOCAL_PORTS, Settings, TAIL_BUCKETS, map_names};
 
@@ -75,7 +75,36 @@ pub(super) fn program<'a>(
 }
 
 fn load_program(object: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
-    program(object, name)?.load().map_err(|error| program_error(name, &error))
+    let program = any_program(object, name)?;
+    let loaded = if let Program::SchedClassifier(program) = program {
+        program.load()
+    } else {
+        <&mut Xdp>::try_from(program).and_then(Xdp::load)
+    };
+    loaded.map_err(|error| program_error(name, &error))
+}
+
+fn any_program<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Program, LoadError> {
+    object.program_mut(name).ok_or(LoadError::Missing(name))
+}
+
+/// Pins a loaded program of any type.
+pub(super) fn pin_program(
+    object: &mut Ebpf,
+    name: &'static str,
+    path: &Path,
+) -> Result<(), LoadError> {
+    let refused =
+        |error: &dyn std::fmt::Display| LoadError::Program { name, reason: error.to_string() };
+    any_program(object, name)?.pin(path).map_err(|error| refused(&error))
+}
+
+/// What the kernel says of a loaded program of any type.
+pub(super) fn program_info(
+    object: &mut Ebpf,
+    name: &'static str,
+) -> Result<ProgramInfo, LoadError> {
+    any_program(object, name)?.info().map_err(|error| program_error(name, &error))
 }
 
 /// Loads one program that uses none of the tables; `gue_port` is for that of a real server.

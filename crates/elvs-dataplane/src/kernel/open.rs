@@ -4,7 +4,6 @@
 //!
 //! Called by the daemon at its start.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -12,18 +11,19 @@ use std::path::{Path, PathBuf};
 use aya::Ebpf;
 use aya::maps::{Map, MapData, ProgramArray};
 use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::tc::SchedClassifierLink;
 use aya::programs::xdp::XdpLink;
-use aya::programs::{ProgramInfo, Xdp};
+use aya::programs::{ProgramInfo, SchedClassifier, Xdp};
 use elvs_common::{DEFAULT_LOCALS, Settings, map_names, program_names};
 use elvs_model::Table;
 
 use super::clock::{self, ClockError};
 use super::link::errno_of;
-use super::object::{LoadError, load_director, program};
-use super::paths::{Paths, link_pin, pinned_programs};
+use super::object::{LoadError, load_director, pin_program, program, program_info};
+use super::paths::{Paths, egress_pin, link_pin, pinned_programs};
 use super::permission::{PermissionError, check_capabilities, ensure_bpf_fs};
 use super::pins;
-use super::tables::{DataPlane, Kernel, TableError, settings_for, wide_for};
+use super::tables::{Attached, DataPlane, Kernel, TableError, settings_for, wide_for};
 use crate::backend::AttachedMode;
 use crate::director::{Director, InstallError};
 use crate::plane::{LoadDifference, Plane};
@@ -262,7 +262,7 @@ pub fn open(options: &Options) -> Result<Opened, OpenError> {
 /// A data plane over tables that were just made, with an empty configuration.
 fn start(paths: Paths, store: Store, lock: File) -> Result<DataPlane, OpenError> {
     let pins = paths.pins.clone();
-    let backend = Kernel::open(&pins, paths, lock, BTreeMap::new())?;
+    let backend = Kernel::open(&pins, paths, lock, Attached::default())?;
     let mut plane = Director::new(backend, Some(store));
     plane.install(&Table::new())?;
     Ok(plane)
@@ -359,10 +359,6 @@ fn load(options: &Options, paths: &Paths) -> Result<(), OpenError> {
     fs::rename(loading, &paths.pins).map_err(io_error("move pins to", &paths.pins))
 }
 
-fn pin_program(object: &mut Ebpf, name: &'static str, path: &Path) -> Result<(), OpenError> {
-    program(object, name)?.pin(path).map_err(|error| io_error("pin", path)(io::Error::other(error)))
-}
-
 /// Puts the director's further stages into the program map.
 fn set_stages(object: &mut Ebpf, directory: &Path) -> Result<(), OpenError> {
     let path = directory.join(map_names::PROGRAMS);
@@ -424,7 +420,14 @@ fn adopt(
             warnings.push(Warning::InterfaceGone { interface });
         }
     }
-    let backend = Kernel::open(&pins, paths, lock, attached)?;
+    let mut egress = pins::egress_links(&pins).map_err(io_error("read", &pins))?;
+    for interface in egress.clone() {
+        if !follow_egress(&pins, &interface)? {
+            egress.remove(&interface);
+            warnings.push(Warning::InterfaceGone { interface });
+        }
+    }
+    let backend = Kernel::open(&pins, paths, lock, Attached { links: attached, egress })?;
     let table = state.table.clone();
     let mut plane = Director::adopt(backend, Some(store), state);
     plane.install(&table)?;
@@ -438,7 +441,7 @@ fn replace_programs(pins: &Path, settings: &Settings) -> Result<bool, OpenError>
     let mut differ = false;
     for name in pinned_programs() {
         let refused = |error: &dyn std::fmt::Display| OpenError::Table(format!("{name}: {error}"));
-        let new = program(&mut object, name)?.info().map_err(|error| refused(&error))?;
+        let new = program_info(&mut object, name)?;
         let old = ProgramInfo::from_pin(pins.join(name)).map_err(|error| refused(&error))?;
         differ |= new.tag() != old.tag();
     }
@@ -468,6 +471,25 @@ fn follow_link(pins: &Path, interface: &str, mode: AttachedMode) -> Result<bool,
         .map_err(|error| refused(&error))?;
     let link = FdLink::from(PinnedLink::from_pin(&path).map_err(|error| refused(&error))?);
     let link = XdpLink::try_from(link).map_err(|error| refused(&error))?;
+    match program.attach_to_link(link) {
+        Ok(_) => Ok(true),
+        Err(error) if errno_of(&error) == Some(libc::ENOLINK) => {
+            fs::remove_file(&path).map_err(io_error("remove", &path))?;
+            Ok(false)
+        }
+        Err(error) => Err(refused(&error)),
+    }
+}
+
+/// As [`follow_link`], of the link of the program that looks at what an interface sends.
+fn follow_egress(pins: &Path, interface: &str) -> Result<bool, OpenError> {
+    let path = egress_pin(pins, interface);
+    let refused =
+        |error: &dyn std::fmt::Display| OpenError::Table(format!("egress of {interface}: {error}"));
+    let mut program = SchedClassifier::from_pin(pins.join(program_names::EGRESS))
+        .map_err(|error| refused(&error))?;
+    let link = FdLink::from(PinnedLink::from_pin(&path).map_err(|error| refused(&error))?);
+    let link = SchedClassifierLink::try_from(link).map_err(|error| refused(&error))?;
     match program.attach_to_link(link) {
         Ok(_) => Ok(true),
         Err(error) if errno_of(&error) == Some(libc::ENOLINK) => {

@@ -1,7 +1,8 @@
 //! Where an instance's pins and files are.
 //!
 //! **Invariant:** a name in the pin directory says what it is: map and program names as they are, links as
-//! `link-<mode>-<interface>`.
+//! `link-<mode>-<interface>`,
+//! those of the program that looks at what an interface sends as `egress-<interface>`.
 //!
 //! Called by the other modules of the kernel backend.
 
@@ -47,7 +48,7 @@ impl Paths {
 /// Programs that are pinned.
 pub(super) fn pinned_programs() -> impl Iterator<Item = &'static str> {
     let stages = program_names::STAGES.iter().map(|(_, name)| *name);
-    [program_names::DIRECTOR, program_names::CLOCK].into_iter().chain(stages)
+    [program_names::DIRECTOR, program_names::CLOCK, program_names::EGRESS].into_iter().chain(stages)
 }
 
 /// Names that a complete pin directory has.
@@ -58,6 +59,16 @@ pub(super) fn complete_set() -> impl Iterator<Item = &'static str> {
 /// Path of the pin of a link.
 pub(super) fn link_pin(directory: &Path, mode: AttachedMode, interface: &str) -> PathBuf {
     directory.join(format!("link-{}-{}", mode.name(), escape(interface)))
+}
+
+/// Path of the pin of the link by which what an interface sends is looked at.
+pub(super) fn egress_pin(directory: &Path, interface: &str) -> PathBuf {
+    directory.join(format!("egress-{}", escape(interface)))
+}
+
+/// Interface of such a pin, if it is one.
+pub(super) fn egress_of(name: &str) -> Option<String> {
+    unescape(name.strip_prefix("egress-")?)
 }
 
 /// Mode and interface of a pin, if it is that of a link.

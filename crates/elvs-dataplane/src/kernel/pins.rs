@@ -4,13 +4,13 @@
 //!
 //! Called when tables are opened and torn down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::Path;
 
 use super::mapping::detach_pinned_link;
-use super::paths::{complete_set, link_of};
+use super::paths::{complete_set, egress_of, link_of};
 use crate::backend::AttachedMode;
 
 /// Names in a directory; none if it does not exist.
@@ -40,6 +40,11 @@ pub(super) fn links(directory: &Path) -> io::Result<BTreeMap<String, AttachedMod
     Ok(links.map(|(mode, interface)| (interface, mode)).collect())
 }
 
+/// Interfaces with a pinned link of the program that looks at what they send.
+pub(super) fn egress_links(directory: &Path) -> io::Result<BTreeSet<String>> {
+    Ok(names(directory)?.iter().filter_map(|name| egress_of(name)).collect())
+}
+
 /// Detaches a pinned link and removes its pin.
 pub(crate) fn remove_link(pin: &Path) -> io::Result<()> {
     match detach_pinned_link(pin) {
@@ -55,10 +60,11 @@ pub(crate) fn remove_link(pin: &Path) -> io::Result<()> {
 /// Removes a directory of pins; links first.
 pub(super) fn remove_all(directory: &Path) -> io::Result<()> {
     let names = names(directory)?;
-    for name in names.iter().filter(|name| link_of(name).is_some()) {
+    let is_link = |name: &&String| link_of(name).is_some() || egress_of(name).is_some();
+    for name in names.iter().filter(is_link) {
         remove_link(&directory.join(name))?;
     }
-    for name in names.iter().filter(|name| link_of(name).is_none()) {
+    for name in names.iter().filter(|name| !is_link(name)) {
         fs::remove_file(directory.join(name))?;
     }
     match fs::remove_dir(directory) {

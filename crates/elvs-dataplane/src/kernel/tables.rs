@@ -4,28 +4,28 @@
 //!
 //! Called by [`crate::Director`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use aya::maps::{ArrayOfMaps, Map, MapData, MapError, MapInfo, PerCpuArray};
-use aya::programs::Xdp;
+use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError, MapInfo, PerCpuArray};
+use aya::programs::{SchedClassifier, Xdp};
 use aya_obj::generated::{BPF_F_MMAPABLE, bpf_map_type};
 use aya_obj::programs::XdpAttachType;
 use elvs_common::{
-    BLOB_LINES, COUNTERS, Counter, DestinationRecord, Line, Settings, TCP_STATES, map_names,
-    program_names, ticks_from_seconds,
+    BLOB_LINES, COUNTERS, Counter, DestinationRecord, Line, LocalPort, NextHop, Settings,
+    TCP_STATES, map_names, program_names, ticks_from_seconds,
 };
 use elvs_fastpath::{Bucket, FlowMemory, Local, PortSlot, WideBucket, WideMemory, WideWords};
 use elvs_model::{Statistics, XdpMode};
 
 use super::clock;
-use super::link::attach_program;
+use super::link::{attach_egress, attach_program};
 use super::mapping::Mapping;
-use super::paths::{Paths, link_pin};
+use super::paths::{Paths, egress_pin, link_pin};
 use super::pins;
 use crate::backend::{AttachError, AttachedMode, Backend, BackendError, Now};
 use crate::director::Director;
@@ -49,10 +49,21 @@ pub struct Kernel {
     director: Xdp,
     clock: Xdp,
     last_jiffies: AtomicU64,
-    attached: BTreeMap<String, AttachedMode>,
+    egress: SchedClassifier,
+    local: Array<MapData, [u64; 2]>,
+    attached: Attached,
     bytes: u64,
     /// Held for as long as this instance is served.
     _lock: File,
+}
+
+/// Interfaces that programs are attached to.
+#[derive(Debug, Default)]
+pub(super) struct Attached {
+    /// The director's, by how it is.
+    pub(super) links: BTreeMap<String, AttachedMode>,
+    /// The one that looks at what they send.
+    pub(super) egress: BTreeSet<String>,
 }
 
 impl std::fmt::Debug for Kernel {
@@ -125,7 +136,7 @@ impl Kernel {
         directory: &Path,
         paths: Paths,
         lock: File,
-        attached: BTreeMap<String, AttachedMode>,
+        attached: Attached,
     ) -> Result<Self, TableError> {
         let program = |name: &'static str| {
             Xdp::from_pin(directory.join(name), XdpAttachType::Interface)
@@ -134,6 +145,9 @@ impl Kernel {
         let config = map_of(directory, map_names::CONFIG)?;
         let statistics = map_of(directory, map_names::STATS)?;
         let counters = map_of(directory, map_names::COUNTERS)?;
+        let local = map_of(directory, map_names::LOCAL)?;
+        let egress = SchedClassifier::from_pin(directory.join(program_names::EGRESS))
+            .map_err(|error| table_error(program_names::EGRESS)(&error))?;
         let map_error = |name| move |error: MapError| table_error(name)(&error);
         let bytes = bytes_of_maps(directory)?;
         let clock = program(program_names::CLOCK)?;
@@ -153,6 +167,8 @@ impl Kernel {
             config: config.try_into().map_err(map_error(map_names::CONFIG))?,
             statistics: statistics.try_into().map_err(map_error(map_names::STATS))?,
             counters: counters.try_into().map_err(map_error(map_names::COUNTERS))?,
+            local: local.try_into().map_err(map_error(map_names::LOCAL))?,
+            egress,
             director: program(program_names::DIRECTOR)?,
             clock,
             last_jiffies: AtomicU64::new(now),
@@ -180,7 +196,7 @@ impl Kernel {
     fn remove_link(&mut self, interface: &str, mode: AttachedMode) -> io::Result<()> {
         let pin = link_pin(&self.paths.pins, mode, interface);
         pins::remove_link(&pin)?;
-        self.attached.remove(interface);
+        self.attached.links.remove(interface);
         Ok(())
     }
 }
@@ -432,7 +448,7 @@ impl Backend for Kernel {
     }
 
     fn attach(&mut self, interface: &str, mode: XdpMode) -> Result<AttachedMode, AttachError> {
-        if let Some(mode) = self.attached.get(interface) {
+        if let Some(mode) = self.attached.links.get(interface) {
             return Ok(*mode);
         }
         let attachment = attach_program(&mut self.director, interface, mode)?;
@@ -442,22 +458,63 @@ impl Backend for Kernel {
             path: path.display().to_string(),
             reason: error.to_string(),
         })?;
-        self.attached.insert(interface.to_owned(), attachment.mode);
+        self.attached.links.insert(interface.to_owned(), attachment.mode);
         Ok(attachment.mode)
     }
 
     fn detach(&mut self, interface: &str) -> Result<(), BackendError> {
-        let Some(mode) = self.attached.get(interface).copied() else { return Ok(()) };
+        let Some(mode) = self.attached.links.get(interface).copied() else { return Ok(()) };
         self.remove_link(interface, mode)
             .map_err(|source| BackendError { what: format!("detaching from {interface}"), source })
     }
 
     fn attached(&self) -> Vec<(String, AttachedMode)> {
-        self.attached.iter().map(|(name, mode)| (name.clone(), *mode)).collect()
+        self.attached.links.iter().map(|(name, mode)| (name.clone(), *mode)).collect()
+    }
+
+    fn set_local_hop(&mut self, port: LocalPort, hop: &NextHop) -> Result<(), BackendError> {
+        let [[a, b, c, d], [e, f, g, h]] = [hop.second, hop.ifindex].map(u32::to_ne_bytes);
+        let words = [hop.first, u64::from_ne_bytes([a, b, c, d, e, f, g, h])];
+        self.local
+            .set(port as u32, words, 0)
+            .map_err(refused("writing the way between stack and director"))
+    }
+
+    fn attach_egress(&mut self, interface: &str) -> Result<(), AttachError> {
+        if self.attached.egress.contains(interface) {
+            return Ok(());
+        }
+        let link = attach_egress(&mut self.egress, interface)?;
+        let path = egress_pin(&self.paths.pins, interface);
+        link.pin(&path).map_err(|error| AttachError::Pin {
+            interface: interface.to_owned(),
+            path: path.display().to_string(),
+            reason: error.to_string(),
+        })?;
+        self.attached.egress.insert(interface.to_owned());
+        Ok(())
+    }
+
+    fn detach_egress(&mut self, interface: &str) -> Result<(), BackendError> {
+        if self.attached.egress.contains(interface) {
+            pins::remove_link(&egress_pin(&self.paths.pins, interface)).map_err(|source| {
+                BackendError { what: format!("detaching from what {interface} sends"), source }
+            })?;
+            self.attached.egress.remove(interface);
+        }
+        Ok(())
+    }
+
+    fn attached_egress(&self) -> Vec<String> {
+        self.attached.egress.iter().cloned().collect()
     }
 
     fn teardown(&mut self) -> Result<(), BackendError> {
         let mut first = Ok(());
+        for interface in self.attached_egress() {
+            let detached = self.detach_egress(&interface);
+            first = first.and(detached);
+        }
         for (interface, _) in self.attached() {
             let detached = self.detach(&interface);
             first = first.and(detached);

@@ -345,6 +345,9 @@ fn a_local_destination_is_left_to_the_hosts_stack() {
         let outcome = table.director.run(packet(TCP).build());
         assert_eq!((outcome.verdict, outcome.counted), (Verdict::Pass, vec![]), "{method:?}");
         assert_eq!(table.director.load_of(0), (1, 0), "{method:?}: the connection is kept");
+        let seen = Seen::read(&outcome.frame.bytes);
+        let expected = if method == Method::Nat { MAPPED } else { VIP };
+        assert_eq!(seen.destination(), expected.parse().unwrap(), "{method:?}");
     }
 }
 

@@ -53,7 +53,8 @@ impl Api {
 
     async fn interfaces(&self) -> Vec<Interface> {
         let mut interfaces = Vec::new();
-        for (name, mode) in self.0.with_plane(|plane| plane.attached()) {
+        let attached = self.0.with_plane(|plane| plane.attached());
+        for (name, mode) in attached.into_iter().filter(|(name, _)| *name != self.0.pair.director) {
             let index = self.0.ifindex(&name).await;
             let mode = match mode {
                 AttachedMode::Native => XdpAttachment::Native,
@@ -100,6 +101,7 @@ impl elvs_api::Backend for Api {
             uptime_s: node.started.elapsed().as_secs(),
             config: node.config.clone(),
             interfaces: self.interfaces().await,
+            local_traffic: node.with_plane(|plane| plane.attached_egress()),
             table_bytes: node.with_plane(|plane| plane.memory_bytes()),
             connections: node.with_plane(|plane| plane.live_connections()),
             connection_capacity: node.with_plane(|plane| plane.capacity()).into(),

@@ -93,7 +93,8 @@ fn marked_addresses(table: &Table) -> BTreeSet<IpAddr> {
     addresses
 }
 
-fn virtual_addresses(table: &Table) -> BTreeSet<IpAddr> {
+/// Addresses of a table's services.
+pub(super) fn virtual_addresses(table: &Table) -> BTreeSet<IpAddr> {
     let keys = table.services().map(|service| service.service().key);
     keys.filter_map(|key| match key {
         ServiceKey::Address { address, .. } => Some(address),

@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::interfaces;
+use super::local::{Needs, Pair};
 use super::routes::{Learned, learn};
 
 /// A running director.
@@ -33,6 +34,8 @@ pub(super) struct Node {
     /// Addresses of real servers changed: next hops must be looked at.
     pub(super) routes_stale: Notify,
     pub(super) instance: String,
+    /// The interfaces by which the host's own traffic gets here.
+    pub(super) pair: Pair,
     pub(super) config: Option<PathBuf>,
     pub(super) started: Instant,
     desired_file: PathBuf,
@@ -63,6 +66,7 @@ impl Node {
             foreign_locals: Mutex::new(BTreeSet::new()),
             routes_stale: Notify::new(),
             instance: instance.to_owned(),
+            pair: Pair::of(instance),
             config,
             started: Instant::now(),
             desired_file: state_dir.join("desired.json"),
@@ -231,9 +235,11 @@ impl Node {
                 Err(error) => warn!("{error}"),
             }
         }
+        self.attach_local(table, desired, &wanted).await;
         // Interfaces named by the configuration are all that carry the program; those found stay until the end.
         if !settings.interfaces.is_empty() {
-            for name in attached.difference(&wanted) {
+            let others = attached.difference(&wanted).filter(|name| **name != self.pair.director);
+            for name in others {
                 match self.with_plane(|plane| plane.detach(name)) {
                     Ok(()) => info!(interface = %name, "detached"),
                     Err(error) => warn!("{error}"),
@@ -267,6 +273,47 @@ impl Node {
     /// Local addresses of full NAT that are no address of this host.
     pub(super) fn foreign_locals(&self) -> BTreeSet<IpAddr> {
         self.lock_foreign_locals().clone()
+    }
+
+    /// Has what the host itself sends looked at, where that may be the director's business.
+    async fn attach_local(&self, table: &Table, desired: &Desired, wires: &BTreeSet<String>) {
+        let off = desired.data_plane.without_local_traffic;
+        let needs = if off { Needs::default() } else { Needs::of(&self.netlink, table).await };
+        let known = self.with_plane(|plane| {
+            plane.attached().iter().any(|(name, _)| *name == self.pair.director)
+        });
+        if off && known {
+            if let Err(error) = self.with_plane(|plane| self.pair.disconnect(plane)) {
+                warn!("{error:#}");
+            }
+            if let Err(error) = self.pair.remove(&self.netlink).await {
+                warn!("{error:#}");
+            }
+            return;
+        }
+        if !needs.any() {
+            return;
+        }
+        let made = match self.pair.make(&self.netlink).await {
+            Ok(ways) => self.with_plane(|plane| self.pair.connect(plane, &ways)),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = made {
+            warn!("the host's own traffic to its services is left to its stack: {error:#}");
+            return;
+        }
+        let mut wanted = BTreeSet::from(["lo".to_owned()]);
+        if needs.real_server {
+            wanted.extend(wires.iter().cloned());
+        }
+        let attached: BTreeSet<String> =
+            self.with_plane(|plane| plane.attached_egress()).into_iter().collect();
+        for name in wanted.difference(&attached) {
+            match self.with_plane(|plane| plane.attach_egress(name)) {
+                Ok(()) => info!(interface = %name, "looking at what the host sends"),
+                Err(error) => warn!("{error}"),
+            }
+        }
     }
 
     /// Learns the interfaces there are, for the firewall-mark rules that name one.
@@ -312,8 +359,9 @@ impl Node {
     }
 
     /// Detaches and removes everything.
-    pub(super) fn teardown(&self) -> Result<()> {
+    pub(super) async fn teardown(&self) -> Result<()> {
         self.with_plane(|plane| plane.teardown())?;
+        self.pair.remove(&self.netlink).await?;
         match fs::remove_file(&self.desired_file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
             Ok(()) | Err(_) => Ok(()),
