@@ -35,7 +35,7 @@ pub struct Local<W> {
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct PortSlot<W> {
-    /// Of the port with this number: [`TAKEN`] and the home bucket of its connection, or 0.
+    /// Of the port with this number: home bucket of its connection (low half) and 1 above it, or 0.
     pub flow: W,
     /// Of the ring's element with this number: a free port (lowest 16 bits) and the turn it was written for.
     pub free: W,
