@@ -395,7 +395,13 @@ fn leave_key(key: &FlowKey<WideValue>) {
 /// The key that was left, where it was left.
 #[inline(always)]
 fn left_key<'a>() -> Option<&'a FlowKey<WideValue>> {
-    let words = ELVS_SCRATCH.get_ptr_mut(0)?.cast::<u64>();
+    let found = ELVS_SCRATCH.get_ptr_mut(0)?.cast::<u64>();
+    let words: *const u64;
+    // SAFETY: copies a register. Not pure, so it stays behind the check above: compilers would add the offset before it, which
+    // older verifiers (Linux 6.12) refuse.
+    unsafe {
+        core::arch::asm!("{0} = {1}", out(reg) words, in(reg) found, options(nomem, nostack));
+    }
     // SAFETY: this CPU's element, which nobody writes while a function reads it; a key is six such words.
     Some(unsafe { &*words.add(KEY_NOTE).cast() })
 }
