@@ -33,6 +33,8 @@ pub const ICMP_PROGRAM: u32 = 5;
 pub const REPORT_PROGRAM: u32 = 6;
 /// Element of the program for fragments without ports.
 pub const FRAGMENT_PROGRAM: u32 = 7;
+/// Element of the program for AH and ESP.
+pub const IPSEC_PROGRAM: u32 = 15;
 /// Elements of the program map.
 pub const PROGRAMS: u32 = 16;
 
@@ -120,8 +122,10 @@ pub mod program_names {
     pub const REPLY: &str = "elvs_reply";
     /// Fragments without ports: element [`super::FRAGMENT_PROGRAM`].
     pub const FRAGMENT: &str = "elvs_fragment";
+    /// AH and ESP after their IKE flows: element [`super::IPSEC_PROGRAM`].
+    pub const IPSEC: &str = "elvs_ipsec";
     /// The director's stages in the program map: element and name.
-    pub const STAGES: [(u32, &str); 12] = [
+    pub const STAGES: [(u32, &str); 13] = [
         (super::SCHEDULE_PROGRAM, SCHEDULE),
         (super::GENERAL_PROGRAM, GENERAL),
         (super::PERSIST_PROGRAM, PERSIST),
@@ -134,6 +138,7 @@ pub mod program_names {
         (super::ICMP_PROGRAM, ICMP),
         (super::REPORT_PROGRAM, REPLY),
         (super::FRAGMENT_PROGRAM, FRAGMENT),
+        (super::IPSEC_PROGRAM, IPSEC),
     ];
     /// Removes the outer header on a tunnelled real server.
     pub const DECAP: &str = "elvs_decap";

@@ -24,7 +24,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{Backend, BackendError, Now};
-use crate::compile::{CompileError, Place, virtual_address};
+use crate::compile::{CompileError, virtual_address};
 use crate::marks;
 use crate::route::folded;
 use crate::statistics::{since, sum};
@@ -275,7 +275,6 @@ impl Assignments {
         let mut free = Free::new(self.destinations.values().map(|d| d.index));
         for entry in table.services() {
             let service = entry.service();
-            Place::of(&service.key)?;
             let known = self.services.get(&service.key);
             let mut pool = Vec::with_capacity(entry.destinations().len());
             for destination in entry.destinations() {

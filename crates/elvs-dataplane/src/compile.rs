@@ -17,7 +17,7 @@ use elvs_common::{
     service_hash, service_kind, set_filter, table_lines,
 };
 use elvs_fastpath::{MAX_POOL, service_record, wrr_parameters};
-use elvs_model::{Family, ServiceKey};
+use elvs_model::{Family, Protocol, ServiceKey};
 
 use crate::assignments::ServiceSlot;
 use crate::route::folded;
@@ -58,12 +58,6 @@ pub enum CompileError {
         count: usize,
         /// How many it may have.
         limit: u32,
-    },
-    /// The data plane forwards no such service.
-    #[error("{service}: the data plane forwards TCP and UDP services")]
-    Unsupported {
-        /// The service.
-        service: ServiceKey,
     },
     /// It all together needs more room than a blob has.
     #[error(
@@ -106,7 +100,6 @@ pub fn compile(
     }
     let mut addresses = addresses.clone();
     for service in services {
-        Place::of(&service.key)?;
         addresses.extend(virtual_address(&service.key));
         let longest = usize::try_from(MAX_POOL).unwrap_or(usize::MAX);
         if service.pool.len() > longest {
@@ -137,7 +130,7 @@ pub fn compile(
         for seed in 1..=SEEDS {
             let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let mut builder = Builder::new(slots, seed, generation);
-            if builder.fill(services, &addresses)? {
+            if builder.fill(services, &addresses) {
                 let wide = services.iter().any(is_wide);
                 builder.set_flags(wide, !masqueraded.is_empty(), marks);
                 for address in masqueraded {
@@ -174,7 +167,8 @@ impl Marks {
 
 /// Whether a service's connections are in the wide table.
 const fn is_wide(service: &ServiceSlot) -> bool {
-    matches!(service.key.family(), Family::Inet6) || service.flags & ServiceFlags::WIDE != 0
+    let sctp = matches!(service.key, ServiceKey::Address { protocol: Protocol::Sctp, .. });
+    sctp || matches!(service.key.family(), Family::Inet6) || service.flags & ServiceFlags::WIDE != 0
 }
 
 fn pool_lines(entries: usize) -> usize {
@@ -264,20 +258,16 @@ impl Builder {
     }
 
     /// Places everything; false if some slot would be too far from its hash.
-    fn fill(
-        &mut self,
-        services: &[ServiceSlot],
-        addresses: &BTreeSet<IpAddr>,
-    ) -> Result<bool, CompileError> {
+    fn fill(&mut self, services: &[ServiceSlot], addresses: &BTreeSet<IpAddr>) -> bool {
         for address in addresses {
             self.set_filter(FILTER_VIP_LINE, *address);
             let kinds = (service_kind::ADDRESS, service_kind::ADDRESS6);
             if !self.place(&Place::of_address(*address, kinds.0, kinds.1).record()) {
-                return Ok(false);
+                return false;
             }
         }
         for service in services {
-            let place = Place::of(&service.key)?;
+            let place = Place::of(&service.key);
             let (weight_step, weight_max) =
                 wrr_parameters(service.pool.iter().map(|entry| entry.weight));
             if let Some(persistence) = service.persistence {
@@ -300,7 +290,7 @@ impl Builder {
                 ..place.record()
             };
             if !self.place(&record) {
-                return Ok(false);
+                return false;
             }
             for entries in service.pool.chunks(line(POOL_ENTRIES_PER_LINE)) {
                 let mut pool = Line::default();
@@ -311,7 +301,7 @@ impl Builder {
             }
             self.lines.extend(table_lines(&service.table()));
         }
-        Ok(true)
+        true
     }
 
     /// Slot that a record's hash names.

@@ -28,7 +28,9 @@ use crate::service::{has_wide, is_virtual, may_be_real_server, virtual_tables};
 use crate::side::Narrow;
 use crate::tcp::Direction;
 use crate::track::{asks_anew, end_for, is_reuse, track};
-use crate::wide::{connect_wide, forward_wide, open_wide, persist_wide, reply_wide, send_wide};
+use crate::wide::{
+    connect_wide, forward_ipsec, forward_wide, open_wide, persist_wide, reply_wide, send_wide,
+};
 
 /// Times that [`forward_new`] is tried; the kernel allows as many tail calls.
 pub const SCHEDULE_TRIES: u32 = 32;
@@ -51,6 +53,7 @@ pub fn process<H: Host, F: Frame>(host: &H, frame: &mut F) -> Verdict {
             Action::WIDE_PERSIST => persist_wide(host, frame),
             Action::WIDE_CONNECT => connect_wide(host, frame),
             Action::WIDE_SEND => send_wide(host, frame),
+            Action::IPSEC => forward_ipsec(host, frame),
             decided => return decided.verdict(),
         };
         tries += 1;
@@ -88,7 +91,8 @@ pub fn forward_plain<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
                 Some(TCP) => forward_plain_of(host, frame, TCP, to_virtual),
                 Some(UDP) => forward_plain_of(host, frame, UDP, to_virtual),
                 Some(ICMP) => Action::GENERAL,
-                _ => Action::PASS,
+                // SCTP, AH and ESP of either family are the wide stage's.
+                _ => Action::WIDE,
             }
         }
         Kind::General => Action::GENERAL,
@@ -123,6 +127,9 @@ pub fn forward_general<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
                 return Action::WIDE;
             }
             let to_virtual = tables & FilterBits::NARROW != 0;
+            if !is_balanced(ip.protocol) && (to_virtual || may_be_real_server(host, ip.source)) {
+                return Action::WIDE;
+            }
             if !ip.later || ip.malformed {
                 forward_known::<false, _, _>(host, frame, &ip, to_virtual)
             } else if is_balanced(ip.protocol)

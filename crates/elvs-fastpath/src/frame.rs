@@ -1,9 +1,9 @@
 //! Access to a packet's bytes, and what becomes of it.
 
 use elvs_common::{
-    FRAGMENT_PROGRAM, GENERAL_PROGRAM, ICMP_PROGRAM, PERSIST_PROGRAM, REPORT_PROGRAM,
-    SCHEDULE_PROGRAM, WIDE_CONNECT_PROGRAM, WIDE_OPEN_PROGRAM, WIDE_PERSIST_PROGRAM, WIDE_PROGRAM,
-    WIDE_REPLY_PROGRAM, WIDE_SEND_PROGRAM,
+    FRAGMENT_PROGRAM, GENERAL_PROGRAM, ICMP_PROGRAM, IPSEC_PROGRAM, PERSIST_PROGRAM,
+    REPORT_PROGRAM, SCHEDULE_PROGRAM, WIDE_CONNECT_PROGRAM, WIDE_OPEN_PROGRAM,
+    WIDE_PERSIST_PROGRAM, WIDE_PROGRAM, WIDE_REPLY_PROGRAM, WIDE_SEND_PROGRAM,
 };
 
 /// A frame as received, Ethernet header first.
@@ -95,6 +95,8 @@ impl Action {
     pub const REPORT: Self = Self::stage(REPORT_PROGRAM);
     /// Not decided yet: a fragment without ports.
     pub const FRAGMENT: Self = Self::stage(FRAGMENT_PROGRAM);
+    /// Not decided yet: AH or ESP, maybe after a known IKE flow.
+    pub const IPSEC: Self = Self::stage(IPSEC_PROGRAM);
     const REDIRECT: u64 = 3;
     const STAGE: u64 = 4;
 

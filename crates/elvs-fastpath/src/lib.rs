@@ -21,6 +21,7 @@ mod open;
 mod packet;
 mod report;
 mod schedule;
+mod sctp;
 mod service;
 mod side;
 mod tcp;
@@ -46,7 +47,10 @@ pub use schedule::{
     Located, MAGLEV_PRIMES, MAX_POOL, MaglevEntry, MaglevProgress, Pick, carry_over, dh_table,
     locate, memory_key, mh_table, pick, sh_table, wrr_parameters,
 };
+pub use sctp::{checksum_change, next_sctp_state, sctp_event};
 pub use service::{find_service, find_wide_service, service_record};
 pub use side::{Narrow, Side, Wide};
 pub use tcp::{Direction, TcpFlags, next_state};
-pub use wide::{connect_wide, forward_wide, open_wide, persist_wide, reply_wide, send_wide};
+pub use wide::{
+    connect_wide, forward_ipsec, forward_wide, open_wide, persist_wide, reply_wide, send_wide,
+};

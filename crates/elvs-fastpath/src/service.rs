@@ -140,6 +140,15 @@ pub(crate) fn may_be_wide<H: Host>(host: &H, address: WideAddress) -> bool {
     filter_bits(host, FILTER_VIP_LINE, address.fold()) & FilterBits::WIDE != 0
 }
 
+/// As [`may_be_wide`] and [`may_be_wide_real_server`], of the protocols whose IPv4 packets are the wide stage's although their
+/// addresses are those of services of the other table.
+#[inline(always)]
+pub(crate) fn may_be_either<H: Host>(host: &H, address: WideAddress, line: u32) -> bool {
+    let bits =
+        if address.is_v4() { FilterBits::NARROW | FilterBits::WIDE } else { FilterBits::WIDE };
+    filter_bits(host, line, address.fold()) & bits != 0
+}
+
 /// Whether an address may be that of a real server whose replies are rewritten by the wide table (a filter).
 #[inline(always)]
 pub(crate) fn may_be_wide_real_server<H: Host>(host: &H, address: WideAddress) -> bool {

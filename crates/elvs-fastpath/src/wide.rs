@@ -5,13 +5,18 @@
 //! Called by [`crate::director`].
 
 mod forward;
+mod ipsec;
 mod packet;
 
 use elvs_common::{
-    Control, Counter, DestinationFlags, DestinationStats, Method, SettingFlags, WideAddress,
+    Control, Counter, DestinationFlags, DestinationStats, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE,
+    Method, SCTP, SettingFlags, WideAddress,
 };
 
+pub use self::ipsec::forward_ipsec;
+
 use self::forward::{Ends, address_of, readdress, send};
+use self::ipsec::follows_ike;
 use self::packet::{WidePacket, parse_transport, parse_wide};
 use crate::flow::{
     FlowKey, FoundOf, WideValue, client_port_of, destination_of, find_flow, virtual_port_of,
@@ -19,9 +24,10 @@ use crate::flow::{
 };
 use crate::frame::{Action, Frame};
 use crate::host::{ClientHop, Host, Note, drop};
-use crate::open::{Path, arrival, connect, open, open_remembered};
+use crate::open::{Path, arrival, connect, may_open, may_open_sloppily, open, open_remembered};
 use crate::packet::{Transport, is_balanced};
-use crate::service::{is_wide_virtual, may_be_wide, may_be_wide_real_server};
+use crate::sctp;
+use crate::service::{is_wide_virtual, may_be_either, may_be_wide, may_be_wide_real_server};
 use crate::side::{self, Wide};
 use crate::tcp::Direction;
 use crate::track::{end_for, is_reuse, track};
@@ -31,11 +37,15 @@ use crate::track::{end_for, is_reuse, track};
 #[inline(always)]
 pub fn forward_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let Some(packet) = parse_wide(host, frame) else { return Action::PASS };
-    if !is_balanced(packet.protocol) {
+    if follows_ike(packet.protocol) {
+        let ours = is_to_virtual(host, &packet) || is_from_real_server(host, &packet);
+        return if ours { Action::IPSEC } else { Action::PASS };
+    }
+    if !is_balanced(packet.protocol) && packet.protocol != SCTP {
         return Action::PASS;
     }
-    if !may_be_wide(host, packet.destination) {
-        let reply = may_be_wide_real_server(host, packet.source);
+    if !is_to_virtual(host, &packet) {
+        let reply = is_from_real_server(host, &packet);
         return if reply { Action::WIDE_REPLY } else { Action::PASS };
     }
     if packet.fragment || packet.malformed {
@@ -47,7 +57,7 @@ pub fn forward_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     };
     match request(host, frame, &packet, &transport) {
         // A client's address may look like a virtual one to the filter: it may still be a reply.
-        Action::WIDE_OPEN if may_be_wide_real_server(host, packet.source) => Action::WIDE_REPLY,
+        Action::WIDE_OPEN if is_from_real_server(host, &packet) => Action::WIDE_REPLY,
         action => action,
     }
 }
@@ -56,13 +66,12 @@ pub fn forward_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
 #[inline(always)]
 pub fn reply_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let Some(packet) = parse_wide(host, frame) else { return Action::PASS };
-    let to_virtual = may_be_wide(host, packet.destination);
-    let otherwise = if to_virtual { Action::WIDE_OPEN } else { Action::PASS };
+    let otherwise = if is_to_virtual(host, &packet) { Action::WIDE_OPEN } else { Action::PASS };
     if packet.fragment || packet.malformed {
         return otherwise;
     }
     let Some(transport) = parse_transport(frame, &packet) else { return otherwise };
-    match reply(host, frame, &packet, &transport) {
+    match reply(host, frame, &packet, &transport, packet.protocol) {
         Action::PASS => otherwise,
         action => action,
     }
@@ -109,6 +118,26 @@ pub fn send_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     send(host, frame, &packet, &transport, (noted >> 32) as u32, destination)
 }
 
+/// Whether a packet may go to a virtual address (a filter).
+#[inline(always)]
+fn is_to_virtual<H: Host>(host: &H, packet: &WidePacket) -> bool {
+    if is_balanced(packet.protocol) {
+        may_be_wide(host, packet.destination)
+    } else {
+        may_be_either(host, packet.destination, FILTER_VIP_LINE)
+    }
+}
+
+/// Whether a packet may come from a real server behind NAT (a filter).
+#[inline(always)]
+fn is_from_real_server<H: Host>(host: &H, packet: &WidePacket) -> bool {
+    if is_balanced(packet.protocol) {
+        may_be_wide_real_server(host, packet.source)
+    } else {
+        may_be_either(host, packet.source, FILTER_REAL_SERVER_LINE)
+    }
+}
+
 /// Headers that the stage before has seen to be there.
 #[inline(always)]
 fn parse<H: Host, F: Frame>(host: &H, frame: &mut F) -> Option<(WidePacket, Transport)> {
@@ -117,10 +146,18 @@ fn parse<H: Host, F: Frame>(host: &H, frame: &mut F) -> Option<(WidePacket, Tran
     Some((packet, transport))
 }
 
-/// A packet that cannot be told apart: dropped if its address is virtual, else none of ours.
+/// A packet that cannot be told apart: none of ours if its address is not virtual, else dropped, or left to the stack if it is
+/// a fragment.
 #[inline(always)]
 fn refuse<H: Host>(host: &H, packet: &WidePacket, why: Counter) -> Action {
-    if is_wide_virtual(host, packet.destination) { drop(host, why) } else { Action::PASS }
+    if !is_wide_virtual(host, packet.destination) {
+        return Action::PASS;
+    }
+    if why == Counter::Fragment {
+        host.count(why);
+        return Action::PASS;
+    }
+    drop(host, why)
 }
 
 /// A packet towards what may be a virtual address.
@@ -137,16 +174,17 @@ fn request<H: Host, F: Frame>(
         end_for::<Wide, _>(host, &found, Counter::Reused);
         return Action::WIDE_OPEN;
     }
-    known(host, frame, packet, transport, &found)
+    known(host, frame, packet, transport, packet.protocol, &found)
 }
 
-/// A packet from the client of a known connection.
+/// A packet from the client of a known connection of a protocol, which may be another than the packet's.
 #[inline(always)]
 fn known<H: Host, F: Frame>(
     host: &H,
     frame: &mut F,
     packet: &WidePacket,
     transport: &Transport,
+    protocol: u8,
     found: &FoundOf<'_, H::Wide>,
 ) -> Action {
     let index = destination_of(found.ports_destination);
@@ -160,7 +198,7 @@ fn known<H: Host, F: Frame>(
     }
     let method = found.control.method_bits();
     let direction = Direction::of_request(method);
-    track::<false, _, _, _>(host, packet.protocol, transport.flags, found, index, direction);
+    track::<false, _, _, _>(host, protocol, transport.flags, found, index, direction);
     host.add_stats(
         index,
         DestinationStats {
@@ -172,16 +210,17 @@ fn known<H: Host, F: Frame>(
     send(host, frame, packet, transport, method, destination)
 }
 
-/// A packet from what may be a real server behind NAT.
+/// A packet from what may be a real server behind NAT, by a connection of a protocol, which may be another than the packet's.
 #[inline(always)]
 fn reply<H: Host, F: Frame>(
     host: &H,
     frame: &mut F,
     packet: &WidePacket,
     transport: &Transport,
+    protocol: u8,
 ) -> Action {
     let (client, client_port) = (packet.destination, transport.destination_port());
-    let hash = wide_hash(client, client_port, packet.protocol, host.seed());
+    let hash = wide_hash(client, client_port, protocol, host.seed());
     let ([c0, c1], [s0, s1]) = (client.0, packet.source.0);
     // What a loop keeps has eight bytes.
     let wanted = [c0, c1, client_port as u64, s0, s1, transport.source_port() as u64];
@@ -197,14 +236,14 @@ fn reply<H: Host, F: Frame>(
                 (a0 ^ s0) | (a1 ^ s1) == 0 && port as u64 == own
             })
     };
-    let found = find_flow(host.wide(), hash, host.wide_buckets(), packet.protocol, &matches);
+    let found = find_flow(host.wide(), hash, host.wide_buckets(), protocol, &matches);
     let Some(found) = found else { return Action::PASS };
     if packet.ttl <= 1 {
         return drop(host, Counter::TtlExpired);
     }
     let index = destination_of(found.ports_destination);
     let flags = transport.flags;
-    track::<false, _, _, _>(host, packet.protocol, flags, &found, index, Direction::Output);
+    track::<false, _, _, _>(host, protocol, flags, &found, index, Direction::Output);
     host.add_stats(
         index,
         DestinationStats {
@@ -225,7 +264,8 @@ fn reply<H: Host, F: Frame>(
         destination: client,
         destination_port: client_port,
     };
-    readdress(frame, packet, transport, &hop, &ends).unwrap_or_else(|| drop(host, Counter::Bug))
+    readdress(host, frame, packet, transport, &hop, &ends)
+        .unwrap_or_else(|| drop(host, Counter::Bug))
 }
 
 impl Path for Wide {
@@ -252,6 +292,15 @@ impl Path for Wide {
     #[inline(always)]
     fn length(packet: &WidePacket) -> u64 {
         packet.length as u64
+    }
+
+    #[inline(always)]
+    fn may_open<H: Host>(host: &H, packet: &WidePacket, transport: &Transport) -> bool {
+        if packet.protocol == SCTP {
+            let sloppy = host.settings() & SettingFlags::SLOPPY_SCTP != 0;
+            return sctp::opens(transport.flags) || sloppy && !sctp::aborts(transport.flags);
+        }
+        may_open(packet.protocol, transport) || may_open_sloppily(host, transport)
     }
 
     #[inline(always)]

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use crate::{
-    Change, ChangeError, Destination, ForwardingMethod, Protocol, ServiceKey, Table, TunnelKind,
+    Change, ChangeError, Destination, ForwardingMethod, ServiceKey, Table, TunnelKind,
     VirtualService,
 };
 
@@ -58,12 +58,7 @@ impl Change {
 
 fn key_in_effect(key: &ServiceKey) -> Result<(), ChangeError> {
     match key {
-        ServiceKey::Address { protocol: Protocol::Sctp, .. } => {
-            refuse("SCTP services are", "TCP and UDP")
-        }
-        ServiceKey::Address { protocol: Protocol::Tcp | Protocol::Udp, address, .. } => {
-            address_in_effect(*address)
-        }
+        ServiceKey::Address { address, .. } => address_in_effect(*address),
         ServiceKey::Fwmark { .. } => Ok(()),
     }
 }

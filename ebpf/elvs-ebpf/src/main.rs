@@ -22,8 +22,8 @@ use aya_ebpf::programs::XdpContext;
 use elvs_common::{Counter, GENERAL_PROGRAM, SCHEDULE_PROGRAM, WIDE_PROGRAM};
 use elvs_fastpath::{
     Action, Frame, Host, connect_wide, forward_fragment, forward_general, forward_icmp,
-    forward_new, forward_plain, forward_wide, open_wide, persist, persist_wide, reply_wide, report,
-    send_wide,
+    forward_ipsec, forward_new, forward_plain, forward_wide, open_wide, persist, persist_wide,
+    reply_wide, report, send_wide,
 };
 
 use crate::frame::XdpFrame;
@@ -136,6 +136,15 @@ pub fn elvs_wide_join(ctx: XdpContext) -> u32 {
 pub fn elvs_wide_send(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
     let action = send_wide(&host, &mut XdpFrame::new(&ctx));
+    finish(&ctx, &host, action)
+}
+
+/// AH and ESP after their IKE flows.
+#[xdp]
+#[inline(always)]
+pub fn elvs_ipsec(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = forward_ipsec(&host, &mut XdpFrame::new(&ctx));
     finish(&ctx, &host, action)
 }
 

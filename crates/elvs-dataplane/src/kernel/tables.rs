@@ -16,8 +16,8 @@ use aya::programs::Xdp;
 use aya_obj::generated::{BPF_F_MMAPABLE, bpf_map_type};
 use aya_obj::programs::XdpAttachType;
 use elvs_common::{
-    BLOB_LINES, COUNTERS, Counter, DestinationRecord, Line, Settings, TCP_STATES, map_names,
-    program_names, ticks_from_seconds,
+    BLOB_LINES, COUNTERS, Counter, DestinationRecord, Line, SCTP_STATES, Settings, TCP_STATES,
+    map_names, program_names, ticks_from_seconds,
 };
 use elvs_fastpath::{Bucket, FlowMemory, WideBucket, WideWords};
 use elvs_model::{Statistics, XdpMode};
@@ -89,7 +89,11 @@ pub(crate) fn settings_for(
     for (timeout, seconds) in tcp_timeouts.iter_mut().zip(Settings::TCP_SECONDS) {
         *timeout = ticks(seconds);
     }
-    const { assert!(TCP_STATES <= 16) };
+    let mut sctp_timeouts = [0; 16];
+    for (timeout, seconds) in sctp_timeouts.iter_mut().zip(Settings::SCTP_SECONDS) {
+        *timeout = ticks(seconds);
+    }
+    const { assert!(TCP_STATES <= 16 && SCTP_STATES <= 16) };
     Settings {
         tcp_timeouts,
         udp_timeout: ticks(Settings::UDP_SECONDS),
@@ -101,6 +105,7 @@ pub(crate) fn settings_for(
         wide_buckets: buckets_for(wide_connections),
         wide_connections,
         seed,
+        sctp_timeouts,
     }
 }
 
@@ -232,6 +237,7 @@ fn settings_words(settings: &Settings) -> impl Iterator<Item = u32> {
         ])
         .chain(halves(first))
         .chain(halves(second))
+        .chain(settings.sctp_timeouts)
 }
 
 fn settings_of(mut words: impl Iterator<Item = u32>) -> Settings {
@@ -249,6 +255,10 @@ fn settings_of(mut words: impl Iterator<Item = u32>) -> Settings {
         let [e, f, g, h] = next().to_ne_bytes();
         *word = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
     }
+    let mut sctp_timeouts = [0; 16];
+    for timeout in &mut sctp_timeouts {
+        *timeout = next();
+    }
     Settings {
         tcp_timeouts,
         udp_timeout,
@@ -260,6 +270,7 @@ fn settings_of(mut words: impl Iterator<Item = u32>) -> Settings {
         wide_buckets,
         wide_connections,
         seed,
+        sctp_timeouts,
     }
 }
 
@@ -331,6 +342,7 @@ impl Backend for Kernel {
         let new = Settings {
             tcp_timeouts: settings.tcp_timeouts,
             udp_timeout: settings.udp_timeout,
+            sctp_timeouts: settings.sctp_timeouts,
             flags: settings.flags,
             ..self.settings()
         };

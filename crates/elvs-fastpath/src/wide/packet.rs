@@ -1,10 +1,11 @@
 //! Reading a packet of either family: IPv6 with its extension headers, or IPv4.
 
-use elvs_common::WideAddress;
+use elvs_common::{SCTP, WideAddress};
 
 use crate::frame::Frame;
 use crate::host::Host;
 use crate::packet::{IPV6, Transport, ip_start, parse_ipv4, transport_at};
+use crate::sctp::parse_sctp;
 
 /// A packet's addresses and where it lies.
 #[derive(Clone, Copy, Debug)]
@@ -149,5 +150,8 @@ const fn two_addresses(bytes: [u8; 32]) -> (WideAddress, WideAddress) {
 #[inline(always)]
 pub(crate) fn parse_transport<F: Frame>(frame: &mut F, packet: &WidePacket) -> Option<Transport> {
     let header = packet.payload - packet.offset;
+    if packet.protocol == SCTP {
+        return parse_sctp(frame, packet.payload, packet.length as usize - header);
+    }
     transport_at(frame, packet.protocol, packet.payload, header, packet.length as usize)
 }
