@@ -52,9 +52,10 @@ pub(crate) fn may_open_sloppily<H: Host>(host: &H, transport: &Transport) -> boo
 /// Control word of a connection after its first packet, to a destination of a forwarding method's bits.
 #[inline(always)]
 fn opened<H: Host>(host: &H, protocol: u8, flags: TcpFlags, method: u32) -> Control {
+    let tick = host.tick();
     // No state has number 0 in every protocol.
     let (state, inactive) = next(host, protocol, Direction::of_request(method), 0, flags);
-    Control::live(protocol, state, Method::Nat, inactive, host.tick()).with_method_bits(method)
+    Control::live(protocol, state, Method::Nat, inactive, tick).with_method_bits(method)
 }
 
 /// As [`open`], without loops: where the scheduler's turn is plain to see and the home bucket has room. Otherwise nothing

@@ -17,7 +17,7 @@ pub use self::ipsec::forward_ipsec;
 
 use self::forward::{Ends, address_of, readdress, send};
 use self::ipsec::follows_ike;
-use self::packet::{WidePacket, parse_transport, parse_wide};
+use self::packet::{WidePacket, parse_wide, read_transport};
 use crate::flow::{
     FlowKey, FoundOf, WideValue, client_port_of, destination_of, find_flow, virtual_port_of,
     wide_addresses, wide_hash,
@@ -36,7 +36,7 @@ use crate::track::{end_for, is_reuse, track};
 /// [`Action::WIDE_REPLY`] leaves the frame to [`reply_wide`], [`Action::WIDE_OPEN`] to [`open_wide`].
 #[inline(always)]
 pub fn forward_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
-    let Some(packet) = parse_wide(host, frame) else { return Action::PASS };
+    let Some(mut packet) = parse_wide(host, frame) else { return Action::PASS };
     if follows_ike(packet.protocol) {
         let ours = is_to_virtual(host, &packet) || is_from_real_server(host, &packet);
         return if ours { Action::IPSEC } else { Action::PASS };
@@ -52,7 +52,7 @@ pub fn forward_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
         let why = if packet.fragment { Counter::Fragment } else { Counter::Malformed };
         return refuse(host, &packet, why);
     }
-    let Some(transport) = parse_transport(frame, &packet) else {
+    let Some(transport) = read_transport(host, frame, &mut packet) else {
         return refuse(host, &packet, Counter::Malformed);
     };
     match request(host, frame, &packet, &transport) {
@@ -65,12 +65,12 @@ pub fn forward_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
 /// The stage for packets from what may be real servers behind NAT, if no client of a known connection sent them.
 #[inline(always)]
 pub fn reply_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
-    let Some(packet) = parse_wide(host, frame) else { return Action::PASS };
+    let Some(mut packet) = parse_wide(host, frame) else { return Action::PASS };
     let otherwise = if is_to_virtual(host, &packet) { Action::WIDE_OPEN } else { Action::PASS };
     if packet.fragment || packet.malformed {
         return otherwise;
     }
-    let Some(transport) = parse_transport(frame, &packet) else { return otherwise };
+    let Some(transport) = read_transport(host, frame, &mut packet) else { return otherwise };
     match reply(host, frame, &packet, &transport, packet.protocol) {
         Action::PASS => otherwise,
         action => action,
@@ -141,8 +141,8 @@ fn is_from_real_server<H: Host>(host: &H, packet: &WidePacket) -> bool {
 /// Headers that the stage before has seen to be there.
 #[inline(always)]
 fn parse<H: Host, F: Frame>(host: &H, frame: &mut F) -> Option<(WidePacket, Transport)> {
-    let packet = parse_wide(host, frame)?;
-    let transport = parse_transport(frame, &packet)?;
+    let mut packet = parse_wide(host, frame)?;
+    let transport = read_transport(host, frame, &mut packet)?;
     Some((packet, transport))
 }
 
