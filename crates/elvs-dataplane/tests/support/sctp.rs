@@ -28,6 +28,9 @@ const SERVER_MAC: [u8; 6] = [6, 0, 0, 0, 0, 1];
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const DIRECTOR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
+/// VLAN 5.
+const TAG: [u8; 4] = [0x81, 0, 0, 5];
+
 /// What became of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Went {
@@ -88,7 +91,8 @@ impl Seen {
     /// Reads a frame; panics on a wrong checksum of IPv4.
     fn read(frame: &[u8]) -> Self {
         let mac = frame[..6].try_into().unwrap();
-        let packet = &frame[14..];
+        let tagged = usize::from(frame[12..14] == TAG[..2]) * TAG.len();
+        let packet = &frame[14 + tagged..];
         if packet[0] >> 4 == 6 {
             let address =
                 |at: usize| IpAddr::from(<[u8; 16]>::try_from(&packet[at..at + 16]).unwrap());
@@ -206,7 +210,7 @@ impl<P: Plane> Bed<'_, P> {
     fn sent(&self, frame: Vec<u8>) -> Seen {
         match self.send(frame.clone()) {
             Went::Out(out) => Seen::read(&out),
-            other => panic!("{other:?} of {frame:02x?}"),
+            other @ (Went::Passed | Went::Dropped) => panic!("{other:?} of {frame:02x?}"),
         }
     }
 
@@ -261,7 +265,9 @@ pub fn masqueraded<P: Plane>(mut bed: Bed<'_, P>, family: Family) {
     let key = sctp(family);
     bed.serve(family, key, ForwardingMethod::Nat);
     let (client, vip, server) = (family.client(), family.vip(), family.server());
-    let steps: [(bool, &[u8], ConnectionState, u32, (u32, u32)); 8] = [
+    /// Whether the client sends it, its chunks, and what is listed then: state, seconds, load.
+    type Row<'a> = (bool, &'a [u8], ConnectionState, u32, (u32, u32));
+    let steps: [Row<'_>; 8] = [
         (true, &[INIT], ConnectionState::Init1, 4, (0, 1)),
         (false, &[INIT_ACK], ConnectionState::CookieSent, 61, (0, 1)),
         (true, &[COOKIE_ECHO, DATA], ConnectionState::CookieReplied, 61, (0, 1)),
@@ -325,6 +331,24 @@ pub fn direct<P: Plane>(mut bed: Bed<'_, P>, family: Family) {
         assert_eq!(seen, Seen { mac: SERVER_MAC, ttl: 63, ..Seen::read(&sent) });
         assert_eq!((bed.state(client).0, bed.load(key)), (state, load), "{chunks:?}");
     }
+    let mut tagged = packet(client, vip, &[DATA], 0);
+    tagged.splice(12..12, TAG);
+    let seen = bed.sent(tagged);
+    assert_eq!((seen.mac, seen.destination(), seen.ttl), (SERVER_MAC, vip, 63));
+    if family.vip.is_ipv4() {
+        let mut first = packet(client, vip, &[DATA], 0);
+        first[20] = 0x20;
+        let mut later = first.clone();
+        (later[20], later[21]) = (0, 5);
+        let known = bed.count(Counter::Fragment);
+        for mut fragment in [first, later] {
+            fragment[24..26].fill(0);
+            let sum = internet_sum(&fragment[14..34]);
+            fragment[24..26].copy_from_slice(&sum.to_be_bytes());
+            assert_eq!(bed.send(fragment), Went::Passed);
+        }
+        assert_eq!(bed.count(Counter::Fragment) - known, 2);
+    }
     // Too short for a chunk.
     let short = frame(SCTP, family.client, family.vip, &[0x9c, 0x40, 0x26, 0xab, 0, 0, 0, 0]);
     let malformed = bed.count(Counter::Malformed);
@@ -355,7 +379,7 @@ pub fn sloppy<P: Plane>(mut bed: Bed<'_, P>, family: Family) {
 /// A persistent service leads clients of one network to one real server, and those of another to another.
 pub fn persistent<P: Plane>(bed: Bed<'_, P>, family: Family) {
     let key = sctp(family);
-    let v4 = matches!(family.vip, IpAddr::V4(_));
+    let v4 = family.vip.is_ipv4();
     let (first, second): (IpAddr, IpAddr) = (family.server, next(family.server));
     let mut table = Table::new();
     let netmask = if v4 { Netmask::V4(0xffff_ff00) } else { Netmask::V6(64) };

@@ -103,7 +103,8 @@ pub(crate) fn readdress<H: Host, F: Frame>(
     let ports = packet.protocol != AH && packet.protocol != ESP;
     let new_ports = ends.source_port as u32 | (ends.destination_port as u32) << 16;
     let change = if packet.protocol == SCTP && new_ports != transport.ports {
-        let length = packet.length.wrapping_sub((packet.payload - packet.offset) as u32);
+        let header = ((packet.payload - packet.offset) as u64 & 0xffff) as u32;
+        let length = packet.length.wrapping_sub(header);
         host.sctp_checksum_change(transport.ports ^ new_ports, length)
     } else {
         0
