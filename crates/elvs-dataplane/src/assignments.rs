@@ -24,7 +24,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{Backend, BackendError, Now};
-use crate::compile::{CompileError, virtual_address};
+use crate::compile::virtual_address;
 use crate::marks;
 use crate::route::folded;
 use crate::statistics::{since, sum};
@@ -172,9 +172,6 @@ pub struct DestinationSlot {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AssignError {
-    /// Not something the data plane forwards, or too many services.
-    #[error(transparent)]
-    Compile(#[from] CompileError),
     /// The destination cannot be reached by this data plane.
     #[error(
         "{service}: real server {address} needs a tunnel other than IP in IP, which this data plane does not have"
