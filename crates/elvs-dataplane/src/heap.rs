@@ -335,6 +335,7 @@ impl Backend for Heap {
     fn write_settings(&mut self, settings: &Settings) {
         self.settings.tcp_timeouts = settings.tcp_timeouts;
         self.settings.udp_timeout = settings.udp_timeout;
+        self.settings.sctp_timeouts = settings.sctp_timeouts;
         self.settings.flags = settings.flags;
     }
 

@@ -9,8 +9,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicU64;
 
 use elvs_common::{
-    Control, DestinationFlags, DestinationLoad, LBLC_PORTS, MARKED, Method, REFRESH_TICKS,
-    Settings, TCP, TcpState, WideAddress, template_protocol, ticks_from_seconds,
+    Control, DestinationFlags, DestinationLoad, LBLC_PORTS, MARKED, Method, REFRESH_TICKS, SCTP,
+    SctpState, Settings, TCP, TcpState, WideAddress, template_protocol, ticks_from_seconds,
 };
 use elvs_fastpath::{
     Atomic64, FlowKey, FlowMemory, LocalEnd, WideValue, destination_of, find_key, give_port,
@@ -206,11 +206,7 @@ fn assure<B: Backend>(
     live: &Live,
     key: &FlowKey<WideValue>,
 ) {
-    let established = live.control.protocol() != TCP
-        || [TcpState::Established, TcpState::FinWait, TcpState::CloseWait, TcpState::TimeWait]
-            .iter()
-            .any(|state| *state as u8 == live.control.state());
-    if !established || live.control.assured() {
+    if !was_established(live.control) || live.control.assured() {
         return;
     }
     // Whoever changes one of the two meanwhile is met again in the next pass.
@@ -230,6 +226,25 @@ fn assure<B: Backend>(
         }
     }
     mark_assured(control, live.control);
+}
+
+/// Whether a connection's state says that it is established, or was.
+fn was_established(control: Control) -> bool {
+    let state = control.state();
+    match control.protocol() {
+        TCP => [TcpState::Established, TcpState::FinWait, TcpState::CloseWait, TcpState::TimeWait]
+            .iter()
+            .any(|of| *of as u8 == state),
+        SCTP => [
+            SctpState::Established,
+            SctpState::ShutdownSent,
+            SctpState::ShutdownReceived,
+            SctpState::ShutdownAckSent,
+        ]
+        .iter()
+        .any(|of| *of as u8 == state),
+        _ => true,
+    }
 }
 
 fn mark_assured(word: &AtomicU64, found: Control) {

@@ -6,13 +6,14 @@
 //! Called by [`crate::director`].
 
 use elvs_common::{
-    Control, Counter, DestinationFlags, DestinationLoad, Method, REFRESH_TICKS, SettingFlags, TCP,
-    TcpState, idle_ticks,
+    Control, Counter, DestinationFlags, DestinationLoad, Method, REFRESH_TICKS, SCTP, SctpState,
+    SettingFlags, TCP, TcpState, idle_ticks,
 };
 
 use crate::atomic::Atomic64;
 use crate::flow::{Addresses, FoundFlow, FoundOf, Step, destination_of, release_flow};
 use crate::host::{Host, add_load, take_load};
+use crate::sctp;
 use crate::side::Side;
 use crate::tcp::{Direction, TcpFlags, next_state};
 
@@ -22,7 +23,7 @@ const TRACK_TRIES: u32 = 4;
 /// Whether a packet of a known connection asks for a new one: what that comes to, [`is_reuse`] says.
 #[inline(always)]
 pub(crate) const fn asks_anew(protocol: u8, flags: TcpFlags) -> bool {
-    protocol == TCP && flags.syn()
+    protocol == TCP && flags.syn() || protocol == SCTP && sctp::opens(flags)
 }
 
 /// Whether a packet opens a connection anew whose entry is still there: a SYN to one that is over by `conn_reuse_mode`
@@ -45,6 +46,9 @@ pub(crate) fn is_reuse<H: Host, A, V>(
         }
     }
     let state = found.control.state();
+    if protocol == SCTP {
+        return settings & SettingFlags::NO_REUSE == 0 && state == SctpState::Closed as u8;
+    }
     let silent = !Method::replies_pass(found.control.method_bits());
     let half_over =
         state == TcpState::FinWait as u8 && silent && settings & SettingFlags::REUSE_FIN_WAIT != 0;
@@ -102,6 +106,26 @@ pub(crate) fn track<const PLAIN: bool, H: Host, A, V>(
     true
 }
 
+/// State of a connection after a packet, and whether it is inactive then.
+#[inline(always)]
+pub(crate) fn next<H: Host>(
+    host: &H,
+    protocol: u8,
+    direction: Direction,
+    state: u8,
+    flags: TcpFlags,
+) -> (u8, bool) {
+    if protocol == TCP {
+        let state = next_state(direction, state, flags);
+        (state, !TcpState::is_active_bits(state))
+    } else if protocol == SCTP {
+        let state = host.sctp_state(direction, state, flags);
+        (state, !SctpState::is_active_bits(state))
+    } else {
+        (0, true)
+    }
+}
+
 /// One try at moving a connection on from `control`; true if nothing is left to do.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "the parts of a packet and of a connection")]
@@ -115,12 +139,7 @@ fn advance<H: Host>(
     direction: Direction,
     tick: u32,
 ) -> bool {
-    let (state, inactive) = if protocol == TCP {
-        let state = next_state(direction, control.state(), flags);
-        (state, !TcpState::is_active_bits(state))
-    } else {
-        (0, true)
-    };
+    let (state, inactive) = next(host, protocol, direction, control.state(), flags);
     if state == control.state() && idle_ticks(tick, control.tick()) < REFRESH_TICKS {
         return true;
     }
@@ -140,7 +159,7 @@ struct Retrack<'a, H: Host> {
     host: &'a H,
     word: &'a H::Word,
     control: u64,
-    /// Protocol (low byte), TCP flags (next byte).
+    /// Protocol (low byte), flags (next byte).
     packet: u64,
     destination: u64,
     direction: u64,
