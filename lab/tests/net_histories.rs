@@ -4,6 +4,7 @@
 //! What `elvs simulate` answers is compared with models of IPVS and with recordings of its kernel elsewhere.
 
 #![allow(
+    clippy::cast_possible_truncation,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
