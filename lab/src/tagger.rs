@@ -113,7 +113,7 @@ impl Topology {
 const WITH_TAGS: u32 = 1_508;
 
 /// A socket for all frames of an interface but those it sends itself, with their tags beside them.
-fn raw(ifindex: u32) -> OwnedFd {
+pub(crate) fn raw(ifindex: u32) -> OwnedFd {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll)
         .expect("a packet socket");

@@ -1,5 +1,5 @@
-//! Tunnels by GUE and GRE, end to end: the director wraps, `elvs realserver` on the real server unwraps, and 10 MB arrive
-//! byte for byte.
+//! Tunnels by GUE and GRE, and to real servers of the other family, end to end: the director wraps, `elvs realserver` on the
+//! real server unwraps, and 10 MB arrive byte for byte.
 
 #![allow(
     clippy::expect_used,
@@ -10,12 +10,12 @@
 )]
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use elvs_lab::bed::VIP;
-use elvs_lab::{Daemon, Topology, method};
+use elvs_lab::bed::{VIP, VIP6};
+use elvs_lab::{Daemon, Echo, Topology, method};
 
 /// Longest wait for a byte.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -90,4 +90,54 @@ fn gue_and_gre_by_file() {
         let daemon = topology.daemon(Some(&config));
         transfers(&topology, &daemon, listed);
     }
+}
+
+/// A service of one family whose real server is known by an address of the other; TCP and UDP in packets as large as the
+/// client's link takes, with every kind of outer header.
+fn other_family(name: &str, vip: IpAddr, server: impl Fn(&Topology) -> IpAddr) {
+    let topology = Topology::new(name, method::TUN, 1);
+    topology.bed().add_ipv6().unwrap();
+    let _decapsulators = topology.decapsulate();
+    let service = SocketAddr::new(vip, 7_000);
+    let server = SocketAddr::new(server(&topology), 7_000);
+    let _echo = Echo::start(topology.real_server(1), service);
+    let daemon = topology.daemon(None);
+    for protocol in ["-t", "-u"] {
+        daemon.adm_ok(&format!("-A {protocol} {service} -s rr"));
+        daemon.adm_ok(&format!("-a {protocol} {service} -r {server} -i"));
+    }
+    daemon.wait_ready();
+    for (seed, options, listed) in [
+        (1, "--tun-type ipip", "ipip"),
+        (2, "--tun-type gue --tun-port 6080 --tun-nocsum", "gue:6080:-c"),
+        (3, "--tun-type gue --tun-port 6080 --tun-csum", "gue:6080:+c"),
+        (4, "--tun-type gue --tun-port 6080 --tun-remcsum", "gue:6080:r+c"),
+        (5, "--tun-type gre --tun-nocsum", "gre:-c"),
+        (6, "--tun-type gre --tun-csum", "gre:+c"),
+    ] {
+        for protocol in ["-t", "-u"] {
+            daemon.adm_ok(&format!("-e {protocol} {service} -r {server} -i {options}"));
+        }
+        let listing = daemon.adm_ok("-Ln --tun-info");
+        let shown = listing.lines().filter(|line| line.contains(&format!("-> {server}")));
+        assert_eq!(shown.filter(|line| line.contains(listed)).count(), 2, "{listed} in\n{listing}");
+        topology.transfer_tcp(service, seed, || ());
+        topology.transfer_udp(service, seed);
+        let drops: Vec<_> = daemon.status().drops.into_iter().filter(|d| d.packets > 0).collect();
+        assert_eq!(drops, Vec::new(), "{listed}: nothing is dropped");
+        assert_eq!(topology.checksum_errors(), 0, "{listed}");
+    }
+    let connections =
+        daemon.status().services.iter().map(|s| s.statistics.connections).sum::<u64>();
+    assert_eq!(connections, 12, "every transfer went through the director");
+}
+
+#[test]
+fn ipv6_to_real_servers_of_ipv4() {
+    other_family("tun-6in4", VIP6.into(), |topology| topology.real_server(1).address.into());
+}
+
+#[test]
+fn ipv4_to_real_servers_of_ipv6() {
+    other_family("tun-4in6", VIP.into(), |topology| topology.bed().plan.real_server6(1).into());
 }

@@ -419,7 +419,7 @@ impl Assignments {
 
     /// Gives up the indexes of removed destinations that no connection has referred to for two minutes, and of removed local
     /// addresses that none uses; how many.
-    /// `templates` are the persistence templates of each index.
+    /// `memories` are the persistence templates of each index, and what lblc and lblcr remember of it.
     ///
     /// # Errors
     ///
@@ -427,7 +427,7 @@ impl Assignments {
     pub fn collect<B: Backend>(
         &mut self,
         backend: &B,
-        templates: &HashMap<u32, u32>,
+        memories: &HashMap<u32, u32>,
     ) -> Result<usize, BackendError> {
         let now = backend.now();
         let linger = linger_ticks(backend, now);
@@ -438,7 +438,7 @@ impl Assignments {
             }
             let load = backend.load(slot.index).map_or(0, Atomic64::load);
             let connections = DestinationLoad::total(load)
-                + u64::from(templates.get(&slot.index).copied().unwrap_or_default());
+                + u64::from(memories.get(&slot.index).copied().unwrap_or_default());
             match slot.idle_since {
                 _ if connections > 0 => slot.idle_since = None,
                 None => slot.idle_since = Some(now.tick()),

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use elvs_common::{
-    DestinationFlags, DestinationLoad, DestinationRecord, LAYOUT_VERSION, Line, Method,
+    Control, DestinationFlags, DestinationLoad, DestinationRecord, LAYOUT_VERSION, Line, Method,
     SettingFlags, Settings, TcpState, TunnelKind, ticks_from_seconds,
 };
 use elvs_fastpath::{Atomic64, destination_of};
@@ -30,7 +30,7 @@ use crate::plane::{Load, LoadDifference};
 use crate::route::{Route, folded};
 use crate::state::{State, StateError, Store};
 use crate::statistics::since;
-use crate::sweep::{Lifetimes, SweepReport, Sweeper};
+use crate::sweep::{Memories, SweepReport, Sweeper};
 
 /// Word of the blob's header that counts generations.
 const GENERATION_WORD: usize = 2;
@@ -304,11 +304,13 @@ impl<B: Backend> Director<B> {
     pub(crate) fn sweep_slice(&mut self, buckets: u32, ahead: u32) -> SweepReport {
         let settings = self.table.settings();
         let seconds = |setting| u32::try_from(settings.number(setting)).unwrap_or(u32::MAX);
-        let lifetimes = Lifetimes {
+        let orphans = self.assignments.destinations().filter(|(_, _, slot)| slot.orphan);
+        let memories = Memories {
             lblc: seconds(Setting::LblcExpiration),
             lblcr: seconds(Setting::LblcrExpiration),
+            orphans: orphans.map(|(_, _, slot)| slot.index).collect(),
         };
-        self.sweeper.slice(&self.backend, buckets, ahead, lifetimes)
+        self.sweeper.slice(&self.backend, buckets, ahead, &memories)
     }
 
     pub(crate) fn collect_removed(&mut self) -> Result<usize, InstallError> {
@@ -318,7 +320,7 @@ impl<B: Backend> Director<B> {
             return Ok(0);
         }
         let mut assignments = self.assignments.clone();
-        let freed = assignments.collect(&self.backend, &self.templates())?;
+        let freed = assignments.collect(&self.backend, &self.memories())?;
         if freed == 0 {
             self.assignments = assignments;
         } else {
@@ -428,13 +430,23 @@ impl<B: Backend> Director<B> {
 
     /// Persistence templates of each destination's index.
     fn templates(&self) -> HashMap<u32, u32> {
-        let mut templates = HashMap::new();
+        self.counted(|control| control.is_template() && !control.is_locality())
+    }
+
+    /// Entries that are no connections of each destination's index: its templates, and what lblc and lblcr remember.
+    fn memories(&self) -> HashMap<u32, u32> {
+        self.counted(|control| control.is_template())
+    }
+
+    /// Entries of a kind of each destination's index.
+    fn counted(&self, is_meant: impl Fn(Control) -> bool) -> HashMap<u32, u32> {
+        let mut counts = HashMap::new();
         for live in entries(&self.backend, 0, u32::MAX) {
-            if live.control.is_template() && !live.control.is_locality() {
-                *templates.entry(destination_of(live.ports_destination)).or_default() += 1;
+            if is_meant(live.control) {
+                *counts.entry(destination_of(live.ports_destination)).or_default() += 1;
             }
         }
-        templates
+        counts
     }
 
     pub(crate) fn load_differences(&self) -> Vec<LoadDifference> {

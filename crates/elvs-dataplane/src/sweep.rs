@@ -55,13 +55,13 @@ impl Sweeper {
         backend: &B,
         buckets: u32,
         ahead: u32,
-        lifetimes: Lifetimes,
+        memories: &Memories,
     ) -> SweepReport {
         let settings = backend.settings();
         let now = backend.now().later(ahead);
         let mut report = SweepReport::default();
         let narrow = narrow_buckets(backend);
-        let moment = Moment { backend, settings: &settings, now, lifetimes };
+        let moment = Moment { backend, settings: &settings, now, memories };
         for _ in 0..buckets {
             let met = match self.bucket.checked_sub(narrow) {
                 None => self.meet(&moment, backend, Table::Narrow, self.bucket, &mut report),
@@ -133,7 +133,7 @@ struct Moment<'a, B> {
     backend: &'a B,
     settings: &'a Settings,
     now: Now,
-    lifetimes: Lifetimes,
+    memories: &'a Memories,
 }
 
 fn has_expired(settings: &Settings, now: Now, control: Control) -> bool {
@@ -257,26 +257,27 @@ type TemplateKey = (WideValue, u32, u8);
 /// Seconds that a template lives on at a time while it has connections (`ip_vs_conn_expire`).
 const CONTROLLED_S: u64 = 60;
 
-/// Seconds after its last use that an address forgets a destination.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Lifetimes {
-    /// `lblc_expiration`.
+/// When an address forgets a destination.
+#[derive(Clone, Debug)]
+pub(crate) struct Memories {
+    /// `lblc_expiration`: seconds after the last use.
     pub(crate) lblc: u32,
-    /// `lblcr_expiration`.
+    /// `lblcr_expiration`: the same for lblcr.
     pub(crate) lblcr: u32,
+    /// Destinations whose service was deleted, and what it remembered with it.
+    pub(crate) orphans: HashSet<u32>,
 }
 
 impl<B: Backend> Moment<'_, B> {
-    /// Whether an entry of lblc or lblcr is to end.
+    /// Whether an entry of lblc or lblcr is to end. That its destination was removed does not end it: the address goes there
+    /// again when it is back (`ip_vs_trash_get_dest`).
     fn forgets(&self, live: &Live) -> bool {
         let settings = self.settings;
         let destination = destination_of(live.ports_destination);
-        let record = self.backend.record(destination).unwrap_or_default();
         let single = ports_of(live.ports_destination) == LBLC_PORTS;
-        let seconds = if single { self.lifetimes.lblc } else { self.lifetimes.lblcr };
+        let seconds = if single { self.memories.lblc } else { self.memories.lblcr };
         let ticks = ticks_from_seconds(seconds, settings.jiffies_per_second, settings.tick_shift);
-        record.flags & DestinationFlags::AVAILABLE == 0
-            || self.now.idle(live.control.tick()) > ticks
+        self.memories.orphans.contains(&destination) || self.now.idle(live.control.tick()) > ticks
     }
 }
 

@@ -397,6 +397,37 @@ fn what_locality_remembers_is_no_connection_and_ends_with_its_destination() {
     }
 }
 
+#[test]
+fn what_locality_remembers_of_a_destination_holds_when_it_is_back() {
+    for scheduler in [Scheduler::Lblc, Scheduler::Lblcr] {
+        let (mut plane, mut table) =
+            plane([add_service(WEB, scheduler), add(WEB, 1), add(WEB, 2), add(WEB, 3)]);
+        let first = connect(&plane, (CLIENT, 1), 80).unwrap();
+        change(&mut plane, &mut table, [remove(WEB, first)]);
+        // Its connection is over long before, and its index is kept for what is remembered.
+        plane.backend().advance_seconds(43_000);
+        settle(&mut plane);
+        assert_eq!(plane.connections().count(), 0, "{scheduler}");
+        assert_eq!(plane.collect().unwrap(), 0, "{scheduler}");
+        plane.backend().advance_seconds(200);
+        assert_eq!(plane.collect().unwrap(), 0, "{scheduler}");
+        // Who knew nothing of the address would choose the newest of equals.
+        change(&mut plane, &mut table, [add(WEB, first), add(WEB, 4)]);
+        for port in 2..4 {
+            assert_eq!(connect(&plane, (CLIENT, port), 80), Ok(first), "{scheduler}");
+        }
+        // With its service goes what that remembered.
+        let others = (1..=3).map(|last| add(WEB, last));
+        change(&mut plane, &mut table, [Change::DeleteService(WEB)]);
+        plane.backend().advance_seconds(1_000);
+        settle(&mut plane);
+        change(&mut plane, &mut table, [add_service(WEB, scheduler)]);
+        change(&mut plane, &mut table, others);
+        let third = connect(&plane, (CLIENT, 1), 80).unwrap();
+        assert_eq!(third, 3, "{scheduler}: the newest of equals");
+    }
+}
+
 fn set(name: &str, value: &str) -> Change {
     let setting: Setting = name.parse().unwrap();
     Change::Set { setting, value: setting.value(value).unwrap() }

@@ -39,6 +39,8 @@ struct Review<'a, H> {
     weight: u64,
     /// Whether somebody has less than half as many active connections as its weight.
     idle: u64,
+    /// Whether the scheduler would find anybody.
+    usable: u64,
 }
 
 impl<H: Host> Step for Review<'_, H> {
@@ -49,8 +51,12 @@ impl<H: Host> Step for Review<'_, H> {
         if found.destination as u64 == self.destination {
             self.weight = weight;
         }
-        if active(self.host, found.destination) * 2 < weight {
+        let load = self.host.load(found.destination).map_or(0, |load| load.load());
+        if (DestinationLoad::active(load) as u64) * 2 < weight {
             self.idle = 1;
+        }
+        if weight != 0 && load & DestinationLoad::OVERLOAD == 0 {
+            self.usable = 1;
         }
         true
     }
@@ -62,7 +68,7 @@ fn active<H: Host>(host: &H, destination: u32) -> u64 {
 }
 
 /// Destination of the address that a packet goes to. An entry whose destination was removed, quiesced or is overloaded,
-/// while another one is half idle, is ended.
+/// while another one is half idle, is ended if there is anybody to take its place.
 #[inline(always)]
 pub(super) fn find<S: Side, H: Host>(
     host: &H,
@@ -78,12 +84,15 @@ pub(super) fn find<S: Side, H: Host>(
         destination: destination as u64,
         weight: 0,
         idle: 0,
+        usable: 0,
     };
     host.repeat(service.pool_entries, &mut review);
     let overloaded = active(host, destination) > review.weight && review.idle != 0;
     if review.weight == 0 || overloaded {
-        // Whoever changes it meanwhile has found it good for another packet, or ends it as well.
-        let _ = release_flow(S::memory(host), found.bucket, found.slot, found.control);
+        if review.usable != 0 {
+            // Whoever changes it meanwhile has found it good for another packet, or ends it as well.
+            let _ = release_flow(S::memory(host), found.bucket, found.slot, found.control);
+        }
         return Choice::NOBODY;
     }
     renew(host, &found);
