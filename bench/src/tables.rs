@@ -1,0 +1,292 @@
+//! The program under test with the daemon's own tables, and the wrapper before it.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use aya::maps::{Array, Map, MapData, ProgramArray};
+use aya::programs::Xdp;
+use aya::{Ebpf, EbpfLoader};
+use aya_obj::programs::XdpAttachType;
+use elvs_common::{
+    Control, Counter, CounterKind, LAYOUT_VERSION, MAX_DESTINATIONS, NextHop, TAIL_BUCKETS, TCP,
+    WideAddress, program_names,
+};
+use elvs_dataplane::{Backend, DataPlane, Opened, Options, Plane, Route, open};
+use elvs_fastpath::{
+    Addresses, Atomic64, Bucket, FlowMemory, LocalEnd, Slot, WideMemory, fill_ring, flow_hash,
+    free_ports, home_bucket,
+};
+
+use crate::packets::{FRAME, Packet};
+use crate::profiles::{MOST_FLOWS, Profile};
+use crate::services::{ALL_LOCALS, Setup};
+
+/// First client address of the wrapper, host order.
+const CLIENTS: u32 = 0x0a40_0000;
+/// Interface that test runs say packets come from: the loopback device.
+const INGRESS: u32 = 1;
+/// Up to so many flows, only the buckets that they are in are emptied between runs, so that caches stay as packets left them.
+const FEW_FLOWS: u64 = 65_536;
+/// Words of the wrapper's job: template, number of the next packet, mask, place, bits of the port, whether ends are listed.
+const JOB_WORDS: usize = FRAME / 8 + 5;
+
+/// Loaded programs and their maps.
+pub struct Tables {
+    plane: DataPlane,
+    director: Xdp,
+    wrapper: Ebpf,
+    targets: ProgramArray<MapData>,
+    ends: Array<MapData, u64>,
+    /// Buckets that the flows of a profile are in.
+    occupied: Vec<u32>,
+    _state: tempfile::TempDir,
+}
+
+impl Tables {
+    /// Opens an instance of its own and loads the wrapper.
+    pub fn load(objects: &Path) -> Result<Self> {
+        let state = tempfile::tempdir().context("a directory for the state")?;
+        let flows = u32::try_from(MOST_FLOWS)?;
+        let options = Options {
+            instance: std::process::id().to_string(),
+            pin_root: "/sys/fs/bpf/elvs-bench".into(),
+            state_dir: state.path().to_path_buf(),
+            connections: flows,
+            wide_connections: Some(flows),
+            locals: ALL_LOCALS,
+        };
+        let Opened { plane, .. } = open(&options).context("opening the data plane")?;
+        let pins = options.pin_root.join(&options.instance).join(format!("v{LAYOUT_VERSION}"));
+        let director = Xdp::from_pin(pins.join(program_names::DIRECTOR), XdpAttachType::Interface)?;
+        let path = objects.join("bench.bpf.o");
+        let object = std::fs::read(&path)
+            .with_context(|| format!("{}: build it with `cargo xtask bpf`", path.display()))?;
+        let mut wrapper = EbpfLoader::new().load(&object).context("loading bench.bpf.o")?;
+        for name in ["bench_wrap", "bench_floor"] {
+            program(&mut wrapper, name)?.load().with_context(|| format!("loading {name}"))?;
+        }
+        let targets = ProgramArray::try_from(take(&mut wrapper, "BENCH_PROGS")?)?;
+        let ends = Array::try_from(take(&mut wrapper, "BENCH_ENDS")?)?;
+        Ok(Self { plane, director, wrapper, targets, ends, occupied: Vec::new(), _state: state })
+    }
+
+    /// Puts the services of a profile in force, with empty flow tables.
+    pub fn configure(&mut self, setup: &Setup) -> Result<()> {
+        self.clear_all();
+        for server in setup.servers() {
+            let hop = NextHop::new([2, 0, 0, 0, 0, 3], [2, 0, 0, 0, 0, 1], INGRESS);
+            let source = crate::services::vip(server.is_ipv6(), 0xfe);
+            let route = Route {
+                hop: Some(hop),
+                mtu: 1_500,
+                tunnel_source: Some(source),
+                ..Route::default()
+            };
+            self.plane.set_route(server, route);
+        }
+        self.plane.install(&setup.table()?).context("putting the services in force")?;
+        Ok(())
+    }
+
+    /// Nanoseconds of one load from the home bucket of one of `flows` connections, in an order that no prefetcher
+    /// follows, when each load has to wait for the one before: what a packet cannot be faster than if its bucket is in no
+    /// cache.
+    pub fn load_time(&self, flows: u64, loads: u64) -> Result<f64> {
+        let backend = self.plane.backend();
+        let settings = backend.settings();
+        let mask = flows - 1;
+        let mut homes = Vec::new();
+        for number in 0..loads {
+            let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) & mask;
+            let flow = u32::try_from((mixed ^ mixed >> 9) & mask)?;
+            let client = (CLIENTS + (flow >> 10)).to_be();
+            let port = u16::try_from(0x4000 + (flow & 1023))?.to_be();
+            let hash = flow_hash(client, port, TCP, settings.seed);
+            homes.push(home_bucket(hash, settings.buckets));
+        }
+        let started = Instant::now();
+        let mut waited = 0;
+        for home in homes {
+            let bucket = backend.bucket(home | waited).context("no such bucket")?;
+            let [slot, ..] = &bucket.slots;
+            waited = u32::try_from(slot.control.load(Ordering::Relaxed))?;
+        }
+        let elapsed = started.elapsed();
+        ensure!(waited == 0, "the flow table is not empty");
+        Ok(elapsed.as_secs_f64() * 1e9 / f64::from(u32::try_from(loads)?))
+    }
+
+    /// Empties the flow tables; local addresses get their ports back, and no destination has connections.
+    pub fn clear_all(&mut self) {
+        let backend = self.plane.backend();
+        clear(backend, 0..u32::MAX);
+        clear(backend.wide(), 0..u32::MAX);
+        for load in (0..MAX_DESTINATIONS).map_while(|index| backend.load(index)) {
+            load.store(0, Ordering::Relaxed);
+        }
+        self.return_ports();
+        self.occupied.clear();
+    }
+
+    /// Takes the flows of a profile out of its flow table before a run that opens them again.
+    pub fn clear_flows(&mut self, setup: &Setup, flows: u64) {
+        let backend = self.plane.backend();
+        let few = flows <= FEW_FLOWS && !self.occupied.is_empty();
+        let some = if few { self.occupied.clone() } else { Vec::new() };
+        match (setup.in_wide_table(), few) {
+            (true, true) => clear(backend.wide(), some.into_iter()),
+            (true, false) => clear(backend.wide(), 0..u32::MAX),
+            (false, true) => clear(backend, some.into_iter()),
+            (false, false) => clear(backend, 0..u32::MAX),
+        }
+        let locals = (0..ALL_LOCALS).filter_map(|index| backend.wide().local(index));
+        if setup.is_full_nat() && locals.map(free_ports).sum::<u64>() < MOST_FLOWS {
+            self.return_ports();
+        }
+    }
+
+    fn return_ports(&self) {
+        let wide = self.plane.backend().wide();
+        (0..ALL_LOCALS).for_each(|index| fill_ring(wide, index));
+    }
+
+    /// Notes which buckets a profile's flows are in; how many connections lie there.
+    pub fn look_around(&mut self, setup: &Setup) -> u64 {
+        let backend = self.plane.backend();
+        let (occupied, found) =
+            if setup.in_wide_table() { occupied(backend.wide()) } else { occupied(backend) };
+        self.occupied = occupied;
+        found
+    }
+
+    /// Whether the buckets of a profile's flows are still to be noted.
+    pub const fn knows_no_place(&self) -> bool {
+        self.occupied.is_empty()
+    }
+
+    /// Writes down the local ends of a profile's connections by full NAT, in an order that no prefetcher follows.
+    pub fn list_ends(&mut self, flows: u64) -> Result<()> {
+        let backend = self.plane.backend();
+        let wide = backend.wide();
+        let mut found = Vec::new();
+        for bucket in
+            (0..backend.settings().wide_buckets + TAIL_BUCKETS).filter_map(|at| wide.bucket(at))
+        {
+            for slot in bucket.slots.iter().filter(|slot| is_connection(slot)) {
+                let end = LocalEnd(slot.addresses.local_end());
+                let local = wide.local(end.index()).context("no such local address")?;
+                let address = WideAddress(local.address.each_ref().map(Atomic64::load)).v4();
+                found.push(u64::from(address) | u64::from(end.port()) << 32);
+            }
+        }
+        ensure!(u64::try_from(found.len())? == flows, "{} connections, not {flows}", found.len());
+        let mask = flows - 1;
+        for number in 0..flows {
+            let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) & mask;
+            let place = usize::try_from((mixed ^ mixed >> 9) & mask)?;
+            self.ends.set(u32::try_from(number)?, found[place], 0)?;
+        }
+        Ok(())
+    }
+
+    /// Sets the wrapper's job.
+    pub fn job(&mut self, profile: &Profile, packet: Packet, flows: u64) -> Result<()> {
+        ensure!(flows.is_power_of_two(), "{flows} flows are no power of two");
+        let setup = &profile.setup;
+        let mut job = [0_u64; JOB_WORDS];
+        for (word, bytes) in job.iter_mut().zip(packet.bytes(setup).as_chunks().0) {
+            *word = u64::from_ne_bytes(*bytes);
+        }
+        let [.., mask, place, port_bits, listed] = &mut job;
+        *mask = flows - 1;
+        *place = packet.place(setup);
+        *port_bits = profile.per_client.ilog2().into();
+        *listed = u64::from(packet.is_reply() && setup.is_full_nat());
+        let map = self.wrapper.map_mut("BENCH_JOB").context("no job map")?;
+        Array::<_, [u64; JOB_WORDS]>::try_from(map)?.set(0, job, 0)?;
+        Ok(())
+    }
+
+    /// Puts the program under test, or the one that does nothing, behind the wrapper.
+    pub fn target(&mut self, real: bool) -> Result<()> {
+        let fd = if real {
+            self.director.fd()?.try_clone()?
+        } else {
+            program(&mut self.wrapper, "bench_floor")?.fd()?.try_clone()?
+        };
+        self.targets.set(0, &fd, 0)?;
+        Ok(())
+    }
+
+    /// The wrapper.
+    pub fn wrapper(&self) -> Result<&Xdp> {
+        Ok(self.wrapper.program("bench_wrap").context("no wrapper")?.try_into()?)
+    }
+
+    /// Checks that nothing was dropped.
+    pub fn check(&self, profile: &Profile) -> Result<()> {
+        let dropped: Vec<_> =
+            self.counters()?.into_iter().filter(|(c, _)| c.kind() == CounterKind::Drop).collect();
+        if !dropped.is_empty() {
+            bail!("profile {}: packets were dropped: {dropped:?}", profile.name);
+        }
+        Ok(())
+    }
+
+    /// Counters that are not 0.
+    pub fn counters(&self) -> Result<Vec<(Counter, u64)>> {
+        Ok(self.plane.counters()?.into_iter().filter(|(_, count)| *count != 0).collect())
+    }
+}
+
+impl Drop for Tables {
+    fn drop(&mut self) {
+        // What is pinned would outlive the process; a measurement that was made stands nevertheless.
+        self.plane.teardown().ok();
+        std::fs::remove_dir("/sys/fs/bpf/elvs-bench").ok();
+    }
+}
+
+/// Empties those of a table's buckets, up to the first that there is not.
+fn clear<M: FlowMemory<Word = AtomicU64>>(memory: &M, buckets: impl Iterator<Item = u32>)
+where
+    <M::Addresses as Addresses>::Value: Default,
+{
+    for bucket in buckets.map_while(|index| memory.bucket(index)) {
+        for slot in &bucket.slots {
+            slot.control.store(0, Ordering::Relaxed);
+            slot.addresses.write(Default::default());
+            slot.ports_destination.store(0, Ordering::Relaxed);
+            slot.aux.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Indexes of the buckets of a table that anything is in, and how many connections they have.
+fn occupied<M: FlowMemory<Word = AtomicU64>>(memory: &M) -> (Vec<u32>, u64) {
+    let mut indexes = Vec::new();
+    let mut found = 0;
+    for (index, bucket) in (0..).map_while(|index| Some((index, memory.bucket(index)?))) {
+        let Bucket { slots } = bucket;
+        if slots.iter().any(|slot| slot.control.load(Ordering::Relaxed) != 0) {
+            indexes.push(index);
+        }
+        found += slots.iter().map(|slot| u64::from(is_connection(slot))).sum::<u64>();
+    }
+    (indexes, found)
+}
+
+fn is_connection<A>(slot: &Slot<AtomicU64, A>) -> bool {
+    let control = Control(slot.control.load(Ordering::Relaxed));
+    control.is_live() && !control.is_template()
+}
+
+fn program<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+    Ok(object.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?)
+}
+
+fn take(object: &mut Ebpf, name: &str) -> Result<Map> {
+    object.take_map(name).with_context(|| format!("no map {name}"))
+}
