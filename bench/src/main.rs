@@ -25,9 +25,8 @@ mod tables;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use aya::programs::{TestRun, TestRunOptions};
+use aya::programs::{TestRun, TestRunOptions, Xdp};
 use clap::Parser;
-use nix::sched::{CloneFlags, unshare};
 use serde::Serialize;
 
 use profiles::{Chosen, Kind, MOST_FLOWS, PROFILES, Profile, TABLE_LOAD};
@@ -74,8 +73,6 @@ fn flows(text: &str) -> Result<u64, String> {
 fn main() -> Result<()> {
     let options = Options::parse();
     let chosen = Chosen::new(&options.profile)?;
-    // The host's routes would lead replies out of its interfaces.
-    unshare(CloneFlags::CLONE_NEWNET).context("a network namespace of its own (run as root)")?;
     let mut tables = Tables::load(&root().join("crates/elvs-dataplane/bpf"))?;
     let mut measurements = Vec::new();
     let mut take = |measurement: Measurement| {
@@ -148,12 +145,12 @@ fn measure(tables: &mut Tables, profile: &Profile, flows: u64, runs: u32) -> Res
         let mut total = 0.0;
         for _ in 0..rounds {
             tables.job(profile, profile.packet, flows)?;
-            floor += run_packets(tables, Behind::Nothing, packets)?;
+            floor += run_packets(tables, tables.base()?, XDP_TX, packets)?;
             if opens {
                 tables.clear_flows(&profile.setup, flows);
             }
             tables.job(profile, profile.packet, flows)?;
-            total += run_packets(tables, Behind::Program { verdict }, packets)?;
+            total += run_packets(tables, tables.wrapper()?, verdict, packets)?;
             if opens && tables.knows_no_place() {
                 check_flows(tables, profile, flows)?;
             }
@@ -176,7 +173,7 @@ fn measure(tables: &mut Tables, profile: &Profile, flows: u64, runs: u32) -> Res
 fn prepare(tables: &mut Tables, profile: &Profile, flows: u64) -> Result<()> {
     for (number, packet) in profile.prepare.iter().enumerate() {
         tables.job(profile, *packet, flows)?;
-        run_packets(tables, Behind::Program { verdict: XDP_TX }, flows)?;
+        run_packets(tables, tables.wrapper()?, XDP_TX, flows)?;
         if number == 0 && profile.setup.is_full_nat() {
             tables.list_ends(flows)?;
         }
@@ -198,38 +195,23 @@ fn check_flows(tables: &mut Tables, profile: &Profile, flows: u64) -> Result<()>
     Ok(())
 }
 
-/// What stands behind the wrapper.
-#[derive(Clone, Copy)]
-enum Behind {
-    /// A program that does nothing.
-    Nothing,
-    /// The program under test, which has to answer so.
-    Program { verdict: u32 },
-}
-
 /// XDP actions (`enum xdp_action`).
 const XDP_PASS: u32 = 2;
 const XDP_TX: u32 = 3;
 
-/// Runs the wrapper; answers nanoseconds per packet.
-fn run_packets(tables: &mut Tables, behind: Behind, packets: u64) -> Result<f64> {
-    tables.target(matches!(behind, Behind::Program { .. }))?;
+/// Runs a wrapper; answers nanoseconds per packet.
+fn run_packets(tables: &Tables, wrapper: &Xdp, verdict: u32, packets: u64) -> Result<f64> {
     let frame = [0; packets::FRAME];
     let mut options = TestRunOptions::new();
     options.data_in = Some(&frame);
     options.repeat = u32::try_from(packets)?;
-    let result = tables.wrapper()?.test_run(options).context("BPF_PROG_TEST_RUN")?;
-    let wanted = match behind {
-        Behind::Nothing => XDP_TX,
-        Behind::Program { verdict } => verdict,
-    };
-    if result.return_value != wanted {
-        bail!(
-            "the program answered {}, not {wanted}; counters: {:?}",
-            result.return_value,
-            tables.counters()?
-        );
-    }
+    let result = wrapper.test_run(options).context("BPF_PROG_TEST_RUN")?;
+    ensure!(
+        result.return_value == verdict,
+        "the program answered {}, not {verdict}; counters: {:?}",
+        result.return_value,
+        tables.counters()?
+    );
     Ok(result.duration.as_secs_f64() * 1e9)
 }
 

@@ -1,12 +1,13 @@
 //! The program under test with the daemon's own tables, and the wrapper before it.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use aya::maps::{Array, Map, MapData, ProgramArray};
-use aya::programs::Xdp;
+use aya::programs::{Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::programs::XdpAttachType;
 use elvs_common::{
@@ -18,11 +19,17 @@ use elvs_fastpath::{
     Addresses, Atomic64, Bucket, FlowMemory, LocalEnd, Slot, WideMemory, fill_ring, flow_hash,
     free_ports, home_bucket,
 };
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
 
 use crate::packets::{FRAME, Packet};
 use crate::profiles::{MOST_FLOWS, Profile};
 use crate::services::{ALL_LOCALS, Setup};
 
+/// The wrapper before the program under test.
+const WRAPPER: &str = "bench_wrap";
+/// The same before a program that does nothing.
+const BASE: &str = "bench_base";
 /// First client address of the wrapper, host order.
 const CLIENTS: u32 = 0x0a40_0000;
 /// Interface that test runs say packets come from: the loopback device.
@@ -35,24 +42,26 @@ const JOB_WORDS: usize = FRAME / 8 + 5;
 /// Loaded programs and their maps.
 pub struct Tables {
     plane: DataPlane,
-    director: Xdp,
     wrapper: Ebpf,
-    targets: ProgramArray<MapData>,
     ends: Array<MapData, u64>,
     /// Buckets that the flows of a profile are in.
     occupied: Vec<u32>,
-    _state: tempfile::TempDir,
+    /// Keeps the programs behind the wrappers.
+    _targets: ProgramArray<MapData>,
+    /// Keeps the namespaces that only the wrappers' links refer to.
+    _namespaces: Vec<File>,
+    place: Place,
 }
 
 impl Tables {
-    /// Opens an instance of its own and loads the wrapper.
+    /// Opens an instance of its own and loads the wrappers.
     pub fn load(objects: &Path) -> Result<Self> {
-        let state = tempfile::tempdir().context("a directory for the state")?;
+        let place = Place::make()?;
         let flows = u32::try_from(MOST_FLOWS)?;
         let options = Options {
-            instance: std::process::id().to_string(),
-            pin_root: "/sys/fs/bpf/elvs-bench".into(),
-            state_dir: state.path().to_path_buf(),
+            instance: "bench".to_owned(),
+            pin_root: place.directory.path().to_path_buf(),
+            state_dir: place.state.path().to_path_buf(),
             connections: flows,
             wide_connections: Some(flows),
             locals: ALL_LOCALS,
@@ -64,12 +73,27 @@ impl Tables {
         let object = std::fs::read(&path)
             .with_context(|| format!("{}: build it with `cargo xtask bpf`", path.display()))?;
         let mut wrapper = EbpfLoader::new().load(&object).context("loading bench.bpf.o")?;
-        for name in ["bench_wrap", "bench_floor"] {
+        for name in [WRAPPER, BASE, "bench_floor"] {
             program(&mut wrapper, name)?.load().with_context(|| format!("loading {name}"))?;
         }
-        let targets = ProgramArray::try_from(take(&mut wrapper, "BENCH_PROGS")?)?;
+        let mut targets = ProgramArray::try_from(take(&mut wrapper, "BENCH_PROGS")?)?;
+        targets.set(0, director.fd()?, 0)?;
+        targets.set(1, program(&mut wrapper, "bench_floor")?.fd()?, 0)?;
         let ends = Array::try_from(take(&mut wrapper, "BENCH_ENDS")?)?;
-        Ok(Self { plane, director, wrapper, targets, ends, occupied: Vec::new(), _state: state })
+        let mut namespaces = Vec::new();
+        for name in [WRAPPER, BASE] {
+            namespaces.push(hold(program(&mut wrapper, name)?)?);
+        }
+        let occupied = Vec::new();
+        Ok(Self {
+            plane,
+            wrapper,
+            ends,
+            occupied,
+            _targets: targets,
+            _namespaces: namespaces,
+            place,
+        })
     }
 
     /// Puts the services of a profile in force, with empty flow tables.
@@ -209,20 +233,14 @@ impl Tables {
         Ok(())
     }
 
-    /// Puts the program under test, or the one that does nothing, behind the wrapper.
-    pub fn target(&mut self, real: bool) -> Result<()> {
-        let fd = if real {
-            self.director.fd()?.try_clone()?
-        } else {
-            program(&mut self.wrapper, "bench_floor")?.fd()?.try_clone()?
-        };
-        self.targets.set(0, &fd, 0)?;
-        Ok(())
+    /// The wrapper before the program under test.
+    pub fn wrapper(&self) -> Result<&Xdp> {
+        Ok(self.wrapper.program(WRAPPER).context("no wrapper")?.try_into()?)
     }
 
-    /// The wrapper.
-    pub fn wrapper(&self) -> Result<&Xdp> {
-        Ok(self.wrapper.program("bench_wrap").context("no wrapper")?.try_into()?)
+    /// The wrapper before the program that does nothing.
+    pub fn base(&self) -> Result<&Xdp> {
+        Ok(self.wrapper.program(BASE).context("no wrapper")?.try_into()?)
     }
 
     /// Checks that nothing was dropped.
@@ -243,10 +261,39 @@ impl Tables {
 
 impl Drop for Tables {
     fn drop(&mut self) {
-        // What is pinned would outlive the process; a measurement that was made stands nevertheless.
+        // The mount namespace is ours: whatever fails here ends with the process.
         self.plane.teardown().ok();
-        std::fs::remove_dir("/sys/fs/bpf/elvs-bench").ok();
+        umount2(self.place.directory.path(), MntFlags::MNT_DETACH).ok();
     }
+}
+
+/// Directories of this process alone, and namespaces in which nobody else meets what is done in them.
+struct Place {
+    /// A BPF file system of its own.
+    directory: tempfile::TempDir,
+    state: tempfile::TempDir,
+}
+
+impl Place {
+    fn make() -> Result<Self> {
+        let place = Self { directory: tempfile::tempdir()?, state: tempfile::tempdir()? };
+        unshare(CloneFlags::CLONE_NEWNS).context("a mount namespace of its own (run as root)")?;
+        let none = None::<&str>;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
+            .context("keeping mounts to itself")?;
+        mount(Some("bpf"), place.directory.path(), Some("bpf"), MsFlags::empty(), none)
+            .context("a BPF file system of its own")?;
+        Ok(place)
+    }
+}
+
+/// Attaches a program to the loopback device of a new network namespace, where no packet comes, and stays there. The host's routes
+/// would lead replies out of its interfaces. And each test run of an XDP program that is attached nowhere has the kernel rewrite its
+/// dispatcher, twice, and wait until no CPU runs the old one.
+fn hold(program: &mut Xdp) -> Result<File> {
+    unshare(CloneFlags::CLONE_NEWNET).context("a network namespace of its own")?;
+    program.attach_to_if_index(INGRESS, XdpMode::Skb).context("holding a program")?;
+    Ok(File::open("/proc/thread-self/ns/net")?)
 }
 
 /// Empties those of a table's buckets, up to the first that there is not.

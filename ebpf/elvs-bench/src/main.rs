@@ -40,25 +40,32 @@ pub struct Job {
 #[map]
 pub static BENCH_JOB: Array<Job> = Array::with_max_entries(1, 0);
 
-/// The program under test.
+/// The program under test, and the one that does nothing.
 #[map]
-pub static BENCH_PROGS: ProgramArray = ProgramArray::with_max_entries(1, 0);
+pub static BENCH_PROGS: ProgramArray = ProgramArray::with_max_entries(2, 0);
 
 /// Address (low half) and port (above) of each flow, as loaded, for packets to ends that the program under test chose.
 #[map]
 pub static BENCH_ENDS: Array<u64> = Array::with_max_entries(FLOWS, 0);
 
-/// The wrapper.
+/// The wrapper before the program under test.
 #[xdp]
 pub fn bench_wrap(ctx: XdpContext) -> u32 {
-    match prepare(&ctx) {
-        Some(()) => {
-            // SAFETY: the program takes the same context.
-            unsafe { BENCH_PROGS.tail_call(&ctx, 0) };
-            xdp_action::XDP_ABORTED
-        }
-        None => xdp_action::XDP_ABORTED,
+    if prepare(&ctx).is_some() {
+        // SAFETY: the program takes the same context.
+        unsafe { BENCH_PROGS.tail_call(&ctx, 0) };
     }
+    xdp_action::XDP_ABORTED
+}
+
+/// The same before the program that does nothing.
+#[xdp]
+pub fn bench_base(ctx: XdpContext) -> u32 {
+    if prepare(&ctx).is_some() {
+        // SAFETY: as above.
+        unsafe { BENCH_PROGS.tail_call(&ctx, 1) };
+    }
+    xdp_action::XDP_ABORTED
 }
 
 /// The program that does nothing.
