@@ -13,6 +13,7 @@
 
 #![expect(
     clippy::print_stdout,
+    clippy::print_stderr,
     clippy::indexing_slicing,
     reason = "a measurement is printed, and tables of its own making that do not fit shall end it"
 )]
@@ -23,6 +24,7 @@ mod services;
 mod tables;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use aya::programs::{TestRun, TestRunOptions, Xdp};
@@ -62,7 +64,7 @@ struct Measurement {
 
 /// Distinct flows that are measured.
 const FLOWS: [u64; 4] = [1, 1_024, 65_536, MOST_FLOWS];
-/// Packets of one run, unless there are more flows.
+/// Packets of one run, of known connections.
 const PACKETS: u64 = 1 << 18;
 
 fn flows(text: &str) -> Result<u64, String> {
@@ -70,8 +72,17 @@ fn flows(text: &str) -> Result<u64, String> {
     known.ok_or_else(|| format!("measured are {FLOWS:?}"))
 }
 
-fn main() -> Result<()> {
-    let options = Options::parse();
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
     let chosen = Chosen::new(&options.profile)?;
     let mut tables = Tables::load(&root().join("crates/elvs-dataplane/bpf"))?;
     let mut measurements = Vec::new();
@@ -87,6 +98,7 @@ fn main() -> Result<()> {
     }
     let wanted = |flows: &u64| options.flows.is_none_or(|only| only == *flows);
     for profile in PROFILES.iter().filter(|profile| chosen.has(profile.name)) {
+        tables.configure(&profile.setup).with_context(|| format!("profile {}", profile.name))?;
         for flows in FLOWS.into_iter().filter(wanted).filter(|flows| profile.has(*flows)) {
             let measured = measure(&mut tables, profile, flows, options.runs)
                 .with_context(|| format!("profile {} with {flows} flows", profile.name))?;
@@ -94,7 +106,7 @@ fn main() -> Result<()> {
         }
     }
     if chosen.has(TABLE_LOAD) {
-        tables.clear_all();
+        tables.configure(&services::PLAIN)?;
         for flows in FLOWS.into_iter().filter(wanted) {
             take(table_load(&tables, flows, options.runs)?);
         }
@@ -131,25 +143,27 @@ fn table_load(tables: &Tables, flows: u64, runs: u32) -> Result<Measurement> {
 }
 
 fn measure(tables: &mut Tables, profile: &Profile, flows: u64, runs: u32) -> Result<Measurement> {
-    tables.configure(&profile.setup)?;
+    tables.clear(&profile.setup);
     prepare(tables, profile, flows)?;
     let verdict = if profile.kind == Kind::Passes { XDP_PASS } else { XDP_TX };
     let opens = profile.kind == Kind::Opens;
-    let packets = if opens { flows } else { PACKETS.max(flows) };
+    let packets = if opens { flows } else { PACKETS };
     // Short runs are repeated: the table is emptied between them.
     let rounds = if opens { (65_536 / flows).max(1) } else { 1 };
     let mut floors = Vec::new();
     let mut totals = Vec::new();
-    for run in 0..=runs {
+    for run in 0..=u64::from(runs) {
+        // Runs of less packets than flows go on where the one before stopped.
+        let first = if opens { 0 } else { run * packets };
         let mut floor = 0.0;
         let mut total = 0.0;
         for _ in 0..rounds {
-            tables.job(profile, profile.packet, flows)?;
+            tables.job(profile, profile.packet, flows, first)?;
             floor += run_packets(tables, tables.base()?, XDP_TX, packets)?;
             if opens {
                 tables.clear_flows(&profile.setup, flows);
             }
-            tables.job(profile, profile.packet, flows)?;
+            tables.job(profile, profile.packet, flows, first)?;
             total += run_packets(tables, tables.wrapper()?, verdict, packets)?;
             if opens && tables.knows_no_place() {
                 check_flows(tables, profile, flows)?;
@@ -172,7 +186,7 @@ fn measure(tables: &mut Tables, profile: &Profile, flows: u64, runs: u32) -> Res
 /// Sends every flow the packets that come before the one that is measured.
 fn prepare(tables: &mut Tables, profile: &Profile, flows: u64) -> Result<()> {
     for (number, packet) in profile.prepare.iter().enumerate() {
-        tables.job(profile, *packet, flows)?;
+        tables.job(profile, *packet, flows, 0)?;
         run_packets(tables, tables.wrapper()?, XDP_TX, flows)?;
         if number == 0 && profile.setup.is_full_nat() {
             tables.list_ends(flows)?;

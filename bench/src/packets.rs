@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use elvs_common::{TCP, UDP};
 
-use crate::services::{Setup, prefix_of, server, vip};
+use crate::services::{Setup, prefix_of, server, stranger};
 
 /// Bytes of a frame: an Ethernet header, IPv6, TCP and a little payload. The wrapper has the same number.
 pub const FRAME: usize = 80;
@@ -67,8 +67,8 @@ impl Packet {
         let local = self.is_reply() && setup.is_full_nat();
         let unset = prefix_of(setup.wide, if local { 2 } else { 0x64 });
         let (source, destination) = match self.way {
-            Way::Request => (unset, vip(setup.wide, 0)),
-            Way::Foreign => (unset, vip(setup.wide, 0xff)),
+            Way::Request => (unset, setup.vip()),
+            Way::Foreign => (unset, stranger(setup.wide)),
             Way::Reply => (server(setup.wide, 0), unset),
         };
         let (from, to) = if self.is_reply() { (setup.port(), 0) } else { (0, VPORT) };

@@ -4,10 +4,10 @@ use anyhow::{Result, bail};
 use elvs_model::{ForwardingMethod, Scheduler};
 
 use crate::packets::{DATAGRAM, FIRST, FIRST_REPLY, FOREIGN, Packet, REPLY, SEGMENT};
-use crate::services::{GRE, GUE, IPIP, PLAIN, Setup};
+use crate::services::{GRE, GUE, IPIP, MARKED, OTHERS, PLAIN, Setup};
 
 /// One profile.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Profile {
     /// Name in the output.
     pub name: &'static str,
@@ -55,7 +55,7 @@ const OPENED: &[Packet] = &[FIRST, SEGMENT];
 /// A whole handshake, and a segment of the real server's.
 const ANSWERED: &[Packet] = &[FIRST, FIRST_REPLY, SEGMENT, REPLY];
 
-/// Every profile.
+/// Every profile; those that can have one instance after the other are side by side.
 pub const PROFILES: &[Profile] = &[
     known("dr-tcp-established", PLAIN, OPENED, SEGMENT),
     known("nat-request", PLAIN.by(NAT), OPENED, SEGMENT),
@@ -78,7 +78,7 @@ pub const PROFILES: &[Profile] = &[
         ..opens("new-persistent-first", PLAIN.persistent())
     },
     opens("new-fwmark", PLAIN.marked()),
-    Profile { kind: Kind::Passes, ..known("not-ours", PLAIN.by(NAT), &[], FOREIGN) },
+    passes("not-ours", PLAIN.by(NAT)),
     known("tun-gue", PLAIN.by(GUE), OPENED, SEGMENT),
     known("tun-gre", PLAIN.by(GRE), OPENED, SEGMENT),
     known("fullnat-request", PLAIN.by(FULL_NAT), ANSWERED, SEGMENT),
@@ -90,20 +90,20 @@ pub const PROFILES: &[Profile] = &[
     known("nat6-reply", PLAIN.by(NAT).of_ipv6(), OPENED, REPLY),
     known("tun6-ipip", PLAIN.by(IPIP).of_ipv6(), OPENED, SEGMENT),
     known("udp6-established", PLAIN.of_ipv6(), &[DATAGRAM], DATAGRAM),
+    opens("new6-flow", PLAIN.of_ipv6()),
+    passes("not-ours6", PLAIN.by(NAT).of_ipv6()),
     known("fullnat6-request", PLAIN.by(FULL_NAT).of_ipv6(), ANSWERED, SEGMENT),
     known("fullnat6-reply", PLAIN.by(FULL_NAT).of_ipv6(), ANSWERED, REPLY),
     known("fullnat6-toa", PLAIN.by(FULL_NAT).of_ipv6(), OPENED, SEGMENT),
-    opens("new6-flow", PLAIN.of_ipv6()),
     opens("new6-fullnat", PLAIN.by(FULL_NAT).of_ipv6()),
-    Profile { kind: Kind::Passes, ..known("not-ours6", PLAIN.by(NAT).of_ipv6(), &[], FOREIGN) },
-    known("dr-beside-others", PLAIN.beside_others(), OPENED, SEGMENT),
-    known("nat-request-beside-others", PLAIN.by(NAT).beside_others(), OPENED, SEGMENT),
-    known("nat-reply-beside-others", PLAIN.by(NAT).beside_others(), OPENED, REPLY),
-    opens("new-flow-beside-others", PLAIN.beside_others()),
-    Profile {
-        kind: Kind::Passes,
-        ..known("not-ours-beside-others", PLAIN.by(NAT).beside_others(), &[], FOREIGN)
-    },
+    known("dr-beside-others", PLAIN.beside(OTHERS), OPENED, SEGMENT),
+    known("dr-beside-marks", PLAIN.beside(MARKED), OPENED, SEGMENT),
+    known("nat-request-beside-others", PLAIN.by(NAT).beside(OTHERS), OPENED, SEGMENT),
+    known("nat-reply-beside-others", PLAIN.by(NAT).beside(OTHERS), OPENED, REPLY),
+    opens("new-flow-beside-others", PLAIN.beside(OTHERS)),
+    opens("new-flow-beside-marks", PLAIN.beside(MARKED)),
+    passes("not-ours-beside-others", PLAIN.by(NAT).beside(OTHERS)),
+    passes("not-ours-beside-marks", PLAIN.by(NAT).beside(MARKED)),
 ];
 
 const fn known(
@@ -125,6 +125,10 @@ const fn known(
 
 const fn opens(name: &'static str, setup: Setup) -> Profile {
     Profile { kind: Kind::Opens, ..known(name, setup, &[], FIRST) }
+}
+
+const fn passes(name: &'static str, setup: Setup) -> Profile {
+    Profile { kind: Kind::Passes, ..known(name, setup, &[], FOREIGN) }
 }
 
 /// Which measurements were asked for.

@@ -12,8 +12,8 @@ use crate::packets::{RPORT, VPORT};
 
 /// Local addresses of the full NAT service that is measured: ports for 1,096,704 connections.
 pub const LOCALS: u32 = 17;
-/// Local addresses of all profiles: those of either family, and one more of the services beside.
-pub const ALL_LOCALS: u32 = 2 * (LOCALS + 1);
+/// Most local addresses of the services beside it: one of either family.
+pub const OTHER_LOCALS: u32 = 2;
 /// First mark of services by firewall mark; further ones count up.
 const MARK: u32 = 7;
 /// Seconds that persistence templates last.
@@ -43,8 +43,10 @@ pub struct Setup {
     pub persistent: bool,
     /// By firewall mark, which a rule gives, instead of by address and port.
     pub marked: bool,
-    /// Whether services beside it use what this one does not.
-    pub others: bool,
+    /// Services beside it, on virtual addresses of their own.
+    pub others: &'static [Self],
+    /// Number of its virtual address.
+    pub number: u8,
 }
 
 /// A service of IPv4 by direct routing and round robin with one destination.
@@ -55,7 +57,8 @@ pub const PLAIN: Setup = Setup {
     destinations: 1,
     persistent: false,
     marked: false,
-    others: false,
+    others: &[],
+    number: 0,
 };
 
 impl Setup {
@@ -84,9 +87,9 @@ impl Setup {
         Self { marked: true, ..self }
     }
 
-    /// The same with services beside it that use every feature.
-    pub const fn beside_others(self) -> Self {
-        Self { others: true, ..self }
+    /// The same with services beside it.
+    pub const fn beside(self, others: &'static [Self]) -> Self {
+        Self { others, ..self }
     }
 
     /// Whether it is by full NAT.
@@ -97,6 +100,14 @@ impl Setup {
     /// Whether its connections are in the wide table.
     pub fn in_wide_table(&self) -> bool {
         self.wide || self.is_full_nat()
+    }
+
+    /// Whether a daemon that had this service has nothing left of it that the other's packets could meet: it knows the virtual and
+    /// local addresses of removed services for a while, and where they lie in its tables is where others do not.
+    pub fn can_precede(&self, other: &Self) -> bool {
+        self.wide == other.wide
+            && self.is_full_nat() == other.is_full_nat()
+            && std::ptr::eq(self.others, other.others)
     }
 
     /// Port of its real servers.
@@ -110,12 +121,10 @@ impl Setup {
     /// The table with it.
     pub fn table(&self) -> Result<Table> {
         let mut table = Table::new();
-        if self.others {
-            for (number, other) in (1..).zip(OTHERS) {
-                other.add(&mut table, number)?;
-            }
+        for (number, other) in (FIRST_OTHER..).zip(self.others) {
+            Self { number, ..*other }.add(&mut table, 1)?;
         }
-        self.add(&mut table, 0)?;
+        self.add(&mut table, LOCALS)?;
         Ok(table)
     }
 
@@ -123,23 +132,19 @@ impl Setup {
     pub fn servers(&self) -> Vec<IpAddr> {
         let mut servers: Vec<_> =
             (0..self.destinations).map(|number| server(self.wide, number)).collect();
-        if self.others {
-            servers.extend([server(false, 0), server(true, 0)]);
-        }
+        servers.extend(self.others.iter().map(|other| server(other.wide, 0)));
         servers
     }
 
-    /// Adds the service, on the virtual address of a number, to a table.
-    fn add(&self, table: &mut Table, number: u8) -> Result<()> {
-        let address = vip(self.wide, number);
-        for (protocol, key) in self.keys(number) {
+    /// Adds the service to a table; by full NAT with that many local addresses.
+    fn add(&self, table: &mut Table, locals: u32) -> Result<()> {
+        for (protocol, key) in self.keys() {
             let service = VirtualService {
                 persistence: self.persistent.then_some(PERSISTENCE),
                 ..VirtualService::new(key, self.scheduler)
             };
             apply(table, Change::AddService(service))?;
-            let locals = if number == 0 { 0..LOCALS } else { LOCALS..LOCALS + 1 };
-            for local in locals.filter(|_| self.is_full_nat()) {
+            for local in (0..locals).filter(|_| self.is_full_nat()) {
                 apply(
                     table,
                     Change::AddLocalAddress {
@@ -161,31 +166,44 @@ impl Setup {
             }
             if self.marked && protocol == Protocol::Tcp {
                 let length = if self.wide { 128 } else { 32 };
-                let prefix = Prefix::new(address, length).context("no such prefix")?;
-                let mark = Mark(MARK + u32::from(number));
-                let rule = MarkRule { destination: Some(prefix), ..MarkRule::new(mark) };
+                let prefix = Prefix::new(self.vip(), length).context("no such prefix")?;
+                let rule =
+                    MarkRule { destination: Some(prefix), ..MarkRule::new(Mark(self.mark())) };
                 apply(table, Change::AddMark(rule))?;
             }
         }
         Ok(())
     }
 
-    /// Keys of the service on the virtual address of a number: one for each protocol, or the mark.
-    fn keys(&self, number: u8) -> Vec<(Protocol, ServiceKey)> {
-        let address = vip(self.wide, number);
+    /// Keys of the service: one for each protocol, or the mark.
+    fn keys(&self) -> Vec<(Protocol, ServiceKey)> {
+        let address = self.vip();
         if self.marked {
-            let key =
-                ServiceKey::Fwmark { mark: MARK + u32::from(number), family: Family::of(address) };
+            let key = ServiceKey::Fwmark { mark: self.mark(), family: Family::of(address) };
             return vec![(Protocol::Tcp, key)];
         }
         [Protocol::Tcp, Protocol::Udp]
             .map(|protocol| (protocol, ServiceKey::Address { protocol, address, port: VPORT }))
             .to_vec()
     }
+
+    /// Its virtual address.
+    pub fn vip(&self) -> IpAddr {
+        numbered(self.wide, 0, 100 + u32::from(self.number))
+    }
+
+    fn mark(&self) -> u32 {
+        MARK + u32::from(self.number)
+    }
 }
 
-/// Services beside the one that is measured: every method, family and kind that it is not.
-const OTHERS: [Setup; 10] = [
+/// Number of the first service beside the one that is measured.
+const FIRST_OTHER: u8 = 100;
+
+/// A service by firewall mark, and its rule.
+pub const MARKED: &[Setup] = &[PLAIN.marked()];
+/// Services of every method, family and kind, but none by firewall mark.
+pub const OTHERS: &[Setup] = &[
     PLAIN.by(ForwardingMethod::FullNat),
     PLAIN.by(ForwardingMethod::FullNat).of_ipv6(),
     PLAIN.of_ipv6(),
@@ -195,7 +213,6 @@ const OTHERS: [Setup; 10] = [
     PLAIN.by(GRE),
     PLAIN.persistent(),
     PLAIN.scheduled(Scheduler::Wlc, 1),
-    PLAIN.marked(),
 ];
 
 fn apply(table: &mut Table, change: Change) -> Result<()> {
@@ -221,9 +238,14 @@ pub fn prefix_of(wide: bool, network: u8) -> IpAddr {
     if wide { Ipv6Addr::from_bits(prefix6(network)).into() } else { Ipv4Addr::UNSPECIFIED.into() }
 }
 
-/// Virtual address of a number.
-pub fn vip(wide: bool, number: u8) -> IpAddr {
-    numbered(wide, 0, 100 + u32::from(number))
+/// An address that is no virtual one.
+pub fn stranger(wide: bool) -> IpAddr {
+    numbered(wide, 0, 99)
+}
+
+/// The director's own address towards the real servers.
+pub fn director(wide: bool) -> IpAddr {
+    numbered(wide, 1, 10)
 }
 
 /// Real server of a number.

@@ -1,5 +1,6 @@
 //! The program under test with the daemon's own tables, and the wrapper before it.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,8 +12,8 @@ use aya::programs::{Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::programs::XdpAttachType;
 use elvs_common::{
-    Control, Counter, CounterKind, LAYOUT_VERSION, MAX_DESTINATIONS, NextHop, TAIL_BUCKETS, TCP,
-    WideAddress, program_names,
+    Control, Counter, CounterKind, LAYOUT_VERSION, NextHop, TAIL_BUCKETS, TCP, WideAddress,
+    program_names,
 };
 use elvs_dataplane::{Backend, DataPlane, Opened, Options, Plane, Route, open};
 use elvs_fastpath::{
@@ -24,7 +25,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::packets::{FRAME, Packet};
 use crate::profiles::{MOST_FLOWS, Profile};
-use crate::services::{ALL_LOCALS, Setup};
+use crate::services::{LOCALS, OTHER_LOCALS, Setup, director};
 
 /// The wrapper before the program under test.
 const WRAPPER: &str = "bench_wrap";
@@ -34,8 +35,10 @@ const BASE: &str = "bench_base";
 const CLIENTS: u32 = 0x0a40_0000;
 /// Interface that test runs say packets come from: the loopback device.
 const INGRESS: u32 = 1;
-/// Up to so many flows, only the buckets that they are in are emptied between runs, so that caches stay as packets left them.
+/// Most flows whose buckets are emptied one by one.
 const FEW_FLOWS: u64 = 65_536;
+/// Ports that have to be free for as many flows, of each local address.
+const FEW_PORTS: u64 = 32_768;
 /// Words of the wrapper's job: template, number of the next packet, mask, place, bits of the port, whether ends are listed.
 const JOB_WORDS: usize = FRAME / 8 + 5;
 
@@ -43,32 +46,22 @@ const JOB_WORDS: usize = FRAME / 8 + 5;
 pub struct Tables {
     plane: DataPlane,
     wrapper: Ebpf,
+    /// The programs behind the wrappers.
+    targets: ProgramArray<MapData>,
     ends: Array<MapData, u64>,
+    /// What was in force last.
+    setup: Option<Setup>,
     /// Buckets that the flows of a profile are in.
     occupied: Vec<u32>,
-    /// Keeps the programs behind the wrappers.
-    _targets: ProgramArray<MapData>,
     /// Keeps the namespaces that only the wrappers' links refer to.
     _namespaces: Vec<File>,
     place: Place,
 }
 
 impl Tables {
-    /// Opens an instance of its own and loads the wrappers.
+    /// Loads the wrappers, and the program under test without services.
     pub fn load(objects: &Path) -> Result<Self> {
         let place = Place::make()?;
-        let flows = u32::try_from(MOST_FLOWS)?;
-        let options = Options {
-            instance: "bench".to_owned(),
-            pin_root: place.directory.path().to_path_buf(),
-            state_dir: place.state.path().to_path_buf(),
-            connections: flows,
-            wide_connections: Some(flows),
-            locals: ALL_LOCALS,
-        };
-        let Opened { plane, .. } = open(&options).context("opening the data plane")?;
-        let pins = options.pin_root.join(&options.instance).join(format!("v{LAYOUT_VERSION}"));
-        let director = Xdp::from_pin(pins.join(program_names::DIRECTOR), XdpAttachType::Interface)?;
         let path = objects.join("bench.bpf.o");
         let object = std::fs::read(&path)
             .with_context(|| format!("{}: build it with `cargo xtask bpf`", path.display()))?;
@@ -77,31 +70,27 @@ impl Tables {
             program(&mut wrapper, name)?.load().with_context(|| format!("loading {name}"))?;
         }
         let mut targets = ProgramArray::try_from(take(&mut wrapper, "BENCH_PROGS")?)?;
-        targets.set(0, director.fd()?, 0)?;
         targets.set(1, program(&mut wrapper, "bench_floor")?.fd()?, 0)?;
         let ends = Array::try_from(take(&mut wrapper, "BENCH_ENDS")?)?;
         let mut namespaces = Vec::new();
         for name in [WRAPPER, BASE] {
             namespaces.push(hold(program(&mut wrapper, name)?)?);
         }
-        let occupied = Vec::new();
-        Ok(Self {
-            plane,
-            wrapper,
-            ends,
-            occupied,
-            _targets: targets,
-            _namespaces: namespaces,
-            place,
-        })
+        let plane = place.open(&mut targets)?;
+        let (setup, occupied) = (None, Vec::new());
+        Ok(Self { plane, wrapper, targets, ends, setup, occupied, _namespaces: namespaces, place })
     }
 
-    /// Puts the services of a profile in force, with empty flow tables.
+    /// Puts the services of a profile in force.
     pub fn configure(&mut self, setup: &Setup) -> Result<()> {
-        self.clear_all();
+        if self.setup.is_some_and(|former| !former.can_precede(setup)) {
+            self.plane.teardown()?;
+            self.plane = self.place.open(&mut self.targets)?;
+        }
+        self.setup = Some(*setup);
         for server in setup.servers() {
             let hop = NextHop::new([2, 0, 0, 0, 0, 3], [2, 0, 0, 0, 0, 1], INGRESS);
-            let source = crate::services::vip(server.is_ipv6(), 0xfe);
+            let source = director(server.is_ipv6());
             let route = Route {
                 hop: Some(hop),
                 mtu: 1_500,
@@ -142,38 +131,40 @@ impl Tables {
         Ok(elapsed.as_secs_f64() * 1e9 / f64::from(u32::try_from(loads)?))
     }
 
-    /// Empties the flow tables; local addresses get their ports back, and no destination has connections.
-    pub fn clear_all(&mut self) {
+    /// Empties the flow table of a service.
+    pub fn clear(&mut self, setup: &Setup) {
         let backend = self.plane.backend();
-        clear(backend, 0..u32::MAX);
-        clear(backend.wide(), 0..u32::MAX);
-        for load in (0..MAX_DESTINATIONS).map_while(|index| backend.load(index)) {
-            load.store(0, Ordering::Relaxed);
+        if setup.in_wide_table() {
+            clear(backend.wide(), 0..u32::MAX);
+            self.return_ports();
+        } else {
+            clear(backend, 0..u32::MAX);
         }
-        self.return_ports();
         self.occupied.clear();
     }
 
-    /// Takes the flows of a profile out of its flow table before a run that opens them again.
+    /// Takes the flows of a service out of its flow table before a run that opens them again. Of few flows only the buckets are
+    /// touched that they are known to be in, so that caches stay as the packets left them.
     pub fn clear_flows(&mut self, setup: &Setup, flows: u64) {
-        let backend = self.plane.backend();
-        let few = flows <= FEW_FLOWS && !self.occupied.is_empty();
-        let some = if few { self.occupied.clone() } else { Vec::new() };
-        match (setup.in_wide_table(), few) {
-            (true, true) => clear(backend.wide(), some.into_iter()),
-            (true, false) => clear(backend.wide(), 0..u32::MAX),
-            (false, true) => clear(backend, some.into_iter()),
-            (false, false) => clear(backend, 0..u32::MAX),
+        if flows > FEW_FLOWS || self.occupied.is_empty() {
+            return self.clear(setup);
         }
-        let locals = (0..ALL_LOCALS).filter_map(|index| backend.wide().local(index));
-        if setup.is_full_nat() && locals.map(free_ports).sum::<u64>() < MOST_FLOWS {
+        let backend = self.plane.backend();
+        let places = self.occupied.iter().copied();
+        if !setup.in_wide_table() {
+            return clear(backend, places);
+        }
+        clear(backend.wide(), places);
+        // Each address is used alike, so one round takes at most half of the ports of each.
+        let mut locals = (0..LOCALS).filter_map(|index| backend.wide().local(index));
+        if setup.is_full_nat() && locals.any(|local| free_ports(local) < FEW_PORTS) {
             self.return_ports();
         }
     }
 
     fn return_ports(&self) {
         let wide = self.plane.backend().wide();
-        (0..ALL_LOCALS).for_each(|index| fill_ring(wide, index));
+        (0..LOCALS).for_each(|index| fill_ring(wide, index));
     }
 
     /// Notes which buckets a profile's flows are in; how many connections lie there.
@@ -215,15 +206,15 @@ impl Tables {
         Ok(())
     }
 
-    /// Sets the wrapper's job.
-    pub fn job(&mut self, profile: &Profile, packet: Packet, flows: u64) -> Result<()> {
-        ensure!(flows.is_power_of_two(), "{flows} flows are no power of two");
+    /// Sets the wrappers' job: packets of so many flows, a power of two, from a number on.
+    pub fn job(&mut self, profile: &Profile, packet: Packet, flows: u64, first: u64) -> Result<()> {
         let setup = &profile.setup;
         let mut job = [0_u64; JOB_WORDS];
         for (word, bytes) in job.iter_mut().zip(packet.bytes(setup).as_chunks().0) {
             *word = u64::from_ne_bytes(*bytes);
         }
-        let [.., mask, place, port_bits, listed] = &mut job;
+        let [.., next, mask, place, port_bits, listed] = &mut job;
+        *next = first;
         *mask = flows - 1;
         *place = packet.place(setup);
         *port_bits = profile.per_client.ilog2().into();
@@ -269,6 +260,8 @@ impl Drop for Tables {
 
 /// Directories of this process alone, and namespaces in which nobody else meets what is done in them.
 struct Place {
+    /// Instances opened so far.
+    opened: Cell<u32>,
     /// A BPF file system of its own.
     directory: tempfile::TempDir,
     state: tempfile::TempDir,
@@ -276,7 +269,11 @@ struct Place {
 
 impl Place {
     fn make() -> Result<Self> {
-        let place = Self { directory: tempfile::tempdir()?, state: tempfile::tempdir()? };
+        let place = Self {
+            opened: Cell::new(0),
+            directory: tempfile::tempdir()?,
+            state: tempfile::tempdir()?,
+        };
         unshare(CloneFlags::CLONE_NEWNS).context("a mount namespace of its own (run as root)")?;
         let none = None::<&str>;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
@@ -284,6 +281,25 @@ impl Place {
         mount(Some("bpf"), place.directory.path(), Some("bpf"), MsFlags::empty(), none)
             .context("a BPF file system of its own")?;
         Ok(place)
+    }
+
+    /// Opens a new instance, and puts its program behind the wrapper.
+    fn open(&self, targets: &mut ProgramArray<MapData>) -> Result<DataPlane> {
+        self.opened.set(self.opened.get() + 1);
+        let flows = u32::try_from(MOST_FLOWS)?;
+        let options = Options {
+            instance: self.opened.get().to_string(),
+            pin_root: self.directory.path().to_path_buf(),
+            state_dir: self.state.path().to_path_buf(),
+            connections: flows,
+            wide_connections: Some(flows),
+            locals: LOCALS + OTHER_LOCALS,
+        };
+        let Opened { plane, .. } = open(&options).context("opening the data plane")?;
+        let pins = options.pin_root.join(&options.instance).join(format!("v{LAYOUT_VERSION}"));
+        let director = Xdp::from_pin(pins.join(program_names::DIRECTOR), XdpAttachType::Interface)?;
+        targets.set(0, director.fd()?, 0)?;
+        Ok(plane)
     }
 }
 

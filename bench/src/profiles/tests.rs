@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use super::{Chosen, PROFILES, TABLE_LOAD, names};
+use super::{Chosen, PROFILES, Profile, TABLE_LOAD, names};
 
 fn chosen(words: &[&str]) -> Result<Vec<&'static str>, String> {
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
@@ -26,8 +26,9 @@ fn a_word_that_names_nothing_is_refused_with_all_names() {
 #[test]
 fn names_are_distinct_and_every_table_can_be_made() {
     assert_eq!(names().collect::<BTreeSet<_>>().len(), PROFILES.len() + 1);
-    for profile in PROFILES {
-        let table = profile.setup.table().unwrap();
-        assert!(table.services().len() > 0, "{}", profile.name);
+    for Profile { name, setup, .. } in PROFILES {
+        let table = setup.table().unwrap();
+        let services = setup.others.iter().chain([setup]).map(|one| if one.marked { 1 } else { 2 });
+        assert_eq!(table.services().len(), services.sum::<usize>(), "{name}");
     }
 }
