@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use elvs_model::{ForwardingMethod, Scheduler};
 
 use crate::packets::{DATAGRAM, FIRST, FIRST_REPLY, FOREIGN, Packet, REPLY, SEGMENT};
-use crate::services::{GRE, GUE, IPIP, MARKED, OTHERS, PLAIN, Setup};
+use crate::services::{Beside, GRE, GUE, IPIP, PLAIN, Setup};
 
 /// One profile.
 #[derive(Clone, Copy, Debug)]
@@ -96,14 +96,14 @@ pub const PROFILES: &[Profile] = &[
     known("fullnat6-reply", PLAIN.by(FULL_NAT).of_ipv6(), ANSWERED, REPLY),
     known("fullnat6-toa", PLAIN.by(FULL_NAT).of_ipv6(), OPENED, SEGMENT),
     opens("new6-fullnat", PLAIN.by(FULL_NAT).of_ipv6()),
-    known("dr-beside-others", PLAIN.beside(OTHERS), OPENED, SEGMENT),
-    known("dr-beside-marks", PLAIN.beside(MARKED), OPENED, SEGMENT),
-    known("nat-request-beside-others", PLAIN.by(NAT).beside(OTHERS), OPENED, SEGMENT),
-    known("nat-reply-beside-others", PLAIN.by(NAT).beside(OTHERS), OPENED, REPLY),
-    opens("new-flow-beside-others", PLAIN.beside(OTHERS)),
-    opens("new-flow-beside-marks", PLAIN.beside(MARKED)),
-    passes("not-ours-beside-others", PLAIN.by(NAT).beside(OTHERS)),
-    passes("not-ours-beside-marks", PLAIN.by(NAT).beside(MARKED)),
+    known("dr-beside-others", PLAIN.beside(Beside::Others), OPENED, SEGMENT),
+    known("nat-request-beside-others", PLAIN.by(NAT).beside(Beside::Others), OPENED, SEGMENT),
+    known("nat-reply-beside-others", PLAIN.by(NAT).beside(Beside::Others), OPENED, REPLY),
+    opens("new-flow-beside-others", PLAIN.beside(Beside::Others)),
+    passes("not-ours-beside-others", PLAIN.by(NAT).beside(Beside::Others)),
+    known("dr-beside-marks", PLAIN.beside(Beside::Marks), OPENED, SEGMENT),
+    opens("new-flow-beside-marks", PLAIN.beside(Beside::Marks)),
+    passes("not-ours-beside-marks", PLAIN.by(NAT).beside(Beside::Marks)),
 ];
 
 const fn known(

@@ -44,7 +44,7 @@ pub struct Setup {
     /// By firewall mark, which a rule gives, instead of by address and port.
     pub marked: bool,
     /// Services beside it, on virtual addresses of their own.
-    pub others: &'static [Self],
+    pub beside: Beside,
     /// Number of its virtual address.
     pub number: u8,
 }
@@ -57,7 +57,7 @@ pub const PLAIN: Setup = Setup {
     destinations: 1,
     persistent: false,
     marked: false,
-    others: &[],
+    beside: Beside::Nothing,
     number: 0,
 };
 
@@ -88,8 +88,8 @@ impl Setup {
     }
 
     /// The same with services beside it.
-    pub const fn beside(self, others: &'static [Self]) -> Self {
-        Self { others, ..self }
+    pub const fn beside(self, beside: Beside) -> Self {
+        Self { beside, ..self }
     }
 
     /// Whether it is by full NAT.
@@ -107,7 +107,7 @@ impl Setup {
     pub fn can_precede(&self, other: &Self) -> bool {
         self.wide == other.wide
             && self.is_full_nat() == other.is_full_nat()
-            && std::ptr::eq(self.others, other.others)
+            && self.beside == other.beside
     }
 
     /// Port of its real servers.
@@ -121,7 +121,7 @@ impl Setup {
     /// The table with it.
     pub fn table(&self) -> Result<Table> {
         let mut table = Table::new();
-        for (number, other) in (FIRST_OTHER..).zip(self.others) {
+        for (number, other) in (FIRST_OTHER..).zip(self.beside.services()) {
             Self { number, ..*other }.add(&mut table, 1)?;
         }
         self.add(&mut table, LOCALS)?;
@@ -132,7 +132,7 @@ impl Setup {
     pub fn servers(&self) -> Vec<IpAddr> {
         let mut servers: Vec<_> =
             (0..self.destinations).map(|number| server(self.wide, number)).collect();
-        servers.extend(self.others.iter().map(|other| server(other.wide, 0)));
+        servers.extend(self.beside.services().iter().map(|other| server(other.wide, 0)));
         servers
     }
 
@@ -200,10 +200,30 @@ impl Setup {
 /// Number of the first service beside the one that is measured.
 const FIRST_OTHER: u8 = 100;
 
-/// A service by firewall mark, and its rule.
-pub const MARKED: &[Setup] = &[PLAIN.marked()];
-/// Services of every method, family and kind, but none by firewall mark.
-pub const OTHERS: &[Setup] = &[
+/// What services there are beside the one that is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// None.
+    Nothing,
+    /// Some of every method, family and kind, but none by firewall mark.
+    Others,
+    /// One by firewall mark, and its rule.
+    Marks,
+}
+
+impl Beside {
+    /// They.
+    pub const fn services(self) -> &'static [Setup] {
+        match self {
+            Self::Nothing => &[],
+            Self::Others => OTHERS,
+            Self::Marks => MARKED,
+        }
+    }
+}
+
+const MARKED: &[Setup] = &[PLAIN.marked()];
+const OTHERS: &[Setup] = &[
     PLAIN.by(ForwardingMethod::FullNat),
     PLAIN.by(ForwardingMethod::FullNat).of_ipv6(),
     PLAIN.of_ipv6(),

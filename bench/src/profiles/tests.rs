@@ -28,7 +28,8 @@ fn names_are_distinct_and_every_table_can_be_made() {
     assert_eq!(names().collect::<BTreeSet<_>>().len(), PROFILES.len() + 1);
     for Profile { name, setup, .. } in PROFILES {
         let table = setup.table().unwrap();
-        let services = setup.others.iter().chain([setup]).map(|one| if one.marked { 1 } else { 2 });
+        let services =
+            setup.beside.services().iter().chain([setup]).map(|one| if one.marked { 1 } else { 2 });
         assert_eq!(table.services().len(), services.sum::<usize>(), "{name}");
     }
 }
