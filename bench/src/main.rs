@@ -34,7 +34,7 @@ use serde::Serialize;
 use profiles::{Chosen, Kind, MOST_FLOWS, PROFILES, Profile, TABLE_LOAD};
 use tables::Tables;
 
-/// Measures nanoseconds per packet of the committed objects; needs root, and takes about three minutes.
+/// Measures nanoseconds per packet of the committed objects; needs root, and takes some four minutes.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
 struct Options {
