@@ -44,7 +44,8 @@ const LAYERS: &[Layer] = &[
     layer("elvs-api", Io::With, &["elvs-model"]),
     layer("elvs", Io::With, LIBRARIES),
     layer("elvs-lab", Io::With, LIBRARIES),
-    layer("xtask", Io::With, LIBRARIES),
+    layer("bench", Io::With, &["elvs-common", "elvs-dataplane", "elvs-fastpath", "elvs-model"]),
+    layer("xtask", Io::With, &[]),
 ];
 
 const LIBRARIES: &[&str] = &[

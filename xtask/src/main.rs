@@ -2,11 +2,6 @@
 //!
 //! **Invariant:** a job that cannot do its work fails and says why; none passes by leaving something out.
 
-#[expect(
-    clippy::print_stdout,
-    clippy::indexing_slicing,
-    reason = "a measurement is printed, and tables of its own making that do not fit shall end it"
-)]
 mod bench;
 mod bpf;
 mod ci;
@@ -32,7 +27,8 @@ struct Arguments {
 enum Job {
     /// Builds what runs in the kernel and writes the objects with their manifest; needs the BPF toolchain.
     Bpf(bpf::Options),
-    /// Measures nanoseconds per packet of the committed objects; needs root.
+    /// Measures nanoseconds per packet of the committed objects; needs root. `cargo xtask bench --help` names its options.
+    #[command(disable_help_flag = true)]
     Bench(bench::Options),
     /// Fails on a dependency between the crates that the architecture forbids.
     Layers,
