@@ -37,6 +37,8 @@ pub const FRAGMENT_PROGRAM: u32 = 7;
 pub const WIDE_ICMP_PROGRAM: u32 = 13;
 /// Element of the program for fragments of IPv6.
 pub const WIDE_FRAGMENT_PROGRAM: u32 = 14;
+/// Element of the program for errors that may concern a connection by full NAT.
+pub const FULL_NAT_ICMP_PROGRAM: u32 = 25;
 /// Element of the program that opens connections of full NAT whose destination is noted.
 pub const FULL_NAT_OPEN_PROGRAM: u32 = 16;
 /// Element of the program that sends a client's packet on by full NAT.
@@ -191,8 +193,10 @@ pub mod program_names {
     pub const FULL_NAT_REPLY: &str = "elvs_fnat_reply";
     /// AH and ESP after their IKE flows: element [`super::IPSEC_PROGRAM`].
     pub const IPSEC: &str = "elvs_ipsec";
+    /// Errors about connections by full NAT: element [`super::FULL_NAT_ICMP_PROGRAM`].
+    pub const FULL_NAT_ICMP: &str = "elvs_fnat_icmp";
     /// The director's stages in the program map: element and name.
-    pub const STAGES: [(u32, &str); 20] = [
+    pub const STAGES: [(u32, &str); 21] = [
         (super::SCHEDULE_PROGRAM, SCHEDULE),
         (super::GENERAL_PROGRAM, GENERAL),
         (super::PERSIST_PROGRAM, PERSIST),
@@ -211,6 +215,7 @@ pub mod program_names {
         (super::TUNNEL_PROGRAM, TUNNEL),
         (super::FULL_NAT_OPEN_PROGRAM, FULL_NAT_OPEN),
         (super::FULL_NAT_PROGRAM, FULL_NAT),
+        (super::FULL_NAT_ICMP_PROGRAM, FULL_NAT_ICMP),
         (super::FULL_NAT_REPLY_PROGRAM, FULL_NAT_REPLY),
         (super::IPSEC_PROGRAM, IPSEC),
     ];

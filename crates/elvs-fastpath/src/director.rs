@@ -30,8 +30,9 @@ use crate::tcp::Direction;
 use crate::track::{asks_anew, end_for, is_reuse, track};
 use crate::tunnel::forward_tunnel;
 use crate::wide::{
-    connect_wide, forward_ipsec, forward_wide, forward_wide_fragment, forward_wide_icmp,
-    open_full_nat, open_wide, persist_wide, reply_full_nat, reply_wide, send_full_nat, send_wide,
+    connect_wide, forward_full_nat_icmp, forward_ipsec, forward_wide, forward_wide_fragment,
+    forward_wide_icmp, open_full_nat, open_wide, persist_wide, reply_full_nat, reply_wide,
+    send_full_nat, send_wide,
 };
 
 /// Times that [`forward_new`] is tried; the kernel allows as many tail calls.
@@ -61,6 +62,7 @@ pub fn process<H: Host, F: Frame>(host: &H, frame: &mut F) -> Verdict {
             Action::TUNNEL => forward_tunnel(host, frame),
             Action::FULL_NAT_OPEN => open_full_nat(host, frame),
             Action::FULL_NAT => send_full_nat(host, frame),
+            Action::FULL_NAT_ICMP => forward_full_nat_icmp(host, frame),
             Action::FULL_NAT_REPLY => reply_full_nat(host, frame),
             Action::IPSEC => forward_ipsec(host, frame),
             decided => return decided.verdict(),

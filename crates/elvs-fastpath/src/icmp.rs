@@ -14,7 +14,7 @@
 //! Called by [`crate::director`], and by the program of the stage.
 
 use elvs_common::{
-    Counter, DestinationFlags, DestinationRecord, DestinationStats, Method, NextHop,
+    Counter, DestinationFlags, DestinationRecord, DestinationStats, FilterBits, Method, NextHop,
 };
 
 use crate::checksum::Delta;
@@ -27,7 +27,7 @@ use crate::frame::{Action, Frame};
 use crate::host::{ClientHop, Host, drop};
 use crate::packet::{FRAGMENT_OFFSET, Ipv4, is_balanced, parse_ipv4};
 use crate::report::{Report, tell};
-use crate::service::{may_be_real_server, may_be_virtual};
+use crate::service::{may_be_real_server, virtual_tables};
 
 /// Type of a source quench (RFC 792), which IPVS forwards still.
 const SOURCE_QUENCH: u8 = 4;
@@ -68,7 +68,7 @@ pub fn forward_icmp<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
         return Action::PASS;
     };
     let (kind, code, rest) = (*kind, *code, u32::from_be_bytes([*r0, *r1, *r2, *r3]));
-    if kind != Report::UNREACHABLE && kind != SOURCE_QUENCH && kind != Report::EXCEEDED {
+    if !is_error(kind) {
         return Action::PASS;
     }
     let at = payload + HEADER;
@@ -86,10 +86,20 @@ pub fn forward_icmp<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
             return action;
         }
     }
-    if may_be_virtual(host, embedded.source) {
-        return of_client(host, frame, &ip, &embedded);
+    let tables = virtual_tables(host, embedded.source);
+    if tables & FilterBits::NARROW != 0 {
+        let action = of_client(host, frame, &ip, &embedded);
+        if action != Action::PASS {
+            return action;
+        }
     }
-    Action::PASS
+    if tables & FilterBits::WIDE != 0 { Action::FULL_NAT_ICMP } else { Action::PASS }
+}
+
+/// Whether messages of a type are errors.
+#[inline(always)]
+pub(crate) const fn is_error(kind: u8) -> bool {
+    kind == Report::UNREACHABLE || kind == SOURCE_QUENCH || kind == Report::EXCEEDED
 }
 
 /// The packet quoted at an offset; `None` if it has no ports or they are not there.

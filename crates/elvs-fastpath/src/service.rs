@@ -17,12 +17,6 @@ pub(crate) fn virtual_tables<H: Host>(host: &H, address: u32) -> u64 {
     filter_bits(host, FILTER_VIP_LINE, address)
 }
 
-/// Whether the table of IPv4 connections may know an address as a virtual one.
-#[inline(always)]
-pub(crate) fn may_be_virtual<H: Host>(host: &H, address: u32) -> bool {
-    virtual_tables(host, address) & FilterBits::NARROW != 0
-}
-
 /// Whether there are services of the wide table.
 #[inline(always)]
 pub(crate) fn has_wide<H: Host>(host: &H) -> bool {

@@ -22,7 +22,7 @@ pub(crate) use self::forward::hop_of;
 use self::forward::{Ends, address_of, own_address, readdress, send};
 pub use self::fragment::{WideFragment, WideFragmentKey, forward_wide_fragment};
 use self::fragment::{lead_reply, lead_request};
-pub use self::fullnat::{open_full_nat, reply_full_nat, send_full_nat};
+pub use self::fullnat::{forward_full_nat_icmp, open_full_nat, reply_full_nat, send_full_nat};
 pub use self::icmp::forward_wide_icmp;
 use self::ipsec::follows_ike;
 pub use self::ipsec::forward_ipsec;

@@ -22,10 +22,11 @@ use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use elvs_common::{Counter, GENERAL_PROGRAM, LOCAL_MTU, LocalPort, SCHEDULE_PROGRAM, WIDE_PROGRAM};
 use elvs_fastpath::{
-    Action, Frame, Host, connect_wide, decapsulate, forward_fragment, forward_general,
-    forward_icmp, forward_ipsec, forward_narrow, forward_new, forward_plain, forward_tunnel,
-    forward_wide, forward_wide_fragment, forward_wide_icmp, is_own_traffic, open_full_nat,
-    open_wide, persist, persist_wide, reply_full_nat, reply_wide, report, send_full_nat, send_wide,
+    Action, Frame, Host, connect_wide, decapsulate, forward_fragment, forward_full_nat_icmp,
+    forward_general, forward_icmp, forward_ipsec, forward_narrow, forward_new, forward_plain,
+    forward_tunnel, forward_wide, forward_wide_fragment, forward_wide_icmp, is_own_traffic,
+    open_full_nat, open_wide, persist, persist_wide, reply_full_nat, reply_wide, report,
+    send_full_nat, send_wide,
 };
 
 use crate::frame::{SocketFrame, XdpFrame};
@@ -174,6 +175,15 @@ pub fn elvs_fnat(ctx: XdpContext) -> u32 {
 pub fn elvs_fnat_reply(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
     let action = reply_full_nat(&host, &mut XdpFrame::new(&ctx));
+    finish(&ctx, &host, action)
+}
+
+/// Errors about connections by full NAT.
+#[xdp]
+#[inline(always)]
+pub fn elvs_fnat_icmp(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = forward_full_nat_icmp(&host, &mut XdpFrame::new(&ctx));
     finish(&ctx, &host, action)
 }
 

@@ -7,12 +7,15 @@
 //!
 //! Called by [`crate::director`].
 
+mod icmp;
+
 use elvs_common::{
     Control, Counter, DestinationRecord, DestinationStats, LocalLine, Method, ServiceFlags, TCP,
     TOA_IPV4_LENGTH, TOA_IPV6_LENGTH, TOA_KIND, WideAddress,
 };
 
-use super::forward::{Ends, address_of, hop_of, readdress};
+pub use self::icmp::forward_full_nat_icmp;
+use super::forward::{Ends, address_of, hop_of, obstacle, readdress};
 use super::packet::WidePacket;
 use super::ports::{LocalEnd, Taken, WideMemory, give_port, home_of, take_port};
 use crate::atomic::Atomic64;
@@ -25,6 +28,7 @@ use crate::frame::{Action, Frame};
 use crate::host::{ClientHop, Host, Note, drop, give_load};
 use crate::open::{Path, Remembered, opened};
 use crate::packet::{Transport, is_balanced};
+use crate::report::{Report, refuse_and_tell_wide};
 use crate::service::{find_wide_service, low, service_record};
 use crate::side::Wide;
 use crate::tcp::{Direction, TcpFlags};
@@ -180,8 +184,8 @@ pub fn send_full_nat<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let Some(destination) = host.destination(low(noted)) else { return drop(host, Counter::Bug) };
     let end = LocalEnd(host.noted(Note::LocalEnd));
     let Some(local) = local_address(host, end) else { return drop(host, Counter::Bug) };
-    if packet.ttl <= 1 {
-        return drop(host, Counter::TtlExpired);
+    if let Some(why) = obstacle(host, frame, &packet, Method::FullNat as u32, destination) {
+        return why;
     }
     let Some(hop) = hop_of(host, destination) else { return drop(host, Counter::NoNextHop) };
     let own = destination.port;
@@ -191,9 +195,6 @@ pub fn send_full_nat<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
         destination: address_of(destination),
         destination_port: if own == 0 { transport.destination_port() } else { own },
     };
-    if destination.mtu != 0 && packet.length > destination.mtu {
-        return drop(host, Counter::TooBig);
-    }
     let sent = readdress(host, frame, &packet, &transport, &hop, &ends);
     let action = sent.unwrap_or_else(|| drop(host, Counter::Bug));
     if noted >> 32 == 0 || action == Action::DROP {
@@ -318,10 +319,23 @@ pub fn reply_full_nat<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
         return Action::PASS;
     }
     let end = LocalEnd(host.noted(Note::LocalEnd) | transport.destination_port() as u64);
-    let Some(home) = home_of(host.wide(), end) else { return Action::PASS };
-    let [s0, s1] = packet.source.0;
+    let server = (packet.source, transport.source_port());
+    let Some(found) = local_flow(host, end, server, packet.protocol) else { return Action::PASS };
+    answer(host, frame, &packet, &transport, &found)
+}
+
+/// The connection of a protocol that has a local end, if it goes to a real server's address and port.
+#[inline(always)]
+fn local_flow<H: Host>(
+    host: &H,
+    end: LocalEnd,
+    server: (WideAddress, u16),
+    protocol: u8,
+) -> Option<FoundOf<'_, H::Wide>> {
+    let home = home_of(host.wide(), end)?;
+    let (WideAddress([s0, s1]), port) = server;
     // What a loop keeps has eight bytes.
-    let wanted = [end.0, s0, s1, transport.source_port() as u64];
+    let wanted = [end.0, s0, s1, port as u64];
     let matches = move |control: Control, addresses: WideValue, ports_destination: u64| {
         let ([end, s0, s1, own], [_, _, _, _, local]) = (wanted, addresses);
         local == end
@@ -333,10 +347,7 @@ pub fn reply_full_nat<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
                 (a0 ^ s0) | (a1 ^ s1) == 0 && port as u64 == own
             })
     };
-    let Some(found) = find_from(host.wide(), home, packet.protocol, &matches) else {
-        return Action::PASS;
-    };
-    answer(host, frame, &packet, &transport, &found)
+    find_from(host.wide(), home, protocol, &matches)
 }
 
 /// A real server's packet of a known connection.
@@ -349,7 +360,9 @@ fn answer<H: Host, F: Frame>(
     found: &FoundOf<'_, H::Wide>,
 ) -> Action {
     if packet.ttl <= 1 {
-        return drop(host, Counter::TtlExpired);
+        // The real server knows the director by the local address.
+        let (why, report) = (Counter::TtlExpired, Report::TIME_EXCEEDED);
+        return refuse_and_tell_wide(host, why, report, packet.destination);
     }
     let Some([c0, c1, v0, v1, _]) = wide_addresses(found) else {
         return drop(host, Counter::InsertContended);

@@ -25,7 +25,7 @@ use crate::flow::{FlowKey, destination_of, find_flow, virtual_port_of, wide_addr
 use crate::frame::{Action, Frame};
 use crate::host::{ClientHop, Host, drop};
 use crate::packet::is_balanced;
-use crate::service::{may_be_wide, may_be_wide_real_server};
+use crate::service::{find_local, may_be_wide, may_be_wide_real_server};
 use crate::side::{self, Wide};
 
 /// Bytes of an ICMPv6 header.
@@ -116,12 +116,18 @@ fn of_client<H: Host, F: Frame>(
         ports: embedded.destination_port as u32 | (embedded.source_port as u32) << 16,
         protocol: embedded.protocol,
     };
-    let Some(found) = side::find::<Wide, _>(host, &key) else { return Action::PASS };
+    let Some(found) = side::find::<Wide, _>(host, &key) else {
+        // A local address is in the filter too.
+        let local = find_local(host, embedded.source).is_some();
+        return if local { Action::FULL_NAT_ICMP } else { Action::PASS };
+    };
     let index = destination_of(found.ports_destination);
     let method = found.control.method_bits();
     let Some(destination) = host.destination(index) else { return drop(host, Counter::Bug) };
-    // What full NAT's clients are sent quotes another connection than its real servers know.
-    if destination.flags & DestinationFlags::LOCAL != 0 || method == Method::FullNat as u32 {
+    if method == Method::FullNat as u32 {
+        return Action::FULL_NAT_ICMP;
+    }
+    if destination.flags & DestinationFlags::LOCAL != 0 {
         return Action::PASS;
     }
     if packet.ttl <= 1 {
