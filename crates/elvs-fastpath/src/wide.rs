@@ -50,8 +50,8 @@ use crate::track::{end_for, is_reuse, track};
 #[inline(always)]
 pub fn forward_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let Some(packet) = parse_wide(host, frame) else { return Action::PASS };
-    // First fragments of IPv6 have ports.
-    if packet.later || packet.fragment && !packet.ipv6 || !is_balanced(packet.protocol) {
+    // First fragments have ports.
+    if packet.later || !is_balanced(packet.protocol) {
         return without_ports(host, &packet);
     }
     if !may_be_wide(host, packet.destination) {

@@ -339,6 +339,9 @@ fn answer<H: Host, F: Frame>(
     transport: &Transport,
     found: &FoundOf<'_, H::Wide>,
 ) -> Action {
+    if packet.fragment {
+        return drop(host, Counter::FragmentRefused);
+    }
     if packet.ttl <= 1 {
         return drop(host, Counter::TtlExpired);
     }
