@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod full_nat;
+pub mod packet;
+
 use std::net::Ipv4Addr;
 
 use elvs_common::{Counter, ICMP, NextHop, TCP, UDP};
