@@ -125,10 +125,10 @@ impl Model {
 
     fn apply(&mut self, event: Event) -> Result<(), TestCaseError> {
         match event {
-            Event::Open(client) => self.from_client(client, SYN)?,
-            Event::Data(client) => self.from_client(client, ACK)?,
-            Event::Reset(client) => self.from_client(client, ACK | RST)?,
-            Event::Answer(client) => self.from_server(client)?,
+            Event::Open(client) => self.client_sends(client, SYN)?,
+            Event::Data(client) => self.client_sends(client, ACK)?,
+            Event::Reset(client) => self.client_sends(client, ACK | RST)?,
+            Event::Answer(client) => self.server_sends(client)?,
             Event::Wait(seconds) => {
                 self.plane.backend().advance_seconds(seconds);
                 self.now += seconds;
@@ -138,7 +138,7 @@ impl Model {
         self.check()
     }
 
-    fn from_client(&mut self, client: u8, flags: u8) -> Result<(), TestCaseError> {
+    fn client_sends(&mut self, client: u8, flags: u8) -> Result<(), TestCaseError> {
         let tcp = self.site.tcp;
         let opens = !tcp || flags == SYN;
         let packet = self.packet(client, flags);
@@ -172,7 +172,7 @@ impl Model {
     }
 
     /// A packet of the real server's to the connection's local end, or to one that has been free for long.
-    fn from_server(&mut self, client: u8) -> Result<(), TestCaseError> {
+    fn server_sends(&mut self, client: u8) -> Result<(), TestCaseError> {
         let flags = if self.site.tcp { ACK } else { 0 };
         let Some(life) = self.lives.get_mut(&client) else {
             for (index, free) in self.free.iter().enumerate() {

@@ -81,7 +81,7 @@ fn shape() -> impl Strategy<Value = Shape> {
     let inner = (Just(0x8100_u16), any::<u16>());
     let vlans = prop_oneof![
         Just(Vec::new()),
-        inner.clone().prop_map(|tag| vec![tag]),
+        inner.prop_map(|tag| vec![tag]),
         (outer, inner).prop_map(|(outer, inner)| vec![outer, inner]),
     ];
     let ip = (any::<u8>(), 0..1_u32 << 20, 2..=255_u8, any::<u16>(), any::<bool>());

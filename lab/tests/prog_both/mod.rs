@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "each user takes the part it needs")]
 
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use aya::TestRunOptions;
 use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
@@ -28,7 +29,8 @@ pub struct Both {
     program: Xdp,
     /// Notes of the kernel's programs.
     notes: PerCpuArray<MapData, [u64; NOTES]>,
-    pin_root: std::path::PathBuf,
+    pins: PathBuf,
+    pin_root: PathBuf,
     _state: tempfile::TempDir,
 }
 
@@ -47,7 +49,7 @@ impl Both {
     /// Both, for so many connections, without services.
     pub fn new(name: &str, connections: u32) -> Self {
         let state = tempfile::tempdir().unwrap();
-        let pin_root = std::path::PathBuf::from(format!("/sys/fs/bpf/elvs-lab-{name}"));
+        let pin_root = PathBuf::from(format!("/sys/fs/bpf/elvs-lab-{name}"));
         let options = Options {
             instance: format!("lab-{name}-{}", std::process::id()),
             pin_root: pin_root.clone(),
@@ -63,7 +65,12 @@ impl Both {
         let notes = MapData::from_pin(pins.join(map_names::SCRATCH)).unwrap();
         let notes = Map::PerCpuArray(notes).try_into().unwrap();
         let host = FakePlane::for_connections(connections);
-        Self { kernel, program, host, notes, pin_root, _state: state }
+        Self { kernel, program, host, notes, pins, pin_root, _state: state }
+    }
+
+    /// Where the real program and its tables are pinned.
+    pub fn pins(&self) -> &Path {
+        &self.pins
     }
 
     pub fn planes(&mut self) -> [&mut dyn Plane; 2] {
@@ -154,4 +161,14 @@ fn counts(plane: &dyn Plane) -> Vec<(Counter, u64)> {
 fn added(before: &[(Counter, u64)], after: &[(Counter, u64)]) -> Vec<Counter> {
     let pairs = before.iter().zip(after);
     pairs.flat_map(|((counter, old), (_, new))| (*old..*new).map(|_| *counter)).collect()
+}
+
+/// The name of an XDP action.
+pub const fn verdict_name(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Drop => "XDP_DROP",
+        Verdict::Pass => "XDP_PASS",
+        Verdict::Transmit => "XDP_TX",
+        Verdict::Redirect(_) => "XDP_REDIRECT",
+    }
 }

@@ -9,7 +9,7 @@ use elvs_model::{Change, Persistence, Setting};
 use crate::bench::{ACK, Bench, Family, Fixture, RST, SYN};
 use crate::packet::Packet;
 use crate::refusals::fragments;
-use crate::tamper::{self, Empty, Fill};
+use crate::tamper::{self, Fill};
 
 pub const FIXTURES: [Fixture; 13] = [
     ("evicted_expired", evicted_expired),
@@ -35,7 +35,6 @@ fn evicted_expired(bench: &mut Bench) {
     for packet in [bench.tcp(SYN), bench.udp()] {
         bench.sends(&packet, &bench.to_server(&packet, 1), &[Counter::EvictedExpired]);
     }
-    tamper::everywhere(&bench.both, &Empty);
 }
 
 fn evicted_half_open(bench: &mut Bench) {
@@ -45,7 +44,6 @@ fn evicted_half_open(bench: &mut Bench) {
     for packet in [bench.tcp(SYN), bench.udp()] {
         bench.sends(&packet, &bench.to_server(&packet, 1), &[Counter::EvictedHalfOpen]);
     }
-    tamper::everywhere(&bench.both, &Empty);
 }
 
 /// Puts the second real server in the place of the first.

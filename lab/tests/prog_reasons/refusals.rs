@@ -9,11 +9,11 @@ use elvs_model::{ForwardingMethod, TunnelChecksum, TunnelKind};
 use crate::bench::{ACK, Bench, FIN, Family, Fixture, MTU, RST, SYN};
 use crate::both::INGRESS;
 use crate::packet::Packet;
-use crate::tamper::{self, Empty, Fill, Forget, Locks, Misdirect};
+use crate::tamper::{self, Fill, Locks, Misdirect};
 
 const FULL_NAT: ForwardingMethod = ForwardingMethod::FullNat;
 
-pub const FIXTURES: [Fixture; 22] = [
+pub const FIXTURES: [Fixture; 23] = [
     ("destination_gone", destination_gone),
     ("destination_gone of a fragment", destination_gone_of_a_fragment),
     ("no_destination", no_destination),
@@ -30,6 +30,7 @@ pub const FIXTURES: [Fixture; 22] = [
     ("malformed", malformed),
     ("insert_contended", insert_contended),
     ("fragment_refused", fragment_refused),
+    ("fragment_refused of a reply", fragment_refused_of_a_reply),
     ("local_ports_exhausted", local_ports_exhausted),
     ("toa_no_room", toa_no_room),
     ("no_headroom", no_headroom),
@@ -110,7 +111,6 @@ fn table_full(bench: &mut Bench) {
     for packet in [bench.tcp(SYN), bench.udp()] {
         bench.drops(&packet, &[Counter::TableFull]);
     }
-    tamper::everywhere(&bench.both, &Empty);
 }
 
 fn ttl_expired(bench: &mut Bench) {
@@ -214,6 +214,16 @@ fn fragment_refused(bench: &mut Bench) {
     bench.drops(&first, &[Counter::FragmentRefused]);
 }
 
+fn fragment_refused_of_a_reply(bench: &mut Bench) {
+    bench.serve(FULL_NAT, 1);
+    let local = bench.full_nat(&bench.udp(), 1, false);
+    let [first, _] = fragments(&Packet::udp(bench.mapped(1), local));
+    bench.drops(&first, &[Counter::FragmentRefused]);
+    // A known connection's.
+    let [first, _] = fragments(&bench.udp());
+    bench.drops(&first, &[Counter::FragmentRefused]);
+}
+
 fn local_ports_exhausted(bench: &mut Bench) {
     bench.serve(FULL_NAT, 1);
     let heads = tamper::exhaust_ports(&bench.both);
@@ -259,7 +269,6 @@ fn bug(bench: &mut Bench) {
     for packet in [bench.tcp(ACK), bench.udp()] {
         bench.drops(&packet, &[Counter::Bug]);
     }
-    tamper::everywhere(&bench.both, &Forget);
 }
 
 fn not_syn(bench: &mut Bench) {

@@ -78,22 +78,6 @@ impl Tamper for Fill {
     }
 }
 
-/// What [`Fill`] has filled is free again.
-pub struct Empty;
-
-impl Tamper for Empty {
-    fn bucket<A: Addresses>(&self, bucket: &Bucket<AtomicU64, A>, _tick: u32) {
-        for slot in &bucket.slots {
-            let found = control(slot);
-            if found.is_live()
-                && slot.ports_destination.load(Ordering::SeqCst) >> 32 == u64::from(NOBODY)
-            {
-                slot.control.store(found.freed().0, Ordering::SeqCst);
-            }
-        }
-    }
-}
-
 /// Every connection belongs to a destination that there cannot be.
 pub struct Misdirect;
 
@@ -105,14 +89,15 @@ impl Tamper for Misdirect {
     }
 }
 
-/// Every connection is over, without anything being given back.
+/// The tables are empty. Nothing is given back to whom it came from.
 pub struct Forget;
 
 impl Tamper for Forget {
     fn bucket<A: Addresses>(&self, bucket: &Bucket<AtomicU64, A>, _tick: u32) {
+        bucket.displaced().store(0, Ordering::SeqCst);
         for slot in &bucket.slots {
             let found = control(slot);
-            if found.is_live() {
+            if !found.is_free() {
                 slot.control.store(found.freed().0, Ordering::SeqCst);
             }
         }

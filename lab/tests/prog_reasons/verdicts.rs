@@ -111,6 +111,22 @@ fn masqueraded(bench: &mut Bench) {
     }
 }
 
+/// What follows the outer header: its protocol, and the bytes.
+fn wrapped(method: ForwardingMethod, own: (u8, u16), inner: Vec<u8>) -> (u8, Vec<u8>) {
+    const GRE: u8 = 47;
+    let (protocol, [high, low]) = (own.0, own.1.to_be_bytes());
+    let ForwardingMethod::Tun(TunnelKind::Gre { checksum }) = method else {
+        return (protocol, inner);
+    };
+    if checksum == TunnelChecksum::None {
+        return (GRE, [&[0, 0, high, low], &inner[..]].concat());
+    }
+    let mut summed = [&[0x80, 0, high, low, 0, 0, 0, 0], &inner[..]].concat();
+    let sum = !crate::packet::sum_of(&summed, 0);
+    summed[4..6].copy_from_slice(&sum.to_be_bytes());
+    (GRE, summed)
+}
+
 fn tunnels(bench: &mut Bench) {
     let (protocol, ethertype) = if bench.family == Family::V4 { (4, 0x0800) } else { (41, 0x86dd) };
     let gre = |checksum| ForwardingMethod::Tun(TunnelKind::Gre { checksum });
@@ -121,19 +137,7 @@ fn tunnels(bench: &mut Bench) {
             for packet in requests(bench) {
                 let packet = from_port(&packet, last);
                 let inner = Packet { ttl: packet.ttl - 1, ..packet.clone() }.ip();
-                let [high, low] = u16::to_be_bytes(ethertype);
-                let (protocol, payload) = match method {
-                    ForwardingMethod::Tun(TunnelKind::Gre { checksum: TunnelChecksum::None }) => {
-                        (47, [&[0, 0, high, low], &inner[..]].concat())
-                    }
-                    ForwardingMethod::Tun(TunnelKind::Gre { .. }) => {
-                        let mut gre = [&[0x80, 0, high, low, 0, 0, 0, 0], &inner[..]].concat();
-                        let sum = !crate::packet::sum_of(&gre, 0);
-                        gre[4..6].copy_from_slice(&sum.to_be_bytes());
-                        (47, gre)
-                    }
-                    _ => (protocol, inner),
-                };
+                let (protocol, payload) = wrapped(method, (protocol, ethertype), inner);
                 let ends = [bench.director(), bench.server(last)].map(|a| SocketAddr::new(a, 0));
                 let outer = Packet {
                     payload,
