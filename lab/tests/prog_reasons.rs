@@ -33,12 +33,15 @@ mod sabotage;
 mod tamper;
 #[path = "prog_reasons/verdicts.rs"]
 mod verdicts;
+#[path = "prog_reasons/way.rs"]
+mod way;
 
 use elvs_common::Counter;
 use elvs_lab::require_root;
 use elvs_net::Namespace;
 
 use bench::{Bench, Family, Fixture};
+use way::Way;
 
 /// Counters that no fixture raises in a family, and why.
 const IMPOSSIBLE: [(Counter, Family, &str); 4] = [
@@ -61,14 +64,15 @@ const EIGHT_IN_A_ROW: &str = "another CPU would have to come in between a load a
 #[test]
 fn every_verdict_and_every_counter_has_a_fixture_that_raises_it() {
     require_root();
-    // A namespace without routes: the kernel's routing table must not decide for the program.
+    // A namespace that does not route: the kernel's routing table decides for the program only where it is to.
     let namespace = Namespace::create(&format!("elvs-lab-reasons-{}", std::process::id())).unwrap();
-    namespace.run(fixtures).unwrap();
+    let way = Way::make(&namespace);
+    namespace.run(|| fixtures(way)).unwrap();
 }
 
-fn fixtures() {
+fn fixtures(way: Way) {
     let rivals = std::thread::available_parallelism().unwrap().get() > 1;
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(way);
     let all: [&[Fixture]; 3] = [&verdicts::FIXTURES, &refusals::FIXTURES, &events::FIXTURES];
     let mut all = all.concat();
     if rivals {

@@ -14,6 +14,7 @@ use elvs_model::{
 use crate::both::{Both, INGRESS, Ran, verdict_name};
 use crate::packet::{DIRECTOR_MAC, GATEWAY_MAC, Packet};
 use crate::tamper::{self, Forget};
+use crate::way::Way;
 
 pub const FIN: u8 = 0x01;
 pub const SYN: u8 = 0x02;
@@ -38,6 +39,8 @@ pub type Fixture = (&'static str, fn(&mut Bench));
 pub struct Bench {
     pub both: Both,
     pub family: Family,
+    /// The way to a real server that the daemon knows none to.
+    pub way: Way,
     table: Table,
     /// Number of the fixture that runs: its client and its virtual address are nobody else's.
     number: u8,
@@ -49,10 +52,11 @@ pub struct Bench {
 }
 
 impl Bench {
-    pub fn new() -> Self {
+    pub fn new(way: Way) -> Self {
         Self {
             both: Both::new("reasons", CONNECTIONS),
             family: Family::V4,
+            way,
             table: Table::new(),
             number: 0,
             seen: BTreeMap::new(),

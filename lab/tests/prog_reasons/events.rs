@@ -3,20 +3,24 @@
 use std::net::SocketAddr;
 
 use elvs_common::{Counter, TCP, TcpState, UDP};
+use elvs_fastpath::Verdict;
 use elvs_lab::method;
 use elvs_model::{Change, Persistence, Setting};
+use elvs_net::sysctl;
 
 use crate::bench::{ACK, Bench, Family, Fixture, RST, SYN};
 use crate::packet::Packet;
 use crate::refusals::fragments;
 use crate::tamper::{self, Fill};
+use crate::way;
 
-pub const FIXTURES: [Fixture; 13] = [
+pub const FIXTURES: [Fixture; 14] = [
     ("evicted_expired", evicted_expired),
     ("evicted_half_open", evicted_half_open),
     ("expired_nodest", expired_nodest),
     ("reused", reused),
     ("template_replaced", template_replaced),
+    ("fib_fallback", fib_fallback),
     ("icmp_forwarded by direct routing", icmp_forwarded),
     ("icmp_forwarded by NAT", icmp_forwarded_by_nat),
     ("icmp_returned", icmp_returned),
@@ -98,6 +102,28 @@ fn template_replaced(bench: &mut Bench) {
         bench.redirects(&packet, &bench.to_server(&packet, 2), &[Counter::TemplateReplaced]);
         let packet = next(packet, 40_002);
         bench.redirects(&packet, &bench.to_server(&packet, 2), &[]);
+    }
+}
+
+/// The kernel's routing table knows the way, as it says where the host routes.
+fn fib_fallback(bench: &mut Bench) {
+    let routes = match bench.family {
+        Family::V4 => "net/ipv4/conf/all/forwarding",
+        Family::V6 => "net/ipv6/conf/all/forwarding",
+    };
+    for method in [method::DR, method::NAT] {
+        bench.begin_anew();
+        bench.serve(method, way::LAST);
+        for packet in [bench.tcp(SYN), bench.udp(), bench.udp()] {
+            sysctl::set(routes, "1").unwrap();
+            let ran = bench.both.run_kernel(&packet.build(), 0);
+            sysctl::set(routes, "0").unwrap();
+            let to = if method == method::NAT { bench.mapped(way::LAST) } else { packet.to };
+            let sent = Packet { to, ..packet.forwarded(bench.way.far, bench.way.near) }.build();
+            let (verdict, counted) = (Verdict::Redirect(0), [Counter::FibFallback]);
+            bench.check(&ran, "the program", verdict, &sent, &counted);
+            bench.note(verdict, &counted);
+        }
     }
 }
 
