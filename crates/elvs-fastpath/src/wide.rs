@@ -38,7 +38,7 @@ use crate::open::{Path, arrival, connect, open, open_remembered};
 use crate::packet::{Transport, is_balanced};
 use crate::report::{Report, refuse_and_tell_wide};
 use crate::service::{
-    find_local, is_full_nat, is_wide_virtual, may_be_wide, may_be_wide_real_server,
+    find_local, is_full_nat, is_virtual, is_wide_virtual, may_be_wide, may_be_wide_real_server,
 };
 use crate::side::{self, Wide};
 use crate::tcp::Direction;
@@ -159,10 +159,20 @@ const fn none_of_ours(packet: &WidePacket) -> Action {
 /// A packet that cannot be told apart: dropped if its address is virtual, else none of ours.
 #[inline(always)]
 fn refuse<H: Host>(host: &H, packet: &WidePacket) -> Action {
-    if packet.ipv6 && is_wide_virtual(host, packet.destination) {
+    if is_exactly_virtual(host, packet) {
         drop(host, Counter::Malformed)
     } else {
         none_of_ours(packet)
+    }
+}
+
+/// Whether a packet goes to an address that is exactly a virtual one.
+#[inline(always)]
+fn is_exactly_virtual<H: Host>(host: &H, packet: &WidePacket) -> bool {
+    if packet.ipv6 {
+        is_wide_virtual(host, packet.destination)
+    } else {
+        is_virtual(host, packet.destination.v4())
     }
 }
 
@@ -170,7 +180,14 @@ fn refuse<H: Host>(host: &H, packet: &WidePacket) -> Action {
 #[inline(always)]
 fn without_ports<H: Host>(host: &H, packet: &WidePacket) -> Action {
     if !packet.ipv6 {
-        return Action::NARROW;
+        if !packet.later || !is_balanced(packet.protocol) {
+            return Action::NARROW;
+        }
+        if packet.malformed {
+            return refuse(host, packet);
+        }
+        // Full NAT's virtual addresses are none of the other table's.
+        return if is_exactly_virtual(host, packet) { Action::FRAGMENT } else { Action::NARROW };
     }
     if packet.protocol == ICMPV6 {
         return Action::WIDE_ICMP;

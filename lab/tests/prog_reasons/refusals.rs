@@ -187,12 +187,15 @@ fn not_fragmented(bench: &mut Bench) {
 }
 
 fn malformed(bench: &mut Bench) {
-    bench.serve(method::DR, 1);
-    for packet in [bench.tcp(SYN), bench.udp(), tagged(&bench.udp())] {
-        let frame = packet.build();
-        // The lengths in the headers say that there is more.
-        let cut = &frame[..frame.len() - 1];
-        bench.expect(cut, Verdict::Drop, cut, &[Counter::Malformed]);
+    for method in [method::DR, method::NAT, FULL_NAT] {
+        bench.begin_anew();
+        bench.serve(method, 1);
+        for packet in [bench.tcp(SYN), bench.udp(), tagged(&bench.udp())] {
+            let frame = packet.build();
+            // The lengths in the headers say that there is more.
+            let cut = &frame[..frame.len() - 1];
+            bench.expect(cut, Verdict::Drop, cut, &[Counter::Malformed]);
+        }
     }
 }
 
@@ -282,9 +285,12 @@ fn not_syn(bench: &mut Bench) {
 }
 
 fn fragment(bench: &mut Bench) {
-    bench.serve(method::DR, 1);
-    for packet in [bench.tcp(SYN), bench.udp()] {
-        let [_, last] = fragments(&packet);
-        bench.passes(&last, &[Counter::Fragment]);
+    for method in [method::DR, method::NAT, FULL_NAT] {
+        bench.begin_anew();
+        bench.serve(method, 1);
+        for packet in [bench.tcp(SYN), bench.udp()] {
+            let [_, last] = fragments(&packet);
+            bench.passes(&last, &[Counter::Fragment]);
+        }
     }
 }
