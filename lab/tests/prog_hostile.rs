@@ -15,16 +15,9 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use aya::TestRunOptions;
-use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
-use aya::programs::{TestRun, Xdp};
-use aya::util::nr_cpus;
-use aya_obj::programs::XdpAttachType;
-use elvs_common::{
-    Counter, CounterKind, ICMP, LAYOUT_VERSION, NOTES, NextHop, TCP, UDP, map_names, program_names,
-};
-use elvs_dataplane::{DataPlane, FakePlane, MemoryFrame, Options, Plane, Route, open};
-use elvs_fastpath::{Host, Note, Verdict};
+use elvs_common::{Counter, CounterKind, ICMP, NextHop, TCP, UDP};
+use elvs_dataplane::{MemoryFrame, Route};
+use elvs_fastpath::Verdict;
 use elvs_lab::{method, require_root};
 use elvs_model::{
     Change, Destination, DestinationKey, ForwardingMethod, Protocol, Scheduler, ServiceKey, Table,
@@ -32,11 +25,14 @@ use elvs_model::{
 };
 use elvs_net::Namespace;
 
+#[path = "prog_both/mod.rs"]
+mod both;
 #[path = "prog_hostile/ipv6.rs"]
 mod ipv6;
 #[path = "../../crates/elvs-fastpath/tests/support/mod.rs"]
 mod support;
 
+use both::{Both, INGRESS, verdict_name};
 use support::{ACK, FIN, Packet, Packet6, RST, Random, SYN, Seen, Seen6};
 
 const CLIENT: &str = "192.0.2.7:40000";
@@ -52,67 +48,29 @@ const LEFT_VIP: &str = "10.0.0.105:80";
 const VIPS: [&str; 6] = [NAT_VIP, DR_VIP, TUN_VIP, QUIET_VIP, LOST_VIP, LEFT_VIP];
 const NAT_SERVER: &str = "10.1.0.21:8080";
 const DIRECTOR: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
-/// Interface that test runs come from: the loopback device.
-const INGRESS: u32 = 1;
 const ELSEWHERE: u32 = 7;
 const CONNECTIONS: u32 = 65_536;
 /// Frames of each kind of damage.
 const DAMAGED: usize = 6_000;
 
-/// The real program and the decision core on the host, with the same tables.
-struct Both {
-    kernel: DataPlane,
-    program: Xdp,
-    host: FakePlane,
-    /// Notes of the kernel's programs.
-    notes: PerCpuArray<MapData, [u64; NOTES]>,
+/// The real program and the decision core on the host, and what both have come to.
+struct Hostile {
+    both: Both,
     runs: u32,
     /// How often each verdict and counter came.
     seen: BTreeMap<&'static str, u32>,
-    _state: tempfile::TempDir,
 }
 
-impl Both {
+impl Hostile {
     fn new() -> Self {
-        let state = tempfile::tempdir().unwrap();
-        let options = Options {
-            instance: format!("lab-hostile-{}", std::process::id()),
-            pin_root: "/sys/fs/bpf/elvs-lab-hostile".into(),
-            state_dir: state.path().to_path_buf(),
-            connections: CONNECTIONS,
-            wide_connections: None,
-            locals: 1,
-        };
-        let kernel = open(&options).unwrap().plane;
-        let pins = options.pin_root.join(&options.instance).join(format!("v{LAYOUT_VERSION}"));
-        let pin = pins.join(program_names::DIRECTOR);
-        let program = Xdp::from_pin(pin, XdpAttachType::Interface).unwrap();
-        let notes = MapData::from_pin(pins.join(map_names::SCRATCH)).unwrap();
-        let notes = Map::PerCpuArray(notes).try_into().unwrap();
-        let host = FakePlane::for_connections(CONNECTIONS);
-        Self { kernel, program, host, notes, runs: 0, seen: BTreeMap::new(), _state: state }
+        Self { both: Both::new("hostile", CONNECTIONS), runs: 0, seen: BTreeMap::new() }
     }
 
     /// Fills both budgets of answers from time to time, so that a limit is met by neither.
     fn renew_budgets(&mut self) {
         self.runs += 1;
-        if !self.runs.is_multiple_of(1_000) {
-            return;
-        }
-        let empty = vec![[0; NOTES]; nr_cpus().unwrap()];
-        self.notes.set(0, PerCpuValues::try_from(empty).unwrap(), 0).unwrap();
-        for budget in [Note::TooBigBudget, Note::ReportBudget] {
-            self.host.backend().note(budget, 0);
-        }
-    }
-
-    fn planes(&mut self) -> [&mut dyn Plane; 2] {
-        [&mut self.kernel, &mut self.host]
-    }
-
-    fn install(&mut self, table: &Table) {
-        for plane in self.planes() {
-            plane.install(table).unwrap();
+        if self.runs.is_multiple_of(1_000) {
+            self.both.renew_budgets();
         }
     }
 
@@ -121,38 +79,23 @@ impl Both {
         let tunnel_source = Some(DIRECTOR.into());
         let route = Route { hop: Some(hop), mtu: 1_500, tunnel_source, local: false };
         let route6 = Route { tunnel_source: None, ..route };
-        for plane in self.planes() {
-            plane.set_route(Ipv4Addr::new(10, 1, 0, last).into(), route);
-            plane.set_route(ipv6::server(last - 21 + 0x21).into(), route6);
-        }
+        self.both.set_route(Ipv4Addr::new(10, 1, 0, last).into(), route);
+        self.both.set_route(ipv6::server(last - 21 + 0x21).into(), route6);
     }
 
     /// Runs a frame through both, checks what holds for every frame, and returns what became of it.
     fn run(&mut self, frame: &[u8], what: &dyn Fn() -> String) -> (Verdict, Vec<u8>) {
         self.renew_budgets();
-        let before = counts(&self.kernel);
-        let mut sent = vec![0; 4_096];
-        let mut options = TestRunOptions::new();
-        options.data_in = Some(frame);
-        options.data_out = Some(&mut sent);
-        let ran = self.program.test_run(options);
-        let ran = ran.unwrap_or_else(|e| panic!("{}: {e}", what()));
-        sent.truncate(ran.data_size_out as usize);
-        let counted = added(&before, &counts(&self.kernel));
-
-        let before = counts(&self.host);
-        let mut copy = MemoryFrame::new(frame.to_vec(), INGRESS);
-        let verdict = self.host.process(&mut copy);
-        assert_eq!(counted, added(&before, &counts(&self.host)), "counters: {}", what());
-        let (action, name) = match verdict {
-            Verdict::Drop => (1, "XDP_DROP"),
-            Verdict::Pass => (2, "XDP_PASS"),
-            Verdict::Transmit => (3, "XDP_TX"),
-            Verdict::Redirect(ELSEWHERE) => (4, "XDP_REDIRECT"),
-            Verdict::Redirect(ifindex) => panic!("to interface {ifindex}: {}", what()),
-        };
-        assert_eq!(ran.return_value, action, "the host says {name}: {}", what());
-        assert_eq!(sent, copy.bytes, "bytes after {name}: {}", what());
+        let kernel = self.both.run_kernel(frame, 0);
+        let host = self.both.run_host(MemoryFrame::new(frame.to_vec(), INGRESS));
+        let (counted, sent, verdict) = (kernel.counted, kernel.frame, host.verdict);
+        assert_eq!(counted, host.counted, "counters: {}", what());
+        let name = verdict_name(verdict);
+        assert_eq!(verdict_name(kernel.verdict), name, "the host's is right: {}", what());
+        if let Verdict::Redirect(ifindex) = verdict {
+            assert_eq!(ifindex, ELSEWHERE, "{}", what());
+        }
+        assert_eq!(sent, host.frame, "bytes after {name}: {}", what());
 
         let of_kind = |kind| counted.iter().filter(|c| c.kind() == kind).count();
         let (drops, passes) = (of_kind(CounterKind::Drop), of_kind(CounterKind::Pass));
@@ -186,7 +129,7 @@ impl Both {
 
     /// Compares what both remember.
     fn compare_tables(&mut self) {
-        let [kernel, host] = self.planes().map(|plane| {
+        let [kernel, host] = self.both.planes().map(|plane| {
             let mut connections: Vec<String> = plane
                 .connections()
                 .map(|c| {
@@ -202,22 +145,6 @@ impl Both {
         assert_eq!(kernel.0, host.0, "connections");
         assert_eq!(kernel.1, host.1, "services, loads and statistics");
     }
-}
-
-impl Drop for Both {
-    fn drop(&mut self) {
-        self.kernel.teardown().ok();
-        std::fs::remove_dir("/sys/fs/bpf/elvs-lab-hostile").ok();
-    }
-}
-
-fn counts(plane: &dyn Plane) -> Vec<(Counter, u64)> {
-    plane.counters().unwrap()
-}
-
-fn added(before: &[(Counter, u64)], after: &[(Counter, u64)]) -> Vec<Counter> {
-    let pairs = before.iter().zip(after);
-    pairs.flat_map(|((counter, old), (_, new))| (*old..*new).map(|_| *counter)).collect()
 }
 
 /// What an IP packet has to be before it may be sent on, by RFC 791, 793 and 768; written without the code under test.
@@ -417,12 +344,12 @@ fn hostile_frames_are_judged_as_on_the_host_and_only_good_ones_are_sent() {
 }
 
 fn hostile() {
-    let mut both = Both::new();
+    let mut both = Hostile::new();
     for (last, ifindex) in [(21, INGRESS), (22, ELSEWHERE)] {
         both.set_route(last, ifindex);
     }
     let mut table = table();
-    both.install(&table);
+    both.both.install(&table);
     let good: Vec<_> =
         packets().iter().map(|packet| (packet.build(), format!("{packet:?}"))).collect();
     let good6 = ipv6::packets();
@@ -439,7 +366,7 @@ fn hostile() {
         }
     }
     let mut random = Random::new(0xbad);
-    let damaged = |both: &mut Both, random: &mut Random| {
+    let damaged = |both: &mut Hostile, random: &mut Random| {
         for _ in 0..DAMAGED {
             let (frame, packet) = random.of(&good);
             let mut frame = frame.clone();
@@ -455,7 +382,7 @@ fn hostile() {
             (ipv6::key(ipv6::LEFT_VIP, protocol), ipv6::destination(0x21, method::DR, 1).key);
         table.apply(&Change::DeleteDestination { service, destination: key }).unwrap();
     }
-    both.install(&table);
+    both.both.install(&table);
     damaged(&mut both, &mut random);
     for _ in 0..DAMAGED {
         let frame = noise(&mut random);

@@ -58,9 +58,8 @@ pub fn forward_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
         let ours = is_to_virtual(host, &packet) || is_from_real_server(host, &packet);
         return if ours { Action::IPSEC } else { Action::PASS };
     }
-    // First fragments of IPv6 have ports.
-    let with_ports = is_balanced(packet.protocol) && (!packet.fragment || packet.ipv6)
-        || packet.protocol == SCTP && !packet.fragment;
+    // First fragments have ports.
+    let with_ports = is_balanced(packet.protocol) || packet.protocol == SCTP && !packet.fragment;
     if packet.later || !with_ports {
         return without_ports(host, &packet);
     }
@@ -197,7 +196,7 @@ const fn is_of_its_own(packet: &WidePacket) -> bool {
 /// A packet that cannot be told apart: dropped if its address is virtual, else none of ours.
 #[inline(always)]
 fn refuse<H: Host>(host: &H, packet: &WidePacket) -> Action {
-    if is_of_its_own(packet) && is_any_virtual(host, packet.destination) {
+    if is_any_virtual(host, packet.destination) {
         drop(host, Counter::Malformed)
     } else {
         none_of_ours(packet)
@@ -215,7 +214,18 @@ fn without_ports<H: Host>(host: &H, packet: &WidePacket) -> Action {
         return Action::PASS;
     }
     if !packet.ipv6 {
-        return Action::NARROW;
+        if !packet.later || !is_balanced(packet.protocol) {
+            return Action::NARROW;
+        }
+        if packet.malformed {
+            return refuse(host, packet);
+        }
+        // Full NAT's virtual addresses are none of the other table's.
+        return if is_any_virtual(host, packet.destination) {
+            Action::FRAGMENT
+        } else {
+            Action::NARROW
+        };
     }
     if packet.protocol == ICMPV6 {
         return Action::WIDE_ICMP;

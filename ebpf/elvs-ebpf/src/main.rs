@@ -312,7 +312,8 @@ fn redirect_own(ctx: &TcContext) -> Option<i32> {
 #[inline(always)]
 pub fn elvs_tunnel(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
-    answer(forward_tunnel(&host, &mut XdpFrame::new(&ctx)))
+    let action = forward_tunnel(&host, &mut XdpFrame::new(&ctx));
+    finish(&ctx, &host, action)
 }
 
 /// A tunnelled real server's decapsulation: takes the outer headers off a packet that came by IP in IP, GRE or GUE and

@@ -1,6 +1,16 @@
 //! A director over plain memory, and packets for it.
 
 #![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests fail loudly"
+)]
+
+pub mod full_nat;
+pub mod packet;
 
 use std::net::Ipv4Addr;
 

@@ -359,6 +359,9 @@ fn answer<H: Host, F: Frame>(
     transport: &Transport,
     found: &FoundOf<'_, H::Wide>,
 ) -> Action {
+    if packet.fragment {
+        return drop(host, Counter::FragmentRefused);
+    }
     if packet.ttl <= 1 {
         // The real server knows the director by the local address.
         let (why, report) = (Counter::TtlExpired, Report::TIME_EXCEEDED);
