@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use elvs_common::{Counter, TCP, TcpState, UDP};
 use elvs_fastpath::Verdict;
 use elvs_lab::method;
-use elvs_model::{Change, Persistence, Setting};
+use elvs_model::{Change, ForwardingMethod, Persistence, Setting};
 use elvs_net::sysctl;
 
 use crate::bench::{ACK, Bench, Family, Fixture, RST, SYN};
@@ -14,7 +14,7 @@ use crate::refusals::fragments;
 use crate::tamper::{self, Fill};
 use crate::way;
 
-pub const FIXTURES: [Fixture; 14] = [
+pub const FIXTURES: [Fixture; 16] = [
     ("evicted_expired", evicted_expired),
     ("evicted_half_open", evicted_half_open),
     ("expired_nodest", expired_nodest),
@@ -24,6 +24,8 @@ pub const FIXTURES: [Fixture; 14] = [
     ("icmp_forwarded by direct routing", icmp_forwarded),
     ("icmp_forwarded by NAT", icmp_forwarded_by_nat),
     ("icmp_returned", icmp_returned),
+    ("icmp_forwarded by full NAT", icmp_forwarded_by_full_nat),
+    ("icmp_returned by full NAT", icmp_returned_by_full_nat),
     ("icmp_tunnel", icmp_tunnel),
     ("icmp_limited", icmp_limited),
     ("icmp_withheld", icmp_withheld),
@@ -203,6 +205,58 @@ fn icmp_returned(bench: &mut Bench) {
             bench.sends(&error, &bench.to_client(&sent), &[Counter::IcmpReturned]);
         }
     }
+}
+
+/// Local ends of the client's two connections by full NAT.
+fn opened_by_full_nat(bench: &mut Bench) -> [SocketAddr; 2] {
+    bench.serve(ForwardingMethod::FullNat, 1);
+    let tcp = bench.full_nat(&bench.tcp(SYN), 1, true);
+    [tcp, bench.full_nat(&bench.udp(), 1, false)]
+}
+
+fn icmp_forwarded_by_full_nat(bench: &mut Bench) {
+    let locals = opened_by_full_nat(bench);
+    let (client, service, mapped) = (bench.client(), bench.service(), bench.mapped(1));
+    let router = SocketAddr::new(bench.router(), 0);
+    let sent = [Packet::tcp(service, client, ACK), Packet::udp(service, client)];
+    for (about, local) in sent.iter().zip(locals) {
+        let own =
+            quoted(&Packet { from: mapped, to: local, ..about.clone() }, about, header(bench));
+        for bytes in [header(bench) + 8, 500] {
+            let error = unreachable(bench, &about.ip(), router, service, bytes);
+            let sent = unreachable(bench, &own, local, mapped, bytes);
+            bench.sends(&error, &bench.to_server(&sent, 1), &[Counter::IcmpForwarded]);
+        }
+    }
+}
+
+fn icmp_returned_by_full_nat(bench: &mut Bench) {
+    let locals = opened_by_full_nat(bench);
+    let (client, service, mapped) = (bench.client(), bench.service(), bench.mapped(1));
+    let router = SocketAddr::new(bench.router(), 0);
+    for from in [mapped, router] {
+        let sent = [Packet::tcp(locals[0], mapped, ACK), Packet::udp(locals[1], mapped)];
+        for (about, local) in sent.iter().zip(locals) {
+            let asked = quoted(
+                &Packet { from: client, to: service, ..about.clone() },
+                about,
+                header(bench),
+            );
+            for bytes in [header(bench) + 8, 500] {
+                let error = unreachable(bench, &about.ip(), from, local, bytes);
+                let sent = unreachable(bench, &asked, service, client, bytes);
+                bench.sends(&error, &bench.to_client(&sent), &[Counter::IcmpReturned]);
+            }
+        }
+    }
+    // Of no connection, and not to whom sent it.
+    let stranger = SocketAddr::new(locals[1].ip(), 1_023);
+    let about = Packet::udp(stranger, mapped);
+    let strange = unreachable(bench, &about.ip(), mapped, stranger, 500);
+    bench.passes(&strange, &[]);
+    let about = Packet::udp(locals[1], mapped);
+    let elsewhere = unreachable(bench, &about.ip(), mapped, service, 500);
+    bench.passes(&elsewhere, &[]);
 }
 
 fn icmp_tunnel(bench: &mut Bench) {

@@ -1,10 +1,15 @@
 //! Packets that are dropped, and packets for a virtual service that are left to the host's stack.
 
+use std::net::SocketAddr;
+
 use elvs_common::{Counter, TcpState, UDP};
 use elvs_dataplane::MemoryFrame;
 use elvs_fastpath::Verdict;
 use elvs_lab::method;
-use elvs_model::{ForwardingMethod, TunnelChecksum, TunnelKind};
+use elvs_model::{
+    Change, Destination, DestinationKey, ForwardingMethod, Scheduler, ServiceKey, TunnelChecksum,
+    TunnelKind, VirtualService,
+};
 
 use crate::bench::{ACK, Bench, FIN, Family, Fixture, MTU, RST, SYN};
 use crate::both::INGRESS;
@@ -13,7 +18,7 @@ use crate::tamper::{self, Fill, Locks, Misdirect};
 
 const FULL_NAT: ForwardingMethod = ForwardingMethod::FullNat;
 
-pub const FIXTURES: [Fixture; 23] = [
+pub const FIXTURES: [Fixture; 24] = [
     ("destination_gone", destination_gone),
     ("destination_gone of a fragment", destination_gone_of_a_fragment),
     ("no_destination", no_destination),
@@ -31,6 +36,7 @@ pub const FIXTURES: [Fixture; 23] = [
     ("insert_contended", insert_contended),
     ("fragment_refused", fragment_refused),
     ("fragment_refused of a reply", fragment_refused_of_a_reply),
+    ("protocol_refused", protocol_refused),
     ("local_ports_exhausted", local_ports_exhausted),
     ("toa_no_room", toa_no_room),
     ("no_headroom", no_headroom),
@@ -138,11 +144,19 @@ fn ttl_expired_of_a_reply(bench: &mut Bench) {
     bench.sends(&reply, &answer, &[Counter::TtlExpired, Counter::IcmpSent]);
 }
 
+/// The real server knows the director by the local address.
 fn ttl_expired_of_full_nat(bench: &mut Bench) {
     bench.serve(FULL_NAT, 1);
+    let [exceeded, ..] = bench.codes();
     for packet in [bench.tcp(SYN), bench.udp()] {
-        bench.drops(&Packet { ttl: 1, ..packet }, &[Counter::TtlExpired]);
+        let packet = Packet { ttl: 1, ..packet };
+        let answer = bench.answer(&packet, exceeded, 0);
+        bench.sends(&packet, &answer, &[Counter::TtlExpired, Counter::IcmpSent]);
     }
+    let local = bench.full_nat(&bench.udp(), 1, false);
+    let reply = Packet { ttl: 1, ..Packet::udp(bench.mapped(1), local) };
+    let answer = bench.answer(&reply, exceeded, 0);
+    bench.sends(&reply, &answer, &[Counter::TtlExpired, Counter::IcmpSent]);
 }
 
 fn tunnel_too_big(bench: &mut Bench) {
@@ -171,14 +185,18 @@ fn too_big(bench: &mut Bench) {
 
 fn too_big_of_full_nat(bench: &mut Bench) {
     bench.serve(FULL_NAT, 1);
-    bench.drops(&long(&bench.udp(), MTU + 1), &[Counter::TooBig]);
+    let [.., needed] = bench.codes();
+    let packet = long(&bench.udp(), MTU + 1);
+    let answer = bench.answer(&packet, needed, MTU);
+    bench.sends(&packet, &answer, &[Counter::TooBig, Counter::IcmpSent]);
 }
 
 fn not_fragmented(bench: &mut Bench) {
     if bench.family == Family::V6 {
         return;
     }
-    for (method, most) in [(method::DR, MTU), (method::NAT, MTU), (method::TUN, MTU - 20)] {
+    let cases = [(method::DR, MTU), (method::NAT, MTU), (FULL_NAT, MTU), (method::TUN, MTU - 20)];
+    for (method, most) in cases {
         bench.begin_anew();
         bench.serve(method, 1);
         let packet = Packet { dont_fragment: false, ..long(&bench.udp(), most + 1) };
@@ -225,6 +243,32 @@ fn fragment_refused_of_a_reply(bench: &mut Bench) {
     // A known connection's.
     let [first, _] = fragments(&bench.udp());
     bench.drops(&first, &[Counter::FragmentRefused]);
+}
+
+/// ESP of a client whose IKE goes by full NAT.
+fn protocol_refused(bench: &mut Bench) {
+    let ServiceKey::Address { protocol, address, .. } = bench.key(UDP) else { return };
+    let service = ServiceKey::Address { protocol, address, port: 500 };
+    let destination = Destination {
+        key: DestinationKey { address: bench.server(1), port: 500 },
+        ..bench.destination(FULL_NAT, 1, 1)
+    };
+    bench.change([
+        Change::AddService(VirtualService::new(service, Scheduler::Rr)),
+        Change::AddLocalAddress { service, address: bench.local() },
+        Change::AddDestination { service, destination },
+    ]);
+    let ends = [bench.client().ip(), address].map(|address| SocketAddr::new(address, 500));
+    let ike = Packet::udp(ends[0], ends[1]);
+    let [kernel, host] = bench.run(&ike.build());
+    assert_eq!((kernel.verdict, host.verdict), (Verdict::Transmit, Verdict::Transmit));
+    const ESP: u8 = 50;
+    let esp = Packet { payload: vec![7; 64], ..Packet::new(ESP, ends[0], ends[1]) };
+    match bench.family {
+        // Its flow is in the wide table, where ESP of IPv4 is not looked for.
+        Family::V4 => bench.passes(&esp, &[]),
+        Family::V6 => bench.drops(&esp, &[Counter::ProtocolRefused]),
+    }
 }
 
 fn local_ports_exhausted(bench: &mut Bench) {
