@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use elvs_lab::{Daemon, Process, Topology, method, program, wait_until};
 use elvs_model::ForwardingMethod;
-use elvs_net::bed::{BedError, VIP};
+use elvs_net::bed::{BedError, LOCAL, VIP};
 use elvs_net::{Namespace, NamespaceGuard, Netlink, offload, sysctl};
 
 /// The router's address in the bed's outer network.
@@ -105,6 +105,9 @@ fn serve(topology: &Topology, protocol: char, server: Ipv4Addr) -> Daemon {
         ForwardingMethod::FullNat => "--fullnat",
     };
     daemon.adm_ok(&format!("-A -{protocol} {VIP}:{PORT} -s rr"));
+    if topology.bed().plan.method == ForwardingMethod::FullNat {
+        daemon.adm_ok(&format!("--add-laddr -z {LOCAL} -{protocol} {VIP}:{PORT}"));
+    }
     daemon.adm_ok(&format!("-a -{protocol} {VIP}:{PORT} -r {server}:{PORT} {flag}"));
     daemon.wait_ready();
     daemon
@@ -189,6 +192,30 @@ fn a_masqueraded_real_server_finds_out_a_narrow_link_to_the_client() {
     transfer(&topology, 1_000);
     assert!(count(&daemon, "icmp_forwarded") > 0, "{:?}", daemon.status());
     assert_eq!(path_mtu(&server.namespace, FAR_HOST), Some(NARROW));
+}
+
+#[test]
+fn a_real_server_by_full_nat_finds_out_a_narrow_link_to_the_client() {
+    let topology = Topology::new("icmp-fnat", ForwardingMethod::FullNat, 1);
+    let client = &topology.bed().client.namespace;
+    let _router = add_router(&topology, client);
+    add_route(client, VIP, 32, FAR_ROUTER);
+    let server = topology.real_server(1);
+    let daemon = serve(&topology, 't', server.address);
+    transfer(&topology, 1_000);
+    assert!(count(&daemon, "icmp_forwarded") > 0, "{:?}", daemon.status());
+    assert_eq!(path_mtu(&server.namespace, LOCAL), Some(NARROW));
+}
+
+#[test]
+fn a_client_finds_out_a_narrow_link_to_a_real_server_by_full_nat() {
+    let topology = Topology::new("icmp-fnat-rs", ForwardingMethod::FullNat, 1);
+    let server = topology.real_server(1);
+    let _router = add_router(&topology, &server.namespace);
+    let daemon = serve(&topology, 't', FAR_HOST);
+    transfer(&topology, TRANSFER);
+    assert!(count(&daemon, "icmp_returned") > 0, "{:?}", daemon.status());
+    assert_eq!(path_mtu(&topology.bed().client.namespace, VIP), Some(NARROW));
 }
 
 /// Datagrams of 8,000 bytes there and back.
