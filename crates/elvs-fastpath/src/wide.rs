@@ -13,21 +13,24 @@ mod ports;
 mod report;
 
 use elvs_common::{
-    Control, Counter, DestinationFlags, DestinationStats, ICMPV6, Method, SettingFlags, TCP,
+    Control, Counter, DestinationFlags, DestinationStats, ICMPV6, Method, SettingFlags, TCP, UDP,
     WideAddress,
 };
 
 pub(crate) use self::forward::hop_of;
-use self::forward::{Ends, address_of, own_address, readdress, send};
+pub(crate) use self::forward::{Ends, own_address, readdress};
+use self::forward::{address_of, send};
 pub use self::fragment::{WideFragment, WideFragmentKey, forward_wide_fragment};
 use self::fragment::{lead_reply, lead_request};
 pub use self::fullnat::{open_full_nat, reply_full_nat, send_full_nat};
 pub use self::icmp::forward_wide_icmp;
-use self::packet::{WidePacket, parse_transport, parse_wide};
+pub(crate) use self::packet::WidePacket;
+use self::packet::{parse_transport, parse_wide};
 pub use self::ports::{
     Local, LocalEnd, PortSlot, Taken, WideMemory, fill_ring, free_ports, give_port, take_port,
 };
 pub(crate) use self::report::report_wide;
+use crate::director::begun_by_server;
 use crate::flow::{
     Addresses, FlowKey, FoundOf, WideValue, client_port_of, destination_of, find_flow,
     virtual_port_of, wide_addresses, wide_hash,
@@ -85,7 +88,13 @@ pub fn reply_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
             return action;
         }
     }
-    if may_be_wide(host, packet.destination) { Action::WIDE_OPEN } else { none_of_ours(&packet) }
+    if may_be_wide(host, packet.destination) {
+        return Action::WIDE_OPEN;
+    }
+    if packet.ipv6 && packet.protocol == UDP && !packet.malformed {
+        return begun_by_server(host, packet.fragment);
+    }
+    none_of_ours(&packet)
 }
 
 /// The stage after [`forward_wide`] for packets of no known connection; as [`crate::forward_new`].
@@ -143,7 +152,7 @@ pub fn send_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
 
 /// Headers that the stage before has seen to be there.
 #[inline(always)]
-fn parse<H: Host, F: Frame>(host: &H, frame: &mut F) -> Option<(WidePacket, Transport)> {
+pub(crate) fn parse<H: Host, F: Frame>(host: &H, frame: &mut F) -> Option<(WidePacket, Transport)> {
     let packet = parse_wide(host, frame)?;
     let transport = parse_transport(frame, &packet)?;
     Some((packet, transport))
@@ -320,6 +329,7 @@ fn reply<H: Host, F: Frame>(
 impl Path for Wide {
     type Packet = WidePacket;
 
+    const IS_WIDE: bool = true;
     const OPEN: Action = Action::WIDE_OPEN;
     const REMEMBER: Action = Action::WIDE_PERSIST;
 
