@@ -1,4 +1,5 @@
-//! FTP through direct routing, active and passive: as documented, by a service on all ports and by a firewall mark.
+//! FTP through direct routing, active and passive: as documented, by a service on port 21, by one on all ports and by a firewall
+//! mark.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests fail loudly")]
 
@@ -76,6 +77,17 @@ fn a_persistent_service_on_all_ports_carries_active_and_passive_ftp() {
     daemon.adm_ok(&format!("-A -t {VIP}:0 -s rr -p 300"));
     for host in &topology.bed().real_servers {
         daemon.adm_ok(&format!("-a -t {VIP}:0 -r {} -g", host.address));
+    }
+    check(&topology, &daemon);
+}
+
+#[test]
+fn a_persistent_service_on_port_21_carries_its_data_connections() {
+    let (topology, _servers) = prepare("ftp-21");
+    let daemon = topology.daemon(None);
+    daemon.adm_ok(&format!("-A -t {VIP}:21 -s rr -p 300"));
+    for host in &topology.bed().real_servers {
+        daemon.adm_ok(&format!("-a -t {VIP}:21 -r {}:21 -g", host.address));
     }
     check(&topology, &daemon);
 }

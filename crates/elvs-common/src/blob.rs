@@ -140,6 +140,16 @@ pub mod service_kind {
     pub const LOCAL: u8 = 7;
     /// As [`LOCAL`] with an IPv6 address; its fold takes the place of the address.
     pub const LOCAL6: u8 = 8;
+    /// A masqueraded real server of a service with the SIP engine, IPv4: its address and port; `index` is the destination's,
+    /// flags and list are the service's.
+    pub const SIP_SERVER: u8 = 9;
+    /// As [`SIP_SERVER`] with an IPv6 address; its fold takes the place of the address.
+    pub const SIP_SERVER6: u8 = 10;
+    /// What FTP's data connections to an address go to, under port 21: a persistent FTP service, else the service on all ports,
+    /// once more.
+    pub const FTP: u8 = 11;
+    /// As [`FTP`] with an IPv6 address; its fold takes the place of the address.
+    pub const FTP6: u8 = 12;
 }
 
 /// Scheduler numbers.
@@ -194,6 +204,10 @@ impl ServiceFlags {
     pub const ONE_PACKET: u8 = 16;
     /// Full NAT: its connections are in the wide table, and [`LocalLine`]s lie before its list.
     pub const FULL_NAT: u8 = 32;
+    /// Persistent by the Call-ID of SIP messages (`ip_vs_pe_sip`).
+    pub const SIP: u8 = 64;
+    /// The slot of an FTP service for its data connections; see [`service_kind::FTP`].
+    pub const FTP_DATA: u8 = 128;
 }
 
 /// Bits of the header's word 3.
@@ -209,6 +223,10 @@ impl HeaderFlags {
     pub const MARKS6: u64 = 4;
     /// There are services of the wide table.
     pub const WIDE: u64 = 8;
+    /// There are real servers of services with the SIP engine.
+    pub const SIP_SERVERS: u64 = 16;
+    /// There are FTP services that take their data connections.
+    pub const FTP: u64 = 32;
 }
 
 /// A rule that gives packets a firewall mark; one line.

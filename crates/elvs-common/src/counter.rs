@@ -75,6 +75,8 @@ counters! {
     LocalPortsExhausted = Drop "local_ports_exhausted",
     /// No room in a client's segment for the option that names it (full NAT, TOA).
     ToaNoRoom = Drop "toa_no_room",
+    /// Packet for a service with the SIP persistence engine is no UDP datagram with a Call-ID; IPVS drops such packets.
+    NoCallId = Drop "no_call_id",
     /// No room in front of the packet for the outer header.
     NoHeadroom = Drop "no_headroom",
     /// A table contradicts itself; a bug of ELVS.
@@ -97,6 +99,8 @@ counters! {
     JudgeContended = Event "judge_contended",
     /// Persistence template was replaced because its destination was removed.
     TemplateReplaced = Event "template_replaced",
+    /// No room to keep a Call-ID or its connection: the template is listed without, or may end before the connection.
+    CallsFull = Event "calls_full",
     /// Kernel's routing table was asked, because the daemon had no next hop for the packet.
     FibFallback = Event "fib_fallback",
     /// ICMP error about a packet of a known connection was sent on to its real server.

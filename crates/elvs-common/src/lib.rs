@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod blob;
+mod call;
 mod control;
 mod counter;
 mod destination;
@@ -26,6 +27,7 @@ pub use blob::{
     filter_shift, filter_word, scheduler_id, service_hash, service_key, service_kind, set_filter,
     table_lines,
 };
+pub use call::{CALL_ID_LENGTH, CALLS, Call, CallHash, Caller, caller};
 pub use control::{Control, Method, Phase};
 pub use counter::{COUNTERS, Counter, CounterKind};
 pub use destination::{
@@ -37,9 +39,10 @@ pub use maps::{
     FULL_NAT_OPEN_PROGRAM, FULL_NAT_PROGRAM, FULL_NAT_REPLY_PROGRAM, GENERAL_PROGRAM, ICMP_PROGRAM,
     IPSEC_PROGRAM, LAYOUT_VERSION, LOCAL_MTU, LOCAL_PORTS, LocalPort, MAX_DESTINATIONS,
     MAX_SERVICES, NARROW_PROGRAM, NOTES, PERSIST_PROGRAM, PROGRAMS, REPORT_PROGRAM,
-    SCHEDULE_PROGRAM, TUNNEL_PROGRAM, WIDE_CONNECT_PROGRAM, WIDE_FRAGMENT_PROGRAM,
-    WIDE_ICMP_PROGRAM, WIDE_OPEN_PROGRAM, WIDE_PERSIST_PROGRAM, WIDE_PROGRAM, WIDE_REPLY_PROGRAM,
-    WIDE_SEND_PROGRAM, map_names, program_names,
+    SCHEDULE_PROGRAM, SIP_PROGRAM, SIP_SEND_PROGRAM, SIP_SERVER_PROGRAM, TUNNEL_PROGRAM,
+    WIDE_CONNECT_PROGRAM, WIDE_FRAGMENT_PROGRAM, WIDE_ICMP_PROGRAM, WIDE_OPEN_PROGRAM,
+    WIDE_PERSIST_PROGRAM, WIDE_PROGRAM, WIDE_REPLY_PROGRAM, WIDE_SEND_PROGRAM, map_names,
+    program_names,
 };
 pub use settings::{SettingFlags, Settings, ticks_from_seconds};
 pub use state::{SCTP_STATES, SctpState, TCP_STATES, TcpState};

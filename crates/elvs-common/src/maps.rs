@@ -47,6 +47,12 @@ pub const FULL_NAT_PROGRAM: u32 = 17;
 pub const FULL_NAT_REPLY_PROGRAM: u32 = 18;
 /// Element of the program for packets that looked like those of the wide table, but are IPv4's own.
 pub const NARROW_PROGRAM: u32 = 19;
+/// Element of the program that finds the Call-ID of a SIP message.
+pub const SIP_PROGRAM: u32 = 20;
+/// Element of the program for SIP messages that masqueraded real servers begin with.
+pub const SIP_SERVER_PROGRAM: u32 = 28;
+/// Element of the program that sends those on whose template is there.
+pub const SIP_SEND_PROGRAM: u32 = 29;
 /// Element of the program map that holds the program for tunnels other than IPv4 in IPv4.
 pub const TUNNEL_PROGRAM: u32 = 8;
 /// Element of the program for AH and ESP.
@@ -84,7 +90,7 @@ impl LocalPort {
 }
 
 /// Words that the programs of one packet leave for one another, per CPU.
-pub const NOTES: usize = 16;
+pub const NOTES: usize = 24;
 
 /// Names of maps; the kernel keeps 15 bytes.
 pub mod map_names {
@@ -123,11 +129,17 @@ pub mod map_names {
     /// The same of IPv6.
     pub const WIDE_FRAGMENTS: &str = "ELVS_FRAGS6";
 
+    /// Call-IDs that templates go by, by their [`crate::CallHash`].
+    pub const CALLS: &str = "ELVS_CALLS";
+    /// Connections of services with the SIP engine, and the [`crate::CallHash`] of the template that each belongs to.
+    pub const CALLERS: &str = "ELVS_CALLERS";
+    /// A Call-ID per CPU, before it is put among the others.
+    pub const CALL_DRAFT: &str = "ELVS_CALL";
     /// Next hops between the host's own stack and the director; see [`crate::LocalPort`].
     pub const LOCAL: &str = "ELVS_LOCAL";
 
     /// All of them.
-    pub const ALL: [&str; 18] = [
+    pub const ALL: [&str; 21] = [
         LOCALS,
         PORTS,
         FLOWS,
@@ -145,6 +157,9 @@ pub mod map_names {
         CLIENTS,
         FRAGMENTS,
         WIDE_FRAGMENTS,
+        CALLS,
+        CALLERS,
+        CALL_DRAFT,
         LOCAL,
     ];
 }
@@ -195,8 +210,14 @@ pub mod program_names {
     pub const IPSEC: &str = "elvs_ipsec";
     /// Errors about connections by full NAT: element [`super::FULL_NAT_ICMP_PROGRAM`].
     pub const FULL_NAT_ICMP: &str = "elvs_fnat_icmp";
+    /// The Call-ID of a SIP message: element [`super::SIP_PROGRAM`].
+    pub const SIP: &str = "elvs_sip";
+    /// SIP messages that masqueraded real servers begin with: element [`super::SIP_SERVER_PROGRAM`].
+    pub const SIP_SERVER: &str = "elvs_sip_out";
+    /// Those of them whose template is there: element [`super::SIP_SEND_PROGRAM`].
+    pub const SIP_SEND: &str = "elvs_sip_send";
     /// The director's stages in the program map: element and name.
-    pub const STAGES: [(u32, &str); 21] = [
+    pub const STAGES: [(u32, &str); 24] = [
         (super::SCHEDULE_PROGRAM, SCHEDULE),
         (super::GENERAL_PROGRAM, GENERAL),
         (super::PERSIST_PROGRAM, PERSIST),
@@ -218,6 +239,9 @@ pub mod program_names {
         (super::FULL_NAT_ICMP_PROGRAM, FULL_NAT_ICMP),
         (super::FULL_NAT_REPLY_PROGRAM, FULL_NAT_REPLY),
         (super::IPSEC_PROGRAM, IPSEC),
+        (super::SIP_PROGRAM, SIP),
+        (super::SIP_SERVER_PROGRAM, SIP_SERVER),
+        (super::SIP_SEND_PROGRAM, SIP_SEND),
     ];
     /// Looks at what the host itself sends, and hands the director its business; a classifier, where the others are XDP
     /// programs.

@@ -41,6 +41,7 @@ impl Capabilities {
         features: &[
             Feature::SchedulerFlags,
             Feature::Persistence,
+            Feature::PersistenceEngine,
             Feature::OnePacket,
             Feature::Thresholds,
             Feature::Fwmark,

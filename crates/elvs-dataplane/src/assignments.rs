@@ -20,7 +20,7 @@ use elvs_fastpath::{
     Atomic64, MaglevEntry, MaglevProgress, carry_over, dh_table, mh_table, sh_table, wrr_parameters,
 };
 use elvs_model::{
-    Destination, DestinationKey, Family, ForwardingMethod, Netmask, Prefix, Scheduler,
+    Destination, DestinationKey, Family, ForwardingMethod, Netmask, Prefix, Protocol, Scheduler,
     SchedulerFlags, ServiceKey, Setting, Settings, Statistics, Table, TunnelChecksum, TunnelKind,
     VirtualService,
 };
@@ -62,6 +62,9 @@ pub struct ServiceSlot {
     /// Indexes of its local addresses of full NAT; empty if it is by another method.
     #[serde(default)]
     pub locals: Vec<u16>,
+    /// Whether it takes FTP's data connections, too.
+    #[serde(default)]
+    pub takes_ftp_data: bool,
     /// Its scheduling list, newest first.
     pub pool: Vec<PoolSlot>,
     /// Statistics of destinations that are gone.
@@ -346,6 +349,7 @@ impl Assignments {
             };
             let mut slot = schedule(known, service.key, index, mode, pool, SchedulerWord(word));
             slot.locals = next.locals_of(entry);
+            slot.takes_ftp_data = takes_ftp_data(service, entry.destinations());
             next.services.insert(service.key, slot);
         }
         let current = marks::destinations(table);
@@ -585,6 +589,7 @@ fn schedule(
         persistence,
         mh_entries,
         locals: Vec::new(),
+        takes_ftp_data: false,
         pool,
         retired,
     }
@@ -599,8 +604,23 @@ struct Mode {
     mh_entries: u32,
 }
 
+/// The persistence engine.
+pub(crate) const SIP_ENGINE: &str = "sip";
+
 /// FTP's port: its control and data connections share a template.
-const FTP: u16 = 21;
+pub(crate) const FTP: u16 = 21;
+
+/// Whether a service takes the data connections of its FTP clients, too (`ip_vs_service_find`): they keep their port, so none
+/// does by a method that rewrites it.
+fn takes_ftp_data<'a>(
+    service: &VirtualService,
+    mut destinations: impl Iterator<Item = &'a Destination>,
+) -> bool {
+    let ftp = matches!(service.key, ServiceKey::Address { protocol: Protocol::Tcp, port: FTP, .. });
+    let kept =
+        |d: &Destination| matches!(d.method, ForwardingMethod::Dr | ForwardingMethod::Tun(_));
+    ftp && service.persistence.is_some() && destinations.all(kept)
+}
 
 fn persistence(service: &VirtualService) -> Option<PersistenceSlot> {
     let timeout = service.persistence?.timeout;
@@ -639,6 +659,12 @@ fn flags<'a>(
         | if thresholds { ServiceFlags::THRESHOLDS } else { 0 }
         | if service.persistence.is_some() { ServiceFlags::PERSISTENT } else { 0 }
         | if service.one_packet { ServiceFlags::ONE_PACKET } else { 0 }
+        | if goes_by_calls(service) { ServiceFlags::SIP } else { 0 }
+}
+
+/// Whether a service's templates go by Call-IDs; without persistence, the engine is not asked.
+fn goes_by_calls(service: &VirtualService) -> bool {
+    service.persistence.is_some() && service.engine.as_deref() == Some(SIP_ENGINE)
 }
 
 /// Those of its scheduler: they mean something to sh and mh only.

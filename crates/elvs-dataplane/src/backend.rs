@@ -7,7 +7,10 @@
 use std::io;
 use std::sync::atomic::AtomicU64;
 
-use elvs_common::{Counter, DestinationRecord, Line, LocalPort, NextHop, Settings, idle_ticks};
+use elvs_common::{
+    Call, CallHash, Caller, Counter, DestinationRecord, Line, LocalPort, NextHop, Settings,
+    idle_ticks,
+};
 use elvs_fastpath::{FlowMemory, WideMemory};
 use elvs_model::{Statistics, XdpMode};
 
@@ -175,6 +178,24 @@ pub trait Backend: FlowMemory<Word = AtomicU64, Addresses = AtomicU64> {
     ///
     /// [`BackendError`] if the kernel refuses to read it.
     fn counter(&self, counter: Counter) -> Result<u64, BackendError>;
+
+    /// What is kept of a Call-ID, if it is.
+    fn call(&self, hash: CallHash) -> Option<Call>;
+
+    /// Call-IDs that are kept, in no order.
+    fn calls(&self) -> Vec<CallHash>;
+
+    /// Forgets a Call-ID.
+    fn forget_call(&mut self, hash: CallHash);
+
+    /// The Call-ID whose template a connection belongs to, if that is kept.
+    fn call_of(&self, caller: &Caller) -> Option<CallHash>;
+
+    /// Connections that it is kept of, in no order.
+    fn callers(&self) -> Vec<Caller>;
+
+    /// Forgets a connection.
+    fn forget_caller(&mut self, caller: &Caller);
 
     /// Memory of all tables, bytes.
     fn memory_bytes(&self) -> u64;

@@ -5,6 +5,7 @@
 //!
 //! Called by [`crate::Director`] before each swap.
 
+mod further;
 mod place;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +23,8 @@ use elvs_model::{Family, Protocol, ServiceKey};
 use crate::assignments::{ServiceSlot, mapped};
 use crate::route::folded;
 
-pub(crate) use place::{Place, virtual_address, wide_mask};
+use self::further::Further;
+pub(crate) use self::place::{Place, virtual_address, wide_mask};
 
 /// Fewest service slots.
 const LEAST_SLOTS: u32 = 8;
@@ -112,7 +114,8 @@ pub fn compile(
             });
         }
     }
-    let entries = services.len() + addresses.len() + known.locals.len();
+    let further = Further::of(services);
+    let entries = services.len() + addresses.len() + known.locals.len() + further.len();
     let pools = services.iter().map(lines_of).sum::<usize>() + marks.lines();
     let mut slots = u32::try_from(entries + entries / 4).unwrap_or(u32::MAX / 2).max(LEAST_SLOTS);
     loop {
@@ -131,13 +134,14 @@ pub fn compile(
         for seed in 1..=SEEDS {
             let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let mut builder = Builder::new(slots, seed, generation);
-            if builder.fill(services, &addresses, &known.locals) {
+            if builder.fill(services, &addresses, &known.locals, &further) {
+                let masquerading = !known.masqueraded.is_empty();
                 // Old connections of the wide table are there, whether there is a service for new ones or not.
                 let old = |tables: &u64| tables & FilterBits::WIDE != 0;
                 let wide = services.iter().any(|service| is_wide(service) || is_sctp(service))
                     || addresses.values().any(old)
                     || !known.locals.is_empty();
-                builder.set_flags(wide, !known.masqueraded.is_empty(), marks);
+                builder.set_flags(wide, masquerading, &further, marks);
                 for (address, tables) in &known.masqueraded {
                     builder.set_filter(FILTER_REAL_SERVER_LINE, *address, *tables);
                 }
@@ -253,21 +257,21 @@ impl Builder {
     }
 
     /// Writes what the header says of all services, and the firewall-mark rules.
-    fn set_flags(&mut self, wide: bool, masquerading: bool, marks: &Marks) {
+    fn set_flags(&mut self, wide: bool, masquerading: bool, further: &Further, marks: &Marks) {
         let first = self.lines.len();
         let wide_first = first + marks.rules.len();
-        let mut flags = 0;
+        let mut flags = further.flags();
         if masquerading {
             flags |= HeaderFlags::MASQUERADING;
+        }
+        if wide {
+            flags |= HeaderFlags::WIDE;
         }
         if !marks.rules.is_empty() {
             flags |= HeaderFlags::MARKS;
         }
         if !marks.wide_rules.is_empty() {
             flags |= HeaderFlags::MARKS6;
-        }
-        if wide {
-            flags |= HeaderFlags::WIDE;
         }
         if let Some(Line([_, _, _, word, rules, wide_rules, ..])) =
             self.lines.get_mut(line(HEADER_LINE))
@@ -303,6 +307,7 @@ impl Builder {
         services: &[ServiceSlot],
         addresses: &BTreeMap<IpAddr, u64>,
         locals: &BTreeMap<IpAddr, u16>,
+        further: &Further,
     ) -> bool {
         for (address, index) in locals {
             self.set_filter(FILTER_VIP_LINE, *address, FilterBits::WIDE);
@@ -349,7 +354,8 @@ impl Builder {
                 table_entries: service.table_entries(),
                 ..place.record()
             };
-            if !self.place(&record) {
+            let mut slots = further.slots(service, &record);
+            if !self.place(&record) || !slots.all(|slot| self.place(&slot)) {
                 return false;
             }
             for entries in service.pool.chunks(line(POOL_ENTRIES_PER_LINE)) {

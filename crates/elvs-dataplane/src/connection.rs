@@ -17,13 +17,15 @@ use elvs_fastpath::{
 };
 use elvs_model::{ConnectionState, ConnectionView};
 
+use crate::assignments::{FTP, SIP_ENGINE};
 use crate::backend::{Backend, Now};
+use crate::calls::call_of_template;
 
 /// Times a slot is read again when packets change it meanwhile.
 const TRIES: u32 = 8;
 
 /// One connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
     /// IP protocol number; [`elvs_common::MARKED`] for a template of a service by firewall mark.
     pub protocol: u8,
@@ -41,6 +43,8 @@ pub struct Connection {
     pub destination: SocketAddr,
     /// Index of the destination.
     pub index: u32,
+    /// Call-ID that a template goes by.
+    pub call_id: Option<Box<[u8]>>,
 }
 
 impl From<Connection> for ConnectionView {
@@ -54,8 +58,11 @@ impl From<Connection> for ConnectionView {
             service,
             destination,
             index: _,
+            call_id,
         } = connection;
-        Self { protocol, expires_s, state, client, service, destination, engine: None }
+        let engine =
+            call_id.map(|id| (SIP_ENGINE.to_owned(), String::from_utf8_lossy(&id).into_owned()));
+        Self { protocol, expires_s, state, client, service, destination, engine }
     }
 }
 
@@ -148,10 +155,12 @@ impl<'a, B: Backend> Connections<'a, B> {
     fn show(&self, live: &Live) -> Connection {
         let index = destination_of(live.ports_destination);
         let record = self.backend.record(index).unwrap_or_default();
-        // A destination on all ports gets the virtual one.
-        let port = match record.port {
-            0 => virtual_port_of(live.ports_destination),
-            port => port,
+        let virtual_port = virtual_port_of(live.ports_destination);
+        // A destination on all ports gets the virtual one, and so does every data connection of FTP.
+        let port = if record.port == 0 || takes_ftp_data(&record) && virtual_port != FTP.to_be() {
+            virtual_port
+        } else {
+            record.port
         };
         let template = live.control.is_template();
         let (protocol, state, ticks) = if template {
@@ -164,15 +173,24 @@ impl<'a, B: Backend> Connections<'a, B> {
             let number = live.control.state();
             (protocol, state(protocol, number), self.settings.timeout(protocol, number))
         };
+        let mut client = socket(live.client(), client_port_of(live.ports_destination));
+        let mut call_id = None;
+        if let Some(hash) = call_of_template(live) {
+            let call = self.backend.call(hash);
+            let address = call.map_or_else(|| unspecified(live), |call| call.client);
+            client = socket(address, 0);
+            call_id = call.map(|call| call.id().into());
+        }
         Connection {
             protocol,
             template,
             state,
             expires_s: self.expires(live.control, ticks),
-            client: socket(live.client(), client_port_of(live.ports_destination)),
+            client,
             service: socket(live.address(), virtual_port_of(live.ports_destination)),
             destination: socket(address_of(&record), port),
             index,
+            call_id,
         }
     }
 
@@ -197,6 +215,16 @@ impl<B: Backend> Iterator for Connections<'_, B> {
     fn size_hint(&self) -> (usize, Option<usize>) {
         (0, None)
     }
+}
+
+/// Whether a destination's service may take FTP's data connections: its templates are for all ports, though it has one.
+const fn takes_ftp_data(record: &DestinationRecord) -> bool {
+    record.flags & DestinationFlags::SHARED_TEMPLATE != 0 && record.template_address == 0
+}
+
+/// The unspecified address of the family of an entry's service.
+const fn unspecified(live: &Live) -> WideAddress {
+    if live.address().is_v4() { WideAddress::of_v4(0) } else { WideAddress([0; 2]) }
 }
 
 /// Address of a destination.

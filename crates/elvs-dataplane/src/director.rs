@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 
 use elvs_common::{
     Control, DestinationFlags, DestinationLoad, DestinationRecord, LAYOUT_VERSION, Line, Method,
-    SettingFlags, Settings, TcpState, TunnelKind, ticks_from_seconds,
+    ServiceFlags, SettingFlags, Settings, TcpState, TunnelKind, ticks_from_seconds,
 };
 use elvs_fastpath::{Atomic64, destination_of};
 use elvs_model::{
@@ -310,7 +310,11 @@ impl<B: Backend> Director<B> {
             lblcr: seconds(Setting::LblcrExpiration),
             orphans: orphans.map(|(_, _, slot)| slot.index).collect(),
         };
-        self.sweeper.slice(&self.backend, buckets, ahead, &memories)
+        let report = self.sweeper.slice(&self.backend, buckets, ahead, &memories);
+        if report.pass.is_some() {
+            self.sweeper.clear_calls(&mut self.backend);
+        }
+        report
     }
 
     pub(crate) fn collect_removed(&mut self) -> Result<usize, InstallError> {
@@ -545,7 +549,12 @@ fn setting_flags(settings: &elvs_model::Settings) -> u32 {
 fn follow_service(record: &mut DestinationRecord, service: &ServiceSlot, settings: &Settings) {
     record.service = service.index;
     (record.persistence_ticks, record.persistence_mask, record.persistence_prefix) = (0, 0, 0);
-    record.flags &= !(DestinationFlags::SHARED_TEMPLATE | DestinationFlags::IPV6_SERVICE);
+    record.flags &= !(DestinationFlags::SHARED_TEMPLATE
+        | DestinationFlags::IPV6_SERVICE
+        | DestinationFlags::SIP);
+    if service.flags & ServiceFlags::SIP != 0 {
+        record.flags |= DestinationFlags::SIP;
+    }
     if service.key.family() == Family::Inet6 {
         record.flags |= DestinationFlags::IPV6_SERVICE;
     }

@@ -6,13 +6,13 @@
 //! Called by tests of this crate and of the daemon, and by `elvs simulate`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use elvs_common::{
-    BLOB_LINES, COUNTERS, Counter, DestinationRecord, DestinationStats, LOCAL_PORTS, Line,
-    LocalPort, MAX_DESTINATIONS, MAX_SERVICES, NOTES, NextHop, Settings, TAIL_BUCKETS, WideAddress,
+    BLOB_LINES, COUNTERS, Call, CallHash, Caller, Counter, DestinationRecord, DestinationStats,
+    LOCAL_PORTS, Line, LocalPort, MAX_DESTINATIONS, MAX_SERVICES, NOTES, NextHop, Settings,
+    TAIL_BUCKETS, WideAddress,
 };
 use elvs_fastpath::{
     Bucket, ClientHop, FlowMemory, Fragment, FragmentKey, Frame, Host, Local, Note, PortSlot,
@@ -84,6 +84,19 @@ pub struct Heap {
     notes: [AtomicU64; NOTES],
     fragments: Mutex<BTreeMap<FragmentKey, Fragment>>,
     wide_fragments: Mutex<BTreeMap<WideFragmentKey, WideFragment>>,
+    calls: Mutex<Calls>,
+}
+
+/// What is kept of Call-IDs.
+#[derive(Debug)]
+struct Calls {
+    draft: [u8; 256],
+    kept: BTreeMap<u64, Call>,
+    callers: BTreeMap<Caller, CallHash>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn words(count: u32) -> Vec<AtomicU64> {
@@ -130,6 +143,11 @@ impl Heap {
             notes: Default::default(),
             fragments: Mutex::default(),
             wide_fragments: Mutex::default(),
+            calls: Mutex::new(Calls {
+                draft: [0; 256],
+                kept: BTreeMap::new(),
+                callers: BTreeMap::new(),
+            }),
         }
     }
 
@@ -282,6 +300,30 @@ impl Host for Heap {
         fragments.get(key).copied().unwrap_or(WideFragment::NONE)
     }
 
+    fn knows_call(&self, hash: CallHash) -> bool {
+        lock(&self.calls).kept.contains_key(&hash.0)
+    }
+
+    fn draft_call(&self, index: u32, byte: u8) {
+        let mut calls = lock(&self.calls);
+        let place = usize::try_from(index).ok().and_then(|index| calls.draft.get_mut(index));
+        if let Some(place) = place {
+            *place = byte;
+        }
+    }
+
+    fn keep_call(&self, hash: CallHash, client: WideAddress, length: u64) -> bool {
+        let mut calls = lock(&self.calls);
+        let id = calls.draft;
+        calls.kept.insert(hash.0, Call { client, length, id });
+        true
+    }
+
+    fn keep_caller(&self, caller: &Caller, hash: CallHash) -> bool {
+        lock(&self.calls).callers.insert(*caller, hash);
+        true
+    }
+
     fn settings(&self) -> u32 {
         self.settings.flags
     }
@@ -387,6 +429,30 @@ impl Backend for Heap {
 
     fn counter(&self, counter: Counter) -> Result<u64, BackendError> {
         Ok(at(&self.counters, counter as u32).map_or(0, |word| word.load(Ordering::Relaxed)))
+    }
+
+    fn call(&self, hash: CallHash) -> Option<Call> {
+        lock(&self.calls).kept.get(&hash.0).copied()
+    }
+
+    fn calls(&self) -> Vec<CallHash> {
+        lock(&self.calls).kept.keys().copied().map(CallHash).collect()
+    }
+
+    fn forget_call(&mut self, hash: CallHash) {
+        lock(&self.calls).kept.remove(&hash.0);
+    }
+
+    fn call_of(&self, caller: &Caller) -> Option<CallHash> {
+        lock(&self.calls).callers.get(caller).copied()
+    }
+
+    fn callers(&self) -> Vec<Caller> {
+        lock(&self.calls).callers.keys().copied().collect()
+    }
+
+    fn forget_caller(&mut self, caller: &Caller) {
+        lock(&self.calls).callers.remove(caller);
     }
 
     fn memory_bytes(&self) -> u64 {

@@ -12,6 +12,7 @@
 
 mod assignments;
 mod backend;
+mod calls;
 mod compile;
 mod connection;
 mod director;

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU64;
 
 use elvs_common::{
     Control, DestinationFlags, DestinationLoad, LBLC_PORTS, MARKED, Method, REFRESH_TICKS, SCTP,
-    SctpState, Settings, TCP, TcpState, WideAddress, template_protocol, ticks_from_seconds,
+    SctpState, Settings, TCP, TcpState, WideAddress, caller, template_protocol, ticks_from_seconds,
 };
 use elvs_fastpath::{
     Atomic64, FlowKey, FlowMemory, LocalEnd, WideValue, destination_of, find_key, give_port,
@@ -18,6 +18,7 @@ use elvs_fastpath::{
 };
 
 use crate::backend::{Backend, Now};
+use crate::calls::Leftovers;
 use crate::connection::{Live, narrow_buckets, read};
 
 /// What one slice of a pass came to.
@@ -46,6 +47,7 @@ pub(crate) struct Sweeper {
     bucket: u32,
     pass: Pass,
     templates: Templates,
+    leftovers: Leftovers,
 }
 
 impl Sweeper {
@@ -80,6 +82,11 @@ impl Sweeper {
         report
     }
 
+    /// Forgets what is kept of Call-IDs that are over, after a pass.
+    pub(crate) fn clear_calls<B: Backend>(&mut self, backend: &mut B) {
+        self.leftovers.clear(backend);
+    }
+
     /// Looks at one bucket of a table; false if it has none of that index.
     fn meet<B: Backend, M: FlowMemory<Word = AtomicU64>>(
         &mut self,
@@ -110,6 +117,7 @@ impl Sweeper {
                 give_local_end(backend, &live);
             } else {
                 report.live += 1;
+                self.leftovers.meet(&live);
             }
         }
         true
@@ -188,6 +196,15 @@ fn template_of<B: Backend>(backend: &B, live: &Live) -> Option<FlowKey<WideValue
     let shared = record.flags & DestinationFlags::SHARED_TEMPLATE != 0;
     let port = if shared { 0 } else { virtual_port_of(live.ports_destination) };
     let protocol = if marked { MARKED } else { live.control.protocol() };
+    if record.flags & DestinationFlags::SIP != 0 {
+        let ports = ports_of(live.ports_destination);
+        let caller = caller(live.addresses, ports, live.control.protocol());
+        if let Some(call) = backend.call_of(&caller) {
+            let client = WideAddress::of_v4(call.client());
+            let protocol = template_protocol(protocol);
+            return Some(FlowKey::wide(client, address, call.port(), port, protocol));
+        }
+    }
     let client = if ipv6 {
         let bits = u128::from_be_bytes(live.client().bytes());
         let mask = u128::MAX.checked_shl(128 - record.persistence_prefix.min(128)).unwrap_or(0);

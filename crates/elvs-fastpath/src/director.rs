@@ -24,8 +24,9 @@ use crate::packet::{
     parse_transport, plain_addresses, plain_is_fragment, plain_protocol,
 };
 use crate::report::{Report, refuse_and_tell, report};
-use crate::service::{has_wide, is_virtual, may_be_real_server, virtual_tables};
+use crate::service::{has_call_servers, has_wide, is_virtual, may_be_real_server, virtual_tables};
 use crate::side::Narrow;
+use crate::sip::{find_call, open_for_server, send_for_server};
 use crate::tcp::Direction;
 use crate::track::{asks_anew, end_for, is_reuse, track};
 use crate::tunnel::forward_tunnel;
@@ -65,6 +66,9 @@ pub fn process<H: Host, F: Frame>(host: &H, frame: &mut F) -> Verdict {
             Action::FULL_NAT_ICMP => forward_full_nat_icmp(host, frame),
             Action::FULL_NAT_REPLY => reply_full_nat(host, frame),
             Action::IPSEC => forward_ipsec(host, frame),
+            Action::SIP => find_call(host, frame),
+            Action::SIP_SERVER => open_for_server(host, frame),
+            Action::SIP_SEND => send_for_server(host, frame),
             decided => return decided.verdict(),
         };
         tries += 1;
@@ -210,9 +214,19 @@ fn forward_known<const PLAIN: bool, H: Host, F: Frame>(
     }
     let Some(transport) = parse_transport(frame, ip) else { return otherwise };
     match reply::<PLAIN, _, _>(host, frame, ip, &transport) {
+        // The real server may begin by itself, for a service with the SIP engine.
+        Action::PASS if !PLAIN && otherwise == Action::PASS && ip.protocol == UDP => {
+            begun_by_server(host, ip.fragment)
+        }
         Action::PASS => otherwise,
         action => action,
     }
+}
+
+/// What becomes of a datagram of no known connection that a masqueraded real server sends to nobody virtual.
+#[inline(always)]
+pub(crate) fn begun_by_server<H: Host>(host: &H, fragment: bool) -> Action {
+    if !fragment && has_call_servers(host) { Action::SIP_SERVER } else { Action::PASS }
 }
 
 /// Last stage of [`process`]: schedules a packet that belongs to no known connection. [`Action::SCHEDULE`] means that
@@ -376,7 +390,8 @@ fn reply<const PLAIN: bool, H: Host, F: Frame>(
     let home = home_bucket(hash, host.buckets());
     let Some(bucket) = host.bucket(home) else { return drop(host, Counter::Bug) };
     let found = search::<PLAIN, _>(host, bucket, home, ip.protocol, &matches);
-    if PLAIN && !found.hit && bucket.displaced().load() != 0 {
+    // What real servers begin with is looked at by the general stage, too.
+    if PLAIN && !found.hit && (ip.protocol == UDP || bucket.displaced().load() != 0) {
         return Action::GENERAL;
     }
     if !found.hit {

@@ -3,9 +3,10 @@
 use elvs_common::{
     FRAGMENT_PROGRAM, FULL_NAT_ICMP_PROGRAM, FULL_NAT_OPEN_PROGRAM, FULL_NAT_PROGRAM,
     FULL_NAT_REPLY_PROGRAM, GENERAL_PROGRAM, ICMP_PROGRAM, IPSEC_PROGRAM, NARROW_PROGRAM,
-    PERSIST_PROGRAM, REPORT_PROGRAM, SCHEDULE_PROGRAM, TUNNEL_PROGRAM, WIDE_CONNECT_PROGRAM,
-    WIDE_FRAGMENT_PROGRAM, WIDE_ICMP_PROGRAM, WIDE_OPEN_PROGRAM, WIDE_PERSIST_PROGRAM,
-    WIDE_PROGRAM, WIDE_REPLY_PROGRAM, WIDE_SEND_PROGRAM,
+    PERSIST_PROGRAM, REPORT_PROGRAM, SCHEDULE_PROGRAM, SIP_PROGRAM, SIP_SEND_PROGRAM,
+    SIP_SERVER_PROGRAM, TUNNEL_PROGRAM, WIDE_CONNECT_PROGRAM, WIDE_FRAGMENT_PROGRAM,
+    WIDE_ICMP_PROGRAM, WIDE_OPEN_PROGRAM, WIDE_PERSIST_PROGRAM, WIDE_PROGRAM, WIDE_REPLY_PROGRAM,
+    WIDE_SEND_PROGRAM,
 };
 
 use crate::flow::Step;
@@ -28,6 +29,12 @@ pub trait Frame {
     #[inline(always)]
     fn half(&mut self, offset: usize) -> Option<u16> {
         self.window::<2>(offset).map(|bytes| u16::from_ne_bytes(*bytes))
+    }
+
+    /// The byte at `offset`, if the frame has it.
+    #[inline(always)]
+    fn byte(&mut self, offset: usize) -> Option<u8> {
+        self.window::<1>(offset).map(|[byte]| *byte)
     }
 
     /// Makes the compiler forget which windows it has seen to be there: it drops checks that the ones before imply,
@@ -159,6 +166,12 @@ impl Action {
     pub const IPSEC: Self = Self::stage(IPSEC_PROGRAM);
     /// Not decided yet: an error that may concern a connection by full NAT.
     pub const FULL_NAT_ICMP: Self = Self::stage(FULL_NAT_ICMP_PROGRAM);
+    /// Not decided yet: the Call-ID of a SIP message is to be found, for a service that goes by it.
+    pub const SIP: Self = Self::stage(SIP_PROGRAM);
+    /// Not decided yet: a masqueraded real server may begin a call.
+    pub const SIP_SERVER: Self = Self::stage(SIP_SERVER_PROGRAM);
+    /// Not decided yet, but the template of a call that a masqueraded real server may have begun is there.
+    pub const SIP_SEND: Self = Self::stage(SIP_SEND_PROGRAM);
     const REDIRECT: u64 = 3;
     const STAGE: u64 = 4;
 

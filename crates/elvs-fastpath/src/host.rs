@@ -1,8 +1,8 @@
 //! What the decision core needs from whoever runs it.
 
 use elvs_common::{
-    Control, Counter, DestinationLoad, DestinationRecord, DestinationStats, Line, NextHop,
-    WideAddress,
+    CallHash, Caller, Control, Counter, DestinationLoad, DestinationRecord, DestinationStats, Line,
+    NextHop, WideAddress,
 };
 
 use crate::atomic::Atomic64;
@@ -10,7 +10,7 @@ use crate::flow::{FlowKey, FlowMemory, WideValue};
 use crate::fragment::{Fragment, FragmentKey};
 use crate::frame::Action;
 use crate::open::{Remembered, memorize, remember};
-use crate::schedule::{Located, Pick, locate, pick};
+use crate::schedule::{Asked, Located, Pick, locate, pick};
 use crate::sctp::{checksum_change, next_sctp_state};
 use crate::side::{Narrow, Wide};
 use crate::tcp::{Direction, TcpFlags};
@@ -60,20 +60,20 @@ pub trait Host: FlowMemory<Addresses = <Self as FlowMemory>::Word> {
     ///
     /// In the kernel this is a function that the verifier walks through by itself: schedulers are mostly loops.
     #[inline(always)]
-    fn pick(&self, opening: &FlowKey, ingress: u32, scheduled: bool) -> Pick
+    fn pick(&self, opening: &FlowKey, ingress: u32, asked: Asked) -> Pick
     where
         Self: Sized,
     {
-        pick::<Narrow, _>(self, opening, ingress, scheduled)
+        pick::<Narrow, _>(self, opening, ingress, asked)
     }
 
     /// As [`Self::pick`], for the wide table.
     #[inline(always)]
-    fn wide_pick(&self, opening: &FlowKey<WideValue>, ingress: u32, scheduled: bool) -> Pick
+    fn wide_pick(&self, opening: &FlowKey<WideValue>, ingress: u32, asked: Asked) -> Pick
     where
         Self: Sized,
     {
-        pick::<Wide, _>(self, opening, ingress, scheduled)
+        pick::<Wide, _>(self, opening, ingress, asked)
     }
 
     /// Looks for the least loaded destination of an address's set; see [`locate`]. A function of its own in the kernel.
@@ -178,6 +178,18 @@ pub trait Host: FlowMemory<Addresses = <Self as FlowMemory>::Word> {
     /// What [`Self::remember_wide_fragment`] was told of a datagram, or [`WideFragment::NONE`].
     fn wide_fragment(&self, key: &WideFragmentKey) -> WideFragment;
 
+    /// Whether a Call-ID is kept already.
+    fn knows_call(&self, hash: CallHash) -> bool;
+
+    /// Writes a byte of a Call-ID, for [`Self::keep_call`].
+    fn draft_call(&self, index: u32, byte: u8);
+
+    /// Keeps the Call-ID that was drafted, for who lists templates; false if there is no room.
+    fn keep_call(&self, hash: CallHash, client: WideAddress, length: u64) -> bool;
+
+    /// Keeps which template a connection belongs to, for who ends templates; false if there is no room.
+    fn keep_caller(&self, caller: &Caller, hash: CallHash) -> bool;
+
     /// Settings in force; see [`elvs_common::SettingFlags`].
     fn settings(&self) -> u32;
 
@@ -238,6 +250,14 @@ pub enum Note {
     Source = 6,
     /// Second word of that address.
     SourceEnd = 7,
+    /// The [`CallHash`] of a SIP message; 0 = none was looked for.
+    Call = 16,
+    /// What [`crate::find_call`] is to know, and what it found.
+    CallFor = 17,
+    /// First word of the client's masked address.
+    CallClient = 18,
+    /// Second word of that.
+    CallClientEnd = 19,
 }
 
 /// Answer of [`Host::client_hop`].

@@ -26,6 +26,7 @@ mod schedule;
 mod sctp;
 mod service;
 mod side;
+mod sip;
 mod tcp;
 mod track;
 mod tunnel;
@@ -51,12 +52,13 @@ pub use local::is_own_traffic;
 pub use open::{Remembered, memorize, memory_control, remember};
 pub use report::report;
 pub use schedule::{
-    Located, MAGLEV_PRIMES, MAX_POOL, MaglevEntry, MaglevProgress, Pick, carry_over, dh_table,
-    locate, memory_key, mh_table, pick, sh_table, wrr_parameters,
+    Asked, Located, MAGLEV_PRIMES, MAX_POOL, MaglevEntry, MaglevProgress, Pick, carry_over,
+    dh_table, locate, memory_key, mh_table, pick, sh_table, wrr_parameters,
 };
 pub use sctp::{checksum_change, next_sctp_state, sctp_event};
 pub use service::{find_service, find_wide_service, service_record};
 pub use side::{Narrow, Side, Wide};
+pub use sip::{find_call, open_for_server, send_for_server};
 pub use tcp::{Direction, TcpFlags, next_state};
 pub use tunnel::{forward_tunnel, largest_inner};
 pub use wide::{

@@ -14,12 +14,13 @@ use crate::flow::{Bucket, Entry, Eviction, FlowKey, Insertion, claim_at_home, in
 use crate::forward::{daemon_hop, is_ready, passes, send, send_to};
 use crate::fragment::lead_request;
 use crate::frame::{Action, Frame};
-use crate::host::{Host, add_load, drop, give_load, take_load};
+use crate::host::{Host, Note, add_load, drop, give_load, take_load};
 use crate::packet::{Ipv4, Transport};
 use crate::report::{Report, refuse_and_tell};
-use crate::schedule::{Located, Pick, memory_key, pick_at_once};
+use crate::schedule::{Asked, Located, Pick, memory_key, pick_at_once};
 use crate::service::{find_service_at_once, service_record};
 use crate::side::{Narrow, Side};
+use crate::sip::{found_by_call, look_for_call};
 use crate::tcp::{Direction, TcpFlags};
 use crate::track::next;
 
@@ -135,6 +136,8 @@ pub(crate) trait Path: Side {
     /// A packet's headers.
     type Packet;
 
+    /// Whether its connections are in the wide table.
+    const IS_WIDE: bool;
     /// [`forward_new`](crate::director::forward_new), or the like of it.
     const OPEN: Action;
     /// [`persist`](crate::director::persist), or the like of it.
@@ -188,6 +191,7 @@ pub(crate) trait Path: Side {
 impl Path for Narrow {
     type Packet = Ipv4;
 
+    const IS_WIDE: bool = false;
     const OPEN: Action = Action::SCHEDULE;
     const REMEMBER: Action = Action::PERSIST;
 
@@ -269,13 +273,19 @@ pub(crate) fn open<P: Path, H: Host, F: Frame>(
         }
         return Action::PASS;
     }
-    let (index, once) = match P::pick(host, &key, frame.ingress(), false) {
+    let (index, once) = match P::pick(host, &key, frame.ingress(), Asked::Destination) {
         Pick::Destination(index) => (index, false),
         Pick::Once(index) => (index, true),
         Pick::Nobody => return P::refuse_for_nobody(host, packet),
         Pick::Contended => return P::OPEN,
         Pick::NoService => return Action::PASS,
-        Pick::NoTemplate => return P::REMEMBER,
+        Pick::NoTemplate => {
+            // No Call-ID of an earlier packet is taken for this one's.
+            host.note(Note::Call, 0);
+            return P::REMEMBER;
+        }
+        Pick::ByCall => return look_for_call::<P, _>(host, false),
+        Pick::OnceByCall => return look_for_call::<P, _>(host, true),
     };
     connect::<P, _, _>(host, frame, packet, transport, &key, index, once)
 }
@@ -291,16 +301,23 @@ pub(crate) fn open_remembered<P: Path, H: Host, F: Frame>(
 ) -> Action {
     let key = P::key(packet, transport);
     let ingress = frame.ingress();
-    let (index, once) = match P::locate(host, &key, ingress) {
+    let located = match found_by_call(host) {
+        0 => P::locate(host, &key, ingress),
+        found => found.into(),
+    };
+    let (index, once) = match located {
         Located::Destination(index) => (index, false),
         Located::Once(index) => (index, true),
         Located::Newcomer(place) => {
-            let (index, once) = match P::pick(host, &key, ingress, true) {
+            let (index, once) = match P::pick(host, &key, ingress, Asked::Scheduler) {
                 Pick::Destination(index) => (index, false),
                 Pick::Once(index) => (index, true),
                 Pick::Nobody => return P::refuse_for_nobody(host, packet),
                 Pick::Contended => return P::REMEMBER,
-                Pick::NoService | Pick::NoTemplate => return P::OPEN,
+                Pick::NoService => return Action::PASS,
+                Pick::NoTemplate | Pick::ByCall | Pick::OnceByCall => {
+                    return P::OPEN;
+                }
             };
             match P::memorize(host, &key, ingress, index, place) {
                 Remembered::New => (index, once),

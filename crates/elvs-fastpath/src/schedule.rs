@@ -11,12 +11,13 @@ mod twos;
 mod weigh;
 
 use elvs_common::{
-    POOL_ENTRIES_PER_LINE, PoolEntry, SchedulerWord, ServiceFlags, ServiceRecord, scheduler_id,
+    Line, POOL_ENTRIES_PER_LINE, PoolEntry, SchedulerWord, ServiceFlags, ServiceRecord,
+    scheduler_id,
 };
 
 use crate::atomic::Atomic64;
-use crate::flow::FlowKey;
-use crate::host::Host;
+use crate::flow::{AddressValue, FlowKey};
+use crate::host::{Host, Note};
 use crate::service::service_record;
 use crate::side::Side;
 
@@ -27,6 +28,30 @@ pub use locality::{Located, locate};
 
 /// Most destinations of one service.
 pub const MAX_POOL: u32 = 1_024;
+
+/// What [`pick`] is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Asked {
+    /// The destination of a new connection.
+    Destination = 0,
+    /// The scheduler's choice, even where something may be remembered.
+    Scheduler = 1,
+    /// As [`Self::Destination`], after the Call-ID was found that a service may go by.
+    Call = 2,
+}
+
+impl Asked {
+    /// Of its number; any other one is the first.
+    #[inline(always)]
+    pub const fn of_bits(bits: u32) -> Self {
+        match bits {
+            1 => Self::Scheduler,
+            2 => Self::Call,
+            _ => Self::Destination,
+        }
+    }
+}
 
 /// What a new connection gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +68,11 @@ pub enum Pick {
     NoService,
     /// The service is persistent, or goes by locality, and nothing is remembered for the connection.
     NoTemplate,
+    /// The service is persistent by the Call-ID of SIP messages, which is to be found before; the client's masked address is
+    /// noted.
+    ByCall,
+    /// The same, and the destination is for this packet alone.
+    OnceByCall,
 }
 
 /// Bit of [`Pick::Once`] and [`Located::Once`] in a word.
@@ -59,6 +89,8 @@ impl From<Pick> for u64 {
             Pick::Contended => 1,
             Pick::NoService => 2,
             Pick::NoTemplate => 3,
+            Pick::ByCall => 4,
+            Pick::OnceByCall => 5,
         }
     }
 }
@@ -71,6 +103,8 @@ impl From<u64> for Pick {
             1 => Self::Contended,
             2 => Self::NoService,
             3 => Self::NoTemplate,
+            4 => Self::ByCall,
+            5 => Self::OnceByCall,
             word if word & ONCE != 0 => Self::Once(Choice(word).destination()),
             word => Self::Destination(Choice(word).destination()),
         }
@@ -78,22 +112,25 @@ impl From<u64> for Pick {
 }
 
 /// Chooses the destination of a new connection: what is remembered for it (a persistent client's template, an address's
-/// destination), or the scheduler's choice. `ingress` is the interface that the packet came by; `scheduled` asks for the
-/// scheduler's choice even where something may be remembered.
+/// destination), or the scheduler's choice. `ingress` is the interface that the packet came by.
 #[inline(always)]
 pub fn pick<S: Side, H: Host>(
     host: &H,
     opening: &FlowKey<S::Value>,
     ingress: u32,
-    scheduled: bool,
+    asked: Asked,
 ) -> Pick {
     let Some(record) = record::<S, _>(host, opening, ingress) else { return Pick::NoService };
     let persistent = record.flags & ServiceFlags::PERSISTENT != 0;
     let by_locality =
         record.scheduler == scheduler_id::LBLC || record.scheduler == scheduler_id::LBLCR;
+    let scheduled = matches!(asked, Asked::Scheduler);
     let picked = if scheduled || !persistent && !by_locality {
         choose(host, &record, &S::fold(opening))
     } else {
+        if record.flags & ServiceFlags::SIP != 0 && !matches!(asked, Asked::Call) {
+            return by_call::<S, _>(host, &record, opening);
+        }
         let found = if persistent {
             persist::find::<S, _>(host, &record, opening)
         } else if record.scheduler == scheduler_id::LBLC {
@@ -108,6 +145,8 @@ pub fn pick<S: Side, H: Host>(
         Pick::Destination(found.destination())
     };
     match picked {
+        // Whatever else comes to the address of an FTP service is not for it to refuse (`ip_vs_leave`).
+        Pick::Nobody if record.flags & ServiceFlags::FTP_DATA != 0 => Pick::NoService,
         Pick::Destination(index) if record.flags & ServiceFlags::ONE_PACKET != 0 => {
             Pick::Once(index)
         }
@@ -116,8 +155,26 @@ pub fn pick<S: Side, H: Host>(
         | Pick::Nobody
         | Pick::Contended
         | Pick::NoTemplate
+        | Pick::ByCall
+        | Pick::OnceByCall
         | Pick::NoService => picked,
     }
+}
+
+/// Notes for [`crate::find_call`] what counts of a client's address.
+#[inline(always)]
+fn by_call<S: Side, H: Host>(
+    host: &H,
+    service: &ServiceRecord,
+    opening: &FlowKey<S::Value>,
+) -> Pick {
+    let Some(template) = persist::client_key::<S, _>(host, service, opening) else {
+        return Pick::NoService;
+    };
+    let [first, second, ..] = template.addresses.widened();
+    host.note(Note::CallClient, first);
+    host.note(Note::CallClientEnd, second);
+    if service.flags & ServiceFlags::ONE_PACKET != 0 { Pick::OnceByCall } else { Pick::ByCall }
 }
 
 /// Key of the entry that remembers a scheduler's choice, a destination; `None` if the service, which may have changed meanwhile, wants
@@ -146,8 +203,14 @@ fn record<S: Side, H: Host>(
     opening: &FlowKey<S::Value>,
     ingress: u32,
 ) -> Option<ServiceRecord> {
-    let record = service_record(S::find_service(host, opening, ingress)?);
-    Some(ServiceRecord { scheduler: record.scheduler & !scheduler_id::CAREFUL, ..record })
+    Some(careless(S::find_service(host, opening, ingress)?))
+}
+
+/// A service, its scheduler without the mark of careful ones.
+#[inline(always)]
+fn careless(line: &Line) -> ServiceRecord {
+    let record = service_record(line);
+    ServiceRecord { scheduler: record.scheduler & !scheduler_id::CAREFUL, ..record }
 }
 
 /// The scheduler's choice.

@@ -2,8 +2,8 @@
 
 use elvs_common::{
     FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, FilterBits, HEADER_LINE, HeaderFlags, Line, SCTP,
-    SERVICE_MAX_PROBES, SERVICES_LINE, ServiceFlags, ServiceRecord, WideAddress, filter_line,
-    filter_place, filter_shift, filter_word, service_hash, service_key, service_kind,
+    SERVICE_MAX_PROBES, SERVICES_LINE, ServiceFlags, ServiceRecord, TCP, UDP, WideAddress,
+    filter_line, filter_place, filter_shift, filter_word, service_hash, service_key, service_kind,
 };
 
 use crate::flow::{FlowKey, WideValue, virtual_port_of};
@@ -26,6 +26,15 @@ pub(crate) fn has_wide<H: Host>(host: &H) -> bool {
     })
 }
 
+/// Whether there are masqueraded real servers of services with the SIP engine.
+#[inline(always)]
+pub(crate) fn has_call_servers<H: Host>(host: &H) -> bool {
+    host.line(HEADER_LINE).is_some_and(|header| {
+        let [_, _, _, flags, ..] = header.0;
+        flags & HeaderFlags::SIP_SERVERS != 0
+    })
+}
+
 /// Whether an address may be that of a real server whose replies are rewritten (a filter).
 #[inline(always)]
 pub(crate) fn may_be_real_server<H: Host>(host: &H, address: u32) -> bool {
@@ -42,9 +51,20 @@ fn filter_bits<H: Host>(host: &H, first_line: u32, address: u32) -> u64 {
 }
 
 /// Line of the virtual service that a packet is for, if it opens a connection; see [`service_record`]. A service by the
-/// packet's firewall mark comes first, one on its port before one on all ports (port 0), as in `ip_vs_service_find`.
+/// packet's firewall mark comes first, then one on its port, then a persistent one of FTP for its data connections, then one on
+/// all ports (port 0), as in `ip_vs_service_find`.
 #[inline(always)]
 pub fn find_service<'a, H: Host>(host: &'a H, packet: &FlowKey, ingress: u32) -> Option<&'a Line> {
+    find_service_by::<false, _>(host, packet, ingress)
+}
+
+/// [`find_service`], or if `EXACT` only those by mark or on the packet's own port, as all are that are not persistent.
+#[inline(always)]
+pub(crate) fn find_service_by<'a, const EXACT: bool, H: Host>(
+    host: &'a H,
+    packet: &FlowKey,
+    ingress: u32,
+) -> Option<&'a Line> {
     let header = host.line(HEADER_LINE)?;
     let [_, _, _, flags, ..] = header.0;
     if flags & HeaderFlags::MARKS != 0 {
@@ -56,10 +76,40 @@ pub fn find_service<'a, H: Host>(host: &'a H, packet: &FlowKey, ingress: u32) ->
         }
     }
     let (address, protocol) = (packet.address(), packet.protocol);
-    match host.opaque(find(host, address, packet.port(), protocol, service_kind::SERVICE)) {
-        None => host.opaque(find(host, address, 0, protocol, service_kind::SERVICE)),
+    let port = packet.port();
+    match host.opaque(find(host, address, port, protocol, service_kind::SERVICE)) {
+        None if !EXACT => {
+            let kinds = [service_kind::SERVICE, service_kind::FTP];
+            let (port, kind) = second_choice(flags, protocol, port, kinds);
+            host.opaque(find(host, address, port, protocol, kind))
+        }
         found => found,
     }
+}
+
+/// Port and kind of the slot of a service that takes packets to a port for which there is none. `kinds` are those of services
+/// and of what FTP's data connections go to.
+#[inline(always)]
+const fn second_choice(flags: u64, protocol: u8, port: u16, kinds: [u8; 2]) -> (u16, u8) {
+    let [service, ftp] = kinds;
+    if flags & HeaderFlags::FTP != 0 && may_be_ftp_data(protocol, port) {
+        (FTP, ftp)
+    } else {
+        (0, service)
+    }
+}
+
+/// Port 21, as loaded.
+const FTP: u16 = 21u16.to_be();
+/// Port 20, as loaded.
+const FTP_DATA: u16 = 20u16.to_be();
+/// First port that needs no privileges.
+const UNPRIVILEGED: u16 = 1_024;
+
+/// Whether a connection to a port may be one of FTP's data connections (`ip_vs_service_find`).
+#[inline(always)]
+const fn may_be_ftp_data(protocol: u8, port: u16) -> bool {
+    protocol == TCP && (port == FTP_DATA || u16::from_be(port) >= UNPRIVILEGED)
 }
 
 /// As [`find_service`], of a packet of either family; of IPv4 those by full NAT and those of SCTP only.
@@ -69,9 +119,19 @@ pub fn find_wide_service<'a, H: Host>(
     packet: &FlowKey<WideValue>,
     ingress: u32,
 ) -> Option<&'a Line> {
+    find_wide_service_by::<false, _>(host, packet, ingress)
+}
+
+/// As [`find_service_by`], of a packet of either family.
+#[inline(always)]
+pub(crate) fn find_wide_service_by<'a, const EXACT: bool, H: Host>(
+    host: &'a H,
+    packet: &FlowKey<WideValue>,
+    ingress: u32,
+) -> Option<&'a Line> {
     let address = packet.wide_address();
     if address.is_v4() {
-        let found = find_service(host, &packet.fold(), ingress)?;
+        let found = find_service_by::<EXACT, _>(host, &packet.fold(), ingress)?;
         let wide = service_record(found).flags & ServiceFlags::FULL_NAT != 0;
         return if wide || packet.protocol == SCTP { Some(found) } else { None };
     }
@@ -86,8 +146,13 @@ pub fn find_wide_service<'a, H: Host>(
         }
     }
     let port = virtual_port_of(packet.ports as u64);
-    match host.opaque(find6(host, address, port, packet.protocol)) {
-        None => host.opaque(find6(host, address, 0, packet.protocol)),
+    let protocol = packet.protocol;
+    match host.opaque(find_wide(host, address, port, protocol, service_kind::SERVICE6)) {
+        None if !EXACT => {
+            let kinds = [service_kind::SERVICE6, service_kind::FTP6];
+            let (port, kind) = second_choice(flags, protocol, port, kinds);
+            host.opaque(find_wide(host, address, port, protocol, kind))
+        }
         found => found,
     }
 }
@@ -168,9 +233,16 @@ pub(crate) fn find_local<H: Host>(host: &H, address: WideAddress) -> Option<u32>
     Some(service_record(find_wide(host, address, 0, 0, kind)?).index)
 }
 
+/// Line of the masqueraded real server of a service with the SIP engine that has an address and a UDP port.
 #[inline(always)]
-fn find6<H: Host>(host: &H, address: WideAddress, port: u16, protocol: u8) -> Option<&Line> {
-    find_wide(host, address, port, protocol, service_kind::SERVICE6)
+pub(crate) fn find_call_server<H: Host>(
+    host: &H,
+    address: WideAddress,
+    port: u16,
+) -> Option<&Line> {
+    let v4 = address.is_v4();
+    let kind = if v4 { service_kind::SIP_SERVER } else { service_kind::SIP_SERVER6 };
+    host.opaque(find_wide(host, address, port, UDP, kind))
 }
 
 /// As [`find`], by an IPv6 address: others may have the same fold.

@@ -5,14 +5,15 @@
 //! Called by what opens connections and schedules them, which is written once for both.
 
 use elvs_common::{
-    Control, LBLC_PORTS, Line, PersistenceLine, ServiceRecord, scheduler_id, template_protocol,
+    CallHash, Control, LBLC_PORTS, Line, PersistenceLine, ServiceRecord, WideAddress, scheduler_id,
+    template_protocol,
 };
 
 use crate::flow::{AddressValue, Addresses, FlowKey, FlowMemory, FoundOf, WideValue, find_key};
 use crate::host::Host;
 use crate::open::Remembered;
-use crate::schedule::{Located, MEMORY, Pick};
-use crate::service::{find_service, find_wide_service};
+use crate::schedule::{Asked, Located, MEMORY, Pick};
+use crate::service::{find_service, find_service_by, find_wide_service, find_wide_service_by};
 use crate::wide::{LocalEnd, give_port};
 
 /// One of the two kinds.
@@ -36,11 +37,21 @@ pub trait Side {
         ingress: u32,
     ) -> Option<&'a Line>;
 
+    /// The same, if it is not persistent.
+    fn find_exact_service<'a, H: Host>(
+        host: &'a H,
+        packet: &FlowKey<Self::Value>,
+        ingress: u32,
+    ) -> Option<&'a Line>;
+
     /// What schedulers want to know of a packet: its addresses in 32 bits each.
     fn fold(packet: &FlowKey<Self::Value>) -> FlowKey;
 
     /// Key of the template of a client of a persistent service.
     fn template_key(line: &PersistenceLine, packet: &FlowKey<Self::Value>) -> FlowKey<Self::Value>;
+
+    /// Key of the template of a Call-ID, from that of a client.
+    fn call_key(template: &FlowKey<Self::Value>, call: CallHash) -> FlowKey<Self::Value>;
 
     /// Key of the entry that leads packets to an address to a destination.
     fn locality_key(
@@ -50,12 +61,7 @@ pub trait Side {
     ) -> FlowKey<Self::Value>;
 
     /// [`Host::pick`], or the like of it.
-    fn pick<H: Host>(
-        host: &H,
-        opening: &FlowKey<Self::Value>,
-        ingress: u32,
-        scheduled: bool,
-    ) -> Pick;
+    fn pick<H: Host>(host: &H, opening: &FlowKey<Self::Value>, ingress: u32, asked: Asked) -> Pick;
 
     /// [`Host::locate`], or the like of it.
     fn locate<H: Host>(host: &H, opening: &FlowKey<Self::Value>, ingress: u32) -> Located;
@@ -126,6 +132,15 @@ impl Side for Narrow {
     }
 
     #[inline(always)]
+    fn find_exact_service<'a, H: Host>(
+        host: &'a H,
+        packet: &FlowKey,
+        ingress: u32,
+    ) -> Option<&'a Line> {
+        find_service_by::<true, _>(host, packet, ingress)
+    }
+
+    #[inline(always)]
     fn fold(packet: &FlowKey) -> FlowKey {
         *packet
     }
@@ -134,6 +149,12 @@ impl Side for Narrow {
     fn template_key(line: &PersistenceLine, packet: &FlowKey) -> FlowKey {
         let protocol = template_protocol(line.protocol);
         FlowKey::new(packet.client() & line.mask, line.address, 0, line.port, protocol)
+    }
+
+    #[inline(always)]
+    fn call_key(template: &FlowKey, call: CallHash) -> FlowKey {
+        let (address, port) = (template.address(), template.port());
+        FlowKey::new(call.client(), address, call.port(), port, template.protocol)
     }
 
     #[inline(always)]
@@ -146,8 +167,8 @@ impl Side for Narrow {
     }
 
     #[inline(always)]
-    fn pick<H: Host>(host: &H, opening: &FlowKey, ingress: u32, scheduled: bool) -> Pick {
-        host.pick(opening, ingress, scheduled)
+    fn pick<H: Host>(host: &H, opening: &FlowKey, ingress: u32, asked: Asked) -> Pick {
+        host.pick(opening, ingress, asked)
     }
 
     #[inline(always)]
@@ -213,6 +234,15 @@ impl Side for Wide {
     }
 
     #[inline(always)]
+    fn find_exact_service<'a, H: Host>(
+        host: &'a H,
+        packet: &FlowKey<WideValue>,
+        ingress: u32,
+    ) -> Option<&'a Line> {
+        find_wide_service_by::<true, _>(host, packet, ingress)
+    }
+
+    #[inline(always)]
     fn fold(packet: &FlowKey<WideValue>) -> FlowKey {
         packet.fold()
     }
@@ -225,6 +255,17 @@ impl Side for Wide {
             addresses: [c0 & m0, c1 & m1, a0, a1, 0],
             ports: (line.port as u32) << 16,
             protocol: template_protocol(line.protocol),
+        }
+    }
+
+    #[inline(always)]
+    fn call_key(template: &FlowKey<WideValue>, call: CallHash) -> FlowKey<WideValue> {
+        let ([_, _, a0, a1, _], WideAddress([c0, c1])) =
+            (template.addresses, WideAddress::of_v4(call.client()));
+        FlowKey {
+            addresses: [c0, c1, a0, a1, 0],
+            ports: template.ports | call.port() as u32,
+            protocol: template.protocol,
         }
     }
 
@@ -243,13 +284,8 @@ impl Side for Wide {
     }
 
     #[inline(always)]
-    fn pick<H: Host>(
-        host: &H,
-        opening: &FlowKey<WideValue>,
-        ingress: u32,
-        scheduled: bool,
-    ) -> Pick {
-        host.wide_pick(opening, ingress, scheduled)
+    fn pick<H: Host>(host: &H, opening: &FlowKey<WideValue>, ingress: u32, asked: Asked) -> Pick {
+        host.wide_pick(opening, ingress, asked)
     }
 
     #[inline(always)]

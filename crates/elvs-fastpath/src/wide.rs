@@ -15,22 +15,25 @@ mod report;
 
 use elvs_common::{
     Control, Counter, DestinationFlags, DestinationStats, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE,
-    ICMPV6, Method, SCTP, SettingFlags, TCP, WideAddress,
+    ICMPV6, Method, SCTP, SettingFlags, TCP, UDP, WideAddress,
 };
 
 pub(crate) use self::forward::hop_of;
-use self::forward::{Ends, address_of, own_address, readdress, send};
+pub(crate) use self::forward::{Ends, own_address, readdress};
+use self::forward::{address_of, send};
 pub use self::fragment::{WideFragment, WideFragmentKey, forward_wide_fragment};
 use self::fragment::{lead_reply, lead_request};
 pub use self::fullnat::{forward_full_nat_icmp, open_full_nat, reply_full_nat, send_full_nat};
 pub use self::icmp::forward_wide_icmp;
 use self::ipsec::follows_ike;
 pub use self::ipsec::forward_ipsec;
-use self::packet::{WidePacket, parse_wide, read_transport};
+pub(crate) use self::packet::WidePacket;
+use self::packet::{parse_wide, read_transport};
 pub use self::ports::{
     Local, LocalEnd, PortSlot, Taken, WideMemory, fill_ring, free_ports, give_port, take_port,
 };
 pub(crate) use self::report::report_wide;
+use crate::director::begun_by_server;
 use crate::flow::{
     Addresses, FlowKey, FoundOf, WideValue, client_port_of, destination_of, find_flow,
     virtual_port_of, wide_addresses, wide_hash,
@@ -96,7 +99,13 @@ pub fn reply_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
             return action;
         }
     }
-    if is_to_virtual(host, &packet) { Action::WIDE_OPEN } else { none_of_ours(&packet) }
+    if is_to_virtual(host, &packet) {
+        return Action::WIDE_OPEN;
+    }
+    if packet.ipv6 && packet.protocol == UDP && !packet.malformed {
+        return begun_by_server(host, packet.fragment);
+    }
+    none_of_ours(&packet)
 }
 
 /// The stage after [`forward_wide`] for packets of no known connection; as [`crate::forward_new`].
@@ -172,9 +181,25 @@ fn is_from_real_server<H: Host>(host: &H, packet: &WidePacket) -> bool {
     }
 }
 
+/// Headers of a datagram that the stage before has seen to be there.
+#[inline(always)]
+pub(crate) fn parse_datagram<H: Host, F: Frame>(
+    host: &H,
+    frame: &mut F,
+) -> Option<(WidePacket, Transport)> {
+    let packet = parse_wide(host, frame)?;
+    if packet.protocol != UDP {
+        return None;
+    }
+    // A constant, so that nothing of other protocols is in the program.
+    let mut packet = WidePacket { protocol: UDP, ..packet };
+    let transport = read_transport(host, frame, &mut packet)?;
+    Some((WidePacket { protocol: UDP, ..packet }, transport))
+}
+
 /// Headers that the stage before has seen to be there.
 #[inline(always)]
-fn parse<H: Host, F: Frame>(host: &H, frame: &mut F) -> Option<(WidePacket, Transport)> {
+pub(crate) fn parse<H: Host, F: Frame>(host: &H, frame: &mut F) -> Option<(WidePacket, Transport)> {
     let mut packet = parse_wide(host, frame)?;
     let transport = read_transport(host, frame, &mut packet)?;
     Some((packet, transport))
@@ -376,6 +401,7 @@ fn reply<H: Host, F: Frame>(
 impl Path for Wide {
     type Packet = WidePacket;
 
+    const IS_WIDE: bool = true;
     const OPEN: Action = Action::WIDE_OPEN;
     const REMEMBER: Action = Action::WIDE_PERSIST;
 

@@ -17,7 +17,6 @@ pub fn in_effect(
     destination: Option<&Destination>,
 ) -> Result<(), ChangeError> {
     key_in_effect(&service.key)?;
-    service_in_effect(service)?;
     destination.map_or(Ok(()), destination_in_effect)
 }
 
@@ -70,13 +69,6 @@ fn address_in_effect(address: IpAddr) -> Result<(), ChangeError> {
         }),
         IpAddr::V4(_) => Ok(()),
     }
-}
-
-fn service_in_effect(service: &VirtualService) -> Result<(), ChangeError> {
-    if let Some(engine) = &service.engine {
-        return refuse(&format!("persistence engine {engine} is"), "services without --pe");
-    }
-    Ok(())
 }
 
 fn destination_in_effect(destination: &Destination) -> Result<(), ChangeError> {

@@ -64,6 +64,28 @@ impl Frame for XdpFrame<'_> {
     }
 
     #[inline(always)]
+    fn byte(&mut self, offset: usize) -> Option<u8> {
+        let start = self.start + offset;
+        let after: usize;
+        // SAFETY: adds to a register. Compilers would compare the byte's own place with the end, which tells the verifier
+        // nothing.
+        unsafe {
+            core::arch::asm!(
+                "{0} = {1}",
+                "{0} += 1",
+                out(reg) after,
+                in(reg) start,
+                options(pure, nomem, nostack)
+            );
+        }
+        if after > self.end {
+            return None;
+        }
+        // SAFETY: the byte before a place in the packet.
+        Some(unsafe { (after as *const u8).sub(1).read_volatile() })
+    }
+
+    #[inline(always)]
     fn forget(&mut self) {
         let context = self.ctx.as_ptr().cast::<xdp_md>();
         // SAFETY: the context is the one the kernel gave; volatile, so that the values count as new ones.

@@ -6,20 +6,22 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_jiffies64, bpf_loop};
 use aya_ebpf::programs::XdpContext;
 use elvs_common::{
-    Control, Counter, DestinationRecord, DestinationStats, Line, NOTES, NextHop, WideAddress,
+    CallHash, Caller, Control, Counter, DestinationRecord, DestinationStats, Line, NOTES, NextHop,
+    WideAddress,
 };
 use elvs_fastpath::{
-    Bucket, ClientHop, Direction, FlowKey, FlowMemory, Fragment, FragmentKey, Host, Local, Located,
-    Narrow, Note, Pick, PortSlot, Remembered, Step, TcpFlags, Wide, WideBucket, WideFragment,
-    WideFragmentKey, WideMemory, WideValue, WideWords, checksum_change, destination_of, locate,
-    memorize, memory_control, memory_key, next_sctp_state, pick, ports_of, remember,
+    Asked, Bucket, ClientHop, Direction, FlowKey, FlowMemory, Fragment, FragmentKey, Host, Local,
+    Located, Narrow, Note, Pick, PortSlot, Remembered, Step, TcpFlags, Wide, WideBucket,
+    WideFragment, WideFragmentKey, WideMemory, WideValue, WideWords, checksum_change,
+    destination_of, locate, memorize, memory_control, memory_key, next_sctp_state, pick, ports_of,
+    remember,
 };
 
 use crate::clients;
 use crate::maps::{
-    Blob, ELVS_CONFIG, ELVS_COUNTERS, ELVS_DESTS, ELVS_FLOWS, ELVS_FRAGMENTS, ELVS_FRAGS6,
-    ELVS_LOADS, ELVS_LOCALS, ELVS_PORTS, ELVS_SCHEDS, ELVS_SCRATCH, ELVS_SETTINGS, ELVS_STATS,
-    ELVS_WIDE, buckets, seed, tick_shift, wide_buckets,
+    Blob, ELVS_CALL, ELVS_CALLERS, ELVS_CALLS, ELVS_CONFIG, ELVS_COUNTERS, ELVS_DESTS, ELVS_FLOWS,
+    ELVS_FRAGMENTS, ELVS_FRAGS6, ELVS_LOADS, ELVS_LOCALS, ELVS_PORTS, ELVS_SCHEDS, ELVS_SCRATCH,
+    ELVS_SETTINGS, ELVS_STATS, ELVS_WIDE, buckets, seed, tick_shift, wide_buckets,
 };
 use crate::word::Word;
 
@@ -151,8 +153,8 @@ impl Host for KernelHost<'_> {
     }
 
     #[inline(always)]
-    fn pick(&self, opening: &FlowKey, _ingress: u32, scheduled: bool) -> Pick {
-        let how = opening.protocol as u32 | if scheduled { SCHEDULED } else { 0 };
+    fn pick(&self, opening: &FlowKey, _ingress: u32, asked: Asked) -> Pick {
+        let how = opening.protocol as u32 | (asked as u32) << ASKED_SHIFT;
         elvs_pick(self.ctx.ctx, opening.addresses, opening.ports, how).into()
     }
 
@@ -168,9 +170,9 @@ impl Host for KernelHost<'_> {
     }
 
     #[inline(always)]
-    fn wide_pick(&self, opening: &FlowKey<WideValue>, _ingress: u32, scheduled: bool) -> Pick {
+    fn wide_pick(&self, opening: &FlowKey<WideValue>, _ingress: u32, asked: Asked) -> Pick {
         leave_key(opening);
-        elvs_wide_pick(self.ctx.ctx, scheduled as u32).into()
+        elvs_wide_pick(self.ctx.ctx, asked as u32).into()
     }
 
     #[inline(always)]
@@ -275,6 +277,35 @@ impl Host for KernelHost<'_> {
     }
 
     #[inline(always)]
+    fn knows_call(&self, hash: CallHash) -> bool {
+        ELVS_CALLS.get_ptr(&hash.0).is_some()
+    }
+
+    #[inline(always)]
+    fn draft_call(&self, index: u32, byte: u8) {
+        let Some(call) = ELVS_CALL.get_ptr_mut(0) else { return };
+        // SAFETY: this CPU's element, which no other program of this CPU interrupts.
+        let call = unsafe { &mut *call };
+        if let Some(place) = call.id.get_mut((index & 0xff) as usize) {
+            *place = byte;
+        }
+    }
+
+    #[inline(always)]
+    fn keep_call(&self, hash: CallHash, client: WideAddress, length: u64) -> bool {
+        let Some(call) = ELVS_CALL.get_ptr_mut(0) else { return false };
+        // SAFETY: as above.
+        let call = unsafe { &mut *call };
+        (call.client, call.length) = (client, length);
+        ELVS_CALLS.insert(&hash.0, &*call, 0).is_ok()
+    }
+
+    #[inline(always)]
+    fn keep_caller(&self, caller: &Caller, hash: CallHash) -> bool {
+        ELVS_CALLERS.insert(caller, &hash.0, 0).is_ok()
+    }
+
+    #[inline(always)]
     fn settings(&self) -> u32 {
         ELVS_SETTINGS.get(0).map_or(0, |settings| settings.flags)
     }
@@ -334,8 +365,8 @@ impl Host for KernelHost<'_> {
     }
 }
 
-/// Bit in the last argument of [`elvs_pick`]; the protocol lies below it.
-const SCHEDULED: u32 = 1 << 8;
+/// Place of [`Asked`] in the last argument of [`elvs_pick`]; the protocol lies below it.
+const ASKED_SHIFT: u32 = 8;
 
 /// [`KernelHost::pick`] as a global function: the verifier walks through it once, for all arguments there may be. The answer
 /// is a [`Pick`] as a word.
@@ -348,8 +379,8 @@ pub extern "C" fn elvs_pick(ctx: *mut xdp_md, addresses: u64, ports: u32, how: u
     let protocol = (how & 0xff) as u8;
     // SAFETY: the context of this run.
     let ingress = unsafe { (*ctx.ctx).ingress_ifindex };
-    pick::<Narrow, _>(&host, &FlowKey { addresses, ports, protocol }, ingress, how & SCHEDULED != 0)
-        .into()
+    let asked = Asked::of_bits(how >> ASKED_SHIFT);
+    pick::<Narrow, _>(&host, &FlowKey { addresses, ports, protocol }, ingress, asked).into()
 }
 
 /// [`KernelHost::locate`] as a global function; the answer is a [`Located`] as a word.
@@ -420,13 +451,13 @@ fn left_key<'a>() -> Option<&'a FlowKey<WideValue>> {
 /// [`KernelHost::wide_pick`] as a global function; see [`elvs_pick`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn elvs_wide_pick(ctx: *mut xdp_md, scheduled: u32) -> u64 {
+pub extern "C" fn elvs_wide_pick(ctx: *mut xdp_md, asked: u32) -> u64 {
     let ctx = XdpContext::new(ctx);
     let Some(host) = KernelHost::new(&ctx) else { return Pick::NoService.into() };
     let Some(key) = left_key() else { return Pick::NoService.into() };
     // SAFETY: the context of this run.
     let ingress = unsafe { (*ctx.ctx).ingress_ifindex };
-    pick::<Wide, _>(&host, key, ingress, scheduled != 0).into()
+    pick::<Wide, _>(&host, key, ingress, Asked::of_bits(asked)).into()
 }
 
 /// [`KernelHost::wide_locate`] as a global function; see [`elvs_locate`].

@@ -22,11 +22,11 @@ use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use elvs_common::{Counter, GENERAL_PROGRAM, LOCAL_MTU, LocalPort, SCHEDULE_PROGRAM, WIDE_PROGRAM};
 use elvs_fastpath::{
-    Action, Frame, Host, connect_wide, decapsulate, forward_fragment, forward_full_nat_icmp,
-    forward_general, forward_icmp, forward_ipsec, forward_narrow, forward_new, forward_plain,
-    forward_tunnel, forward_wide, forward_wide_fragment, forward_wide_icmp, is_own_traffic,
-    open_full_nat, open_wide, persist, persist_wide, reply_full_nat, reply_wide, report,
-    send_full_nat, send_wide,
+    Action, Frame, Host, connect_wide, decapsulate, find_call, forward_fragment,
+    forward_full_nat_icmp, forward_general, forward_icmp, forward_ipsec, forward_narrow,
+    forward_new, forward_plain, forward_tunnel, forward_wide, forward_wide_fragment,
+    forward_wide_icmp, is_own_traffic, open_for_server, open_full_nat, open_wide, persist,
+    persist_wide, reply_full_nat, reply_wide, report, send_for_server, send_full_nat, send_wide,
 };
 
 use crate::frame::{SocketFrame, XdpFrame};
@@ -230,6 +230,33 @@ pub fn elvs_schedule(ctx: XdpContext) -> u32 {
 pub fn elvs_persist(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
     let action = persist(&host, &mut XdpFrame::new(&ctx));
+    finish(&ctx, &host, action)
+}
+
+/// Finds the Call-ID of a packet for a service that goes by it, and goes on to [`elvs_persist`] or [`elvs_wide_keep`].
+#[xdp]
+#[inline(always)]
+pub fn elvs_sip(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = find_call(&host, &mut XdpFrame::new(&ctx));
+    finish(&ctx, &host, action)
+}
+
+/// Datagrams that masqueraded real servers of services with the SIP engine begin with.
+#[xdp]
+#[inline(always)]
+pub fn elvs_sip_out(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = open_for_server(&host, &mut XdpFrame::new(&ctx));
+    finish(&ctx, &host, action)
+}
+
+/// The same after their template was made: connects and sends them.
+#[xdp]
+#[inline(always)]
+pub fn elvs_sip_send(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = send_for_server(&host, &mut XdpFrame::new(&ctx));
     finish(&ctx, &host, action)
 }
 

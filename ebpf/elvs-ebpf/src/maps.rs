@@ -1,12 +1,12 @@
 //! The maps. Names, layouts and sizes are the contract in `elvs-common`.
 
-use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array as BtfArray, ArrayOfMaps};
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, ProgramArray};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray};
 use elvs_common::{
-    BLOB_LINES, COUNTERS, DestinationRecord, DestinationStats, FRAGMENTS, Line, LocalPort,
-    MAX_DESTINATIONS, MAX_SERVICES, NOTES, NextHop, PROGRAMS, Settings,
+    BLOB_LINES, CALLS, COUNTERS, Call, Caller, DestinationRecord, DestinationStats, FRAGMENTS,
+    Line, LocalPort, MAX_DESTINATIONS, MAX_SERVICES, NOTES, NextHop, PROGRAMS, Settings,
 };
 use elvs_fastpath::{
     Bucket, Fragment, FragmentKey, Local, PortSlot, WideBucket, WideFragment, WideFragmentKey,
@@ -89,6 +89,18 @@ pub static ELVS_FRAGMENTS: LruHashMap<FragmentKey, Fragment> =
 #[map]
 pub static ELVS_FRAGS6: LruHashMap<WideFragmentKey, WideFragment> =
     LruHashMap::with_max_entries(FRAGMENTS, 0);
+
+/// Call-IDs that templates go by, by their hash. It takes room for those that there are.
+#[map]
+pub static ELVS_CALLS: HashMap<u64, Call> = HashMap::with_max_entries(CALLS, BPF_F_NO_PREALLOC);
+
+/// Connections of services with the SIP engine, and the hash of each one's Call-ID.
+#[map]
+pub static ELVS_CALLERS: HashMap<Caller, u64> = HashMap::with_max_entries(CALLS, BPF_F_NO_PREALLOC);
+
+/// A Call-ID before it is put among the others.
+#[map]
+pub static ELVS_CALL: PerCpuArray<Call> = PerCpuArray::with_max_entries(1, 0);
 
 /// Next hops between the host's own stack and the director, by [`LocalPort`].
 #[map]

@@ -23,6 +23,7 @@ fn slot(key: ServiceKey, index: u32, pool: &[(u32, u32)]) -> ServiceSlot {
         mh_entries: 4_093,
         tag: 7,
         locals: Vec::new(),
+        takes_ftp_data: false,
         initial: 0x0007_0000_0000_0001,
         pool: pool
             .iter()

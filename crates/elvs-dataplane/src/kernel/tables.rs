@@ -11,13 +11,13 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError, MapInfo, PerCpuArray};
+use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, MapInfo, PerCpuArray};
 use aya::programs::{SchedClassifier, Xdp};
 use aya_obj::generated::{BPF_F_MMAPABLE, bpf_map_type};
 use aya_obj::programs::XdpAttachType;
 use elvs_common::{
-    BLOB_LINES, COUNTERS, Counter, DestinationRecord, Line, LocalPort, NextHop, SCTP_STATES,
-    Settings, TCP_STATES, map_names, program_names, ticks_from_seconds,
+    BLOB_LINES, COUNTERS, Call, CallHash, Caller, Counter, DestinationRecord, Line, LocalPort,
+    NextHop, SCTP_STATES, Settings, TCP_STATES, map_names, program_names, ticks_from_seconds,
 };
 use elvs_fastpath::{Bucket, FlowMemory, Local, PortSlot, WideBucket, WideMemory, WideWords};
 use elvs_model::{Statistics, XdpMode};
@@ -46,6 +46,8 @@ pub struct Kernel {
     config: ArrayOfMaps<MapData, MapData>,
     statistics: PerCpuArray<MapData, [u64; 5]>,
     counters: PerCpuArray<MapData, u64>,
+    calls: HashMap<MapData, u64, [u64; Call::WORDS]>,
+    callers: HashMap<MapData, Caller, u64>,
     director: Xdp,
     clock: Xdp,
     last_jiffies: AtomicU64,
@@ -151,6 +153,8 @@ impl Kernel {
         let statistics = map_of(directory, map_names::STATS)?;
         let counters = map_of(directory, map_names::COUNTERS)?;
         let local = map_of(directory, map_names::LOCAL)?;
+        let calls = map_of(directory, map_names::CALLS)?;
+        let callers = map_of(directory, map_names::CALLERS)?;
         let egress = SchedClassifier::from_pin(directory.join(program_names::EGRESS))
             .map_err(|error| table_error(program_names::EGRESS)(&error))?;
         let map_error = |name| move |error: MapError| table_error(name)(&error);
@@ -173,6 +177,8 @@ impl Kernel {
             statistics: statistics.try_into().map_err(map_error(map_names::STATS))?,
             counters: counters.try_into().map_err(map_error(map_names::COUNTERS))?,
             local: local.try_into().map_err(map_error(map_names::LOCAL))?,
+            calls: calls.try_into().map_err(map_error(map_names::CALLS))?,
+            callers: callers.try_into().map_err(map_error(map_names::CALLERS))?,
             egress,
             director: program(program_names::DIRECTOR)?,
             clock,
@@ -232,7 +238,13 @@ fn bytes_of_maps(directory: &Path) -> Result<u64, TableError> {
     for name in map_names::ALL {
         let info = MapInfo::from_pin(directory.join(name)).map_err(|e| table_error(name)(&e))?;
         let per_cpu = matches!(info.map_type(), Ok(aya::maps::MapType::PerCpuArray));
-        let copies = if per_cpu { cpus } else { 1 };
+        // A hash table takes room for what is in it.
+        let hash = matches!(info.map_type(), Ok(aya::maps::MapType::Hash));
+        let copies = match (hash, per_cpu) {
+            (true, _) => 0,
+            (false, true) => cpus,
+            (false, false) => 1,
+        };
         let element = u64::from(info.value_size()).next_multiple_of(8);
         total += element * u64::from(info.max_entries()) * copies;
     }
@@ -453,6 +465,33 @@ impl Backend for Kernel {
             .get(&(counter as u32), 0)
             .map_err(refused(format!("reading counter {}", counter.name())))?;
         Ok(values.iter().fold(0, |total: u64, value| total.wrapping_add(*value)))
+    }
+
+    fn call(&self, hash: CallHash) -> Option<Call> {
+        self.calls.get(&hash.0, 0).ok().map(|words| Call::of_words(&words))
+    }
+
+    fn calls(&self) -> Vec<CallHash> {
+        // Only the daemon removes keys, so the walk ends; what it misses is found the next time.
+        self.calls.keys().filter_map(Result::ok).map(CallHash).collect()
+    }
+
+    fn forget_call(&mut self, hash: CallHash) {
+        // One that is gone already is what was wanted.
+        let _ = self.calls.remove(&hash.0);
+    }
+
+    fn call_of(&self, caller: &Caller) -> Option<CallHash> {
+        self.callers.get(caller, 0).ok().map(CallHash)
+    }
+
+    fn callers(&self) -> Vec<Caller> {
+        self.callers.keys().filter_map(Result::ok).collect()
+    }
+
+    fn forget_caller(&mut self, caller: &Caller) {
+        // As above.
+        let _ = self.callers.remove(caller);
     }
 
     fn memory_bytes(&self) -> u64 {

@@ -9,7 +9,7 @@ use elvs_common::{
     scheduler_id, template_protocol,
 };
 
-use super::{Choice, ONCE, entry, record};
+use super::{Choice, ONCE, careless, entry};
 use crate::atomic::Atomic64;
 use crate::flow::{FlowKey, FoundFlow, Step, destination_of, find_parts, release_flow};
 use crate::host::Host;
@@ -201,7 +201,10 @@ impl From<u64> for Located {
 /// The destination of a new connection to a service whose scheduler is lblcr, if the set of its address has one.
 #[inline(always)]
 pub fn locate<S: Side, H: Host>(host: &H, opening: &FlowKey<S::Value>, ingress: u32) -> Located {
-    let Some(service) = record::<S, _>(host, opening, ingress) else { return Located::Newcomer(0) };
+    let Some(line) = S::find_exact_service(host, opening, ingress) else {
+        return Located::Newcomer(0);
+    };
+    let service = careless(line);
     let persistent = service.flags & ServiceFlags::PERSISTENT != 0;
     if service.scheduler != scheduler_id::LBLCR || persistent {
         return Located::Newcomer(0);

@@ -182,6 +182,7 @@ pub(crate) fn readdress<H: Host, F: Frame>(
     // All windows are looked at before anything is written.
     if packet.protocol == UDP {
         frame.window::<8>(packet.payload)?;
+        frame.forget();
     } else if packet.protocol == SCTP {
         frame.window::<12>(packet.payload)?;
     } else {

@@ -16,6 +16,7 @@ mod hostile;
 mod icmp;
 mod icmp6;
 mod schedulers;
+mod sip;
 mod stress;
 #[path = "../support/mod.rs"]
 mod support;

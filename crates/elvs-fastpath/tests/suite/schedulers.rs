@@ -108,7 +108,9 @@ fn shares_on_four_cpus(scheduler: u8, weights: &[u32], rounds: u32) -> Vec<u32> 
                         other @ (Pick::Once(_)
                         | Pick::Nobody
                         | Pick::NoTemplate
-                        | Pick::NoService) => panic!("{other:?}"),
+                        | Pick::NoService
+                        | Pick::ByCall
+                        | Pick::OnceByCall) => panic!("{other:?}"),
                     }
                 }
                 let mut all = counts.lock().unwrap();

@@ -7,9 +7,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use elvs_common::{
-    COUNTERS, Control, Counter, CounterKind, DestinationFlags, DestinationLoad, DestinationRecord,
-    DestinationStats, Line, Method, NOTES, NextHop, Settings, TAIL_BUCKETS, TcpState, WideAddress,
-    chain_offset, ticks_from_seconds,
+    COUNTERS, Call, CallHash, Caller, Control, Counter, CounterKind, DestinationFlags,
+    DestinationLoad, DestinationRecord, DestinationStats, Line, Method, NOTES, NextHop, Settings,
+    TAIL_BUCKETS, TcpState, WideAddress, chain_offset, ticks_from_seconds,
 };
 use elvs_fastpath::{
     Addresses, Bucket, ClientHop, FlowKey, FlowMemory, Fragment, FragmentKey, Host, Local, Note,
@@ -50,6 +50,11 @@ pub struct Director {
     notes: [AtomicU64; NOTES],
     fragments: Mutex<HashMap<(u64, u64), Fragment>>,
     wide_fragments: Mutex<HashMap<([u64; 4], u64), WideFragment>>,
+    /// Call-IDs that are kept.
+    pub calls: Mutex<HashMap<u64, Call>>,
+    /// Connections that it is kept of which Call-ID they belong to.
+    pub callers: Mutex<HashMap<Caller, CallHash>>,
+    draft: Mutex<[u8; 256]>,
 }
 
 /// What became of one frame.
@@ -108,6 +113,9 @@ impl Director {
             notes: Default::default(),
             fragments: Mutex::default(),
             wide_fragments: Mutex::default(),
+            calls: Mutex::default(),
+            callers: Mutex::default(),
+            draft: Mutex::new([0; 256]),
             random: AtomicU64::new(0x2545_f491_4f6c_dd1d),
         }
     }
@@ -460,6 +468,25 @@ impl Host for Director {
     fn wide_fragment(&self, key: &WideFragmentKey) -> WideFragment {
         let fragments = self.wide_fragments.lock().unwrap();
         fragments.get(&(key.addresses, key.id)).copied().unwrap_or(WideFragment::NONE)
+    }
+
+    fn knows_call(&self, hash: CallHash) -> bool {
+        self.calls.lock().unwrap().contains_key(&hash.0)
+    }
+
+    fn draft_call(&self, index: u32, byte: u8) {
+        self.draft.lock().unwrap()[index as usize] = byte;
+    }
+
+    fn keep_call(&self, hash: CallHash, client: WideAddress, length: u64) -> bool {
+        let call = Call { client, length, id: *self.draft.lock().unwrap() };
+        self.calls.lock().unwrap().insert(hash.0, call);
+        true
+    }
+
+    fn keep_caller(&self, caller: &Caller, hash: CallHash) -> bool {
+        self.callers.lock().unwrap().insert(*caller, hash);
+        true
     }
 
     fn settings(&self) -> u32 {

@@ -7,11 +7,12 @@ use elvs_common::{
     DestinationFlags, DestinationLoad, DestinationRecord, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE,
     FilterBits, HeaderFlags, Line, MarkLine, Method, NextHop, POOL_ENTRIES_PER_LINE,
     PersistenceLine, SERVICE_MAX_PROBES, SERVICES_LINE, SchedulerWord, ServiceFlags, ServiceRecord,
-    TCP, WideAddress, WideMark, scheduler_id, service_hash, service_kind, set_filter, table_lines,
+    TCP, UDP, WideAddress, WideMark, scheduler_id, service_hash, service_kind, set_filter,
+    table_lines,
 };
 use elvs_fastpath::{
-    Addresses, FlowKey, MaglevEntry, MaglevProgress, Pick, carry_over, dh_table, mh_table, pick,
-    sh_table, wrr_parameters,
+    Addresses, Asked, FlowKey, MaglevEntry, MaglevProgress, Pick, carry_over, dh_table, mh_table,
+    pick, sh_table, wrr_parameters,
 };
 
 use super::director::Director;
@@ -324,7 +325,7 @@ impl Table {
             port(service.address.port()),
             service.protocol,
         );
-        pick::<elvs_fastpath::Narrow, _>(&self.director, &key, NIC, false)
+        pick::<elvs_fastpath::Narrow, _>(&self.director, &key, NIC, Asked::Destination)
     }
 
     /// Hash table of a service, of positions in its list.
@@ -386,6 +387,33 @@ impl Table {
         tag
     }
 
+    /// Places the real servers of a service with the SIP engine.
+    fn place_call_servers(
+        &self,
+        blob: &mut [Line],
+        slots: u32,
+        service: &Service,
+        record: &ServiceRecord,
+    ) -> bool {
+        blob[0].0[3] |= HeaderFlags::SIP_SERVERS;
+        service.list.iter().all(|(destination, _)| {
+            let home = self.homes[*destination as usize].1;
+            let server = ServiceRecord {
+                address: folded(home.ip()),
+                address6: mapped6(home.ip()),
+                port: port(home.port()),
+                protocol: UDP,
+                kind: kind_of(home.ip(), service_kind::SIP_SERVER, service_kind::SIP_SERVER6),
+                index: *destination,
+                flags: record.flags,
+                pool_line: record.pool_line,
+                ..ServiceRecord::default()
+            };
+            let hash = service_hash(server.address, server.port, UDP, HASH_SEED);
+            place(blob, slots, hash, line_of(&server))
+        })
+    }
+
     fn write_blob(&mut self) {
         let mut slots = 8_u32;
         while !self.try_write_blob(slots) {
@@ -444,7 +472,8 @@ impl Table {
                     address: folded(service.address.ip()),
                     port: port(service.address.port()),
                     protocol: service.protocol,
-                    ..PersistenceLine::default()
+                    wide_mask: WideAddress::of_bytes(mask4(mask)).0,
+                    wide_address: WideAddress::of_bytes(mapped6(service.address.ip())).0,
                 };
                 blob.push(line.to_line());
             }
@@ -510,6 +539,11 @@ impl Table {
             self.records[index] = line_of(&record);
             let hash = service_hash(record.address, record.port, record.protocol, HASH_SEED);
             if !place(&mut blob, slots, hash, line_of(&record)) {
+                return false;
+            }
+            if flags & ServiceFlags::SIP != 0
+                && !self.place_call_servers(&mut blob, slots, service, &record)
+            {
                 return false;
             }
         }
@@ -593,6 +627,21 @@ fn line_of(record: &ServiceRecord) -> Line {
         *word = u64::from_ne_bytes(bytes.try_into().unwrap());
     }
     line
+}
+
+/// An address in IPv6 form.
+fn mapped6(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
+/// A netmask in that form.
+fn mask4(mask: Ipv4Addr) -> [u8; 16] {
+    let mut bytes = [0xff; 16];
+    bytes[12..].copy_from_slice(&mask.octets());
+    bytes
 }
 
 fn place(blob: &mut [Line], slots: u32, hash: u32, record: Line) -> bool {

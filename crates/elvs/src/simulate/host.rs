@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use elvs_api::VERSION;
 use elvs_common::{REFRESH_TICKS, TCP, WideAddress};
 use elvs_dataplane::{Backend, Estimator, FakePlane, InstallError, Plane, Route};
-use elvs_fastpath::{FlowKey, Narrow, Pick, Verdict, Wide, WideValue, pick};
+use elvs_fastpath::{Asked, FlowKey, Narrow, Pick, Verdict, Wide, WideValue, pick};
 use elvs_model::{
     Change, ChangeError, ConnectionFilter, ConnectionView, Destination, DestinationKey, Family,
     ForwardingMethod, MarkedPacket, NodeInfo, Protocol, ServiceKey, ServiceView, SyncDaemon, Table,
@@ -91,8 +91,20 @@ impl Host {
         });
         let by_mark = ServiceKey::Fwmark { mark: mark.get(), family: Family::of(service.ip()) };
         let by_port = |port| ServiceKey::Address { protocol, address: service.ip(), port };
-        let keys = [by_mark, by_port(service.port()), by_port(0)];
-        keys.into_iter().find(|key| self.table().service(key).is_some())
+        let ftp = (protocol == Protocol::Tcp && (service.port() == 20 || service.port() >= 1_024))
+            .then(|| by_port(21))
+            .filter(|key| self.takes_ftp_data(key));
+        let keys = [Some(by_mark), Some(by_port(service.port())), ftp, Some(by_port(0))];
+        keys.into_iter().flatten().find(|key| self.table().service(key).is_some())
+    }
+
+    /// Whether an FTP service takes its clients' data connections.
+    fn takes_ftp_data(&self, key: &ServiceKey) -> bool {
+        let keeps_port =
+            |d: &Destination| matches!(d.method, ForwardingMethod::Dr | ForwardingMethod::Tun(_));
+        self.table().service(key).is_some_and(|entry| {
+            entry.service().persistence.is_some() && entry.destinations().all(keeps_port)
+        })
     }
 
     /// A client begins a connection: TCP's handshake, or one datagram.
@@ -169,13 +181,18 @@ impl Host {
         let backend = self.plane.backend();
         let key = key_of(flow);
         let picked = if flow.client.is_ipv4() {
-            pick::<Narrow, _>(backend, &key.fold(), INTERFACE, true)
+            pick::<Narrow, _>(backend, &key.fold(), INTERFACE, Asked::Scheduler)
         } else {
-            pick::<Wide, _>(backend, &key, INTERFACE, true)
+            pick::<Wide, _>(backend, &key, INTERFACE, Asked::Scheduler)
         };
         match picked {
             Pick::Destination(index) | Pick::Once(index) => Some(index),
-            Pick::Nobody | Pick::Contended | Pick::NoService | Pick::NoTemplate => None,
+            Pick::Nobody
+            | Pick::Contended
+            | Pick::NoService
+            | Pick::NoTemplate
+            | Pick::ByCall
+            | Pick::OnceByCall => None,
         }
     }
 

@@ -297,13 +297,40 @@ impl Reader<'_> {
         if subject(change).is_some_and(|key| self.refused.contains(&key)) {
             return Ok(());
         }
-        let fate = change.in_effect(&self.table).and_then(|()| self.table.apply(change));
+        let fate = told_apart(change)
+            .and_then(|()| change.in_effect(&self.table))
+            .and_then(|()| self.table.apply(change));
         if let (Err(_), Change::AddService(service)) = (&fate, change)
             && self.table.service(&service.key).is_none()
         {
             self.refused.insert(service.key);
         }
         fate
+    }
+}
+
+/// Refuses a service that looks into datagrams, of which a script says nothing.
+fn told_apart(change: &Change) -> Result<(), ChangeError> {
+    match change {
+        Change::AddService(service) | Change::EditService(service) => match &service.engine {
+            Some(engine) => Err(ChangeError::Unsupported(format!(
+                "persistence engine {engine} looks into datagrams, of which a script says nothing: leave --pe out"
+            ))),
+            None => Ok(()),
+        },
+        Change::AddDestination { .. }
+        | Change::EditDestination { .. }
+        | Change::DeleteService(_)
+        | Change::DeleteDestination { .. }
+        | Change::AddLocalAddress { .. }
+        | Change::DeleteLocalAddress { .. }
+        | Change::Flush
+        | Change::SetTimeouts(_)
+        | Change::AddMark(_)
+        | Change::DeleteMark(_)
+        | Change::StartSync(_)
+        | Change::StopSync(_)
+        | Change::Set { .. } => Ok(()),
     }
 }
 

@@ -3,7 +3,7 @@
 //! **Invariant:** a history is the same on every run; what it does next depends on its seed and on the model only.
 
 use elvs_common::{Counter, Method, ServiceFlags, TCP, scheduler_id};
-use elvs_fastpath::{FlowKey, Narrow, Pick, Verdict, pick};
+use elvs_fastpath::{Asked, FlowKey, Narrow, Pick, Verdict, pick};
 
 use super::model::{Model, Opening};
 use crate::support::{ACK, FIN, NIC, Packet, Random, SYN, Seen, ServiceId, Table, server_mac};
@@ -180,7 +180,7 @@ impl History {
             TCP,
         );
         let wanted = self.model.pick(&opening).map_or(Pick::Nobody, Pick::Destination);
-        let found = pick::<Narrow, _>(&self.table.director, &key, NIC, false);
+        let found = pick::<Narrow, _>(&self.table.director, &key, NIC, Asked::Destination);
         assert_eq!(found, wanted, "{}, {opening:?}", self.at());
     }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use elvs_common::{Counter, Method, ServiceFlags, TCP, scheduler_id, template_protocol};
-use elvs_fastpath::{FlowKey, Narrow, Pick, Verdict, pick};
+use elvs_fastpath::{Asked, FlowKey, Narrow, Pick, Verdict, pick};
 
 use super::history::socket;
 use super::model::{Model, Opening};
@@ -137,7 +137,7 @@ impl History {
         );
         let wanted = self.template(opening.client).map_or(Pick::NoTemplate, Pick::Destination);
         assert_eq!(
-            pick::<Narrow, _>(&self.table.director, &key, NIC, false),
+            pick::<Narrow, _>(&self.table.director, &key, NIC, Asked::Destination),
             wanted,
             "{}",
             self.at()

@@ -107,6 +107,10 @@ fn a_mistake_names_value_and_cure() {
             "ipvsadm -A -t [::ffff:10.0.0.1]:80",
             "IPv4-mapped address ::ffff:10.0.0.1 is not in effect",
         ),
+        (
+            "ipvsadm -A -u 10.0.0.1:5060 -p 60 --pe sip",
+            "persistence engine sip looks into datagrams",
+        ),
         ("ipvsadm -D -t 10.0.0.1:80", "No such service: add it first with -A"),
         ("ipvsadm -L -t 10.0.0.1:80", "No such service: add it first with -A"),
         ("ipvsadm -R", "a script has no standard input"),
