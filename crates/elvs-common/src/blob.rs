@@ -209,6 +209,8 @@ impl HeaderFlags {
     pub const MARKS6: u64 = 4;
     /// There are services of the wide table.
     pub const WIDE: u64 = 8;
+    /// New connections of IPv4 are all left to the stage that schedules: `drop_packet` or `secure_tcp` is set.
+    pub const DEFENDED: u64 = 256;
 }
 
 /// A rule that gives packets a firewall mark; one line.

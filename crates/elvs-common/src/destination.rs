@@ -59,6 +59,8 @@ impl DestinationFlags {
     pub const IPV6_SERVICE: u32 = 32;
     /// Packets for it are wrapped by the stage for tunnels: it has a tunnel other than IPv4 in IPv4.
     pub const ENCAPSULATED: u32 = 64;
+    /// Once it is removed, its connections are answered by a reset (`on_delete reset` of its service).
+    pub const RESET: u32 = 1024;
 }
 
 /// Values of [`DestinationRecord::tunnel_kind`].

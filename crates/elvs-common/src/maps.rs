@@ -1,7 +1,7 @@
 //! Names and sizes of maps and programs.
 
 /// Version of every layout in this crate; part of the pin path.
-pub const LAYOUT_VERSION: u32 = 5;
+pub const LAYOUT_VERSION: u32 = 6;
 
 /// Destinations there is room for, those that only old connections refer to included.
 pub const MAX_DESTINATIONS: u32 = 16_384;
@@ -47,6 +47,8 @@ pub const FULL_NAT_REPLY_PROGRAM: u32 = 18;
 pub const NARROW_PROGRAM: u32 = 19;
 /// Element of the program map that holds the program for tunnels other than IPv4 in IPv4.
 pub const TUNNEL_PROGRAM: u32 = 8;
+/// Element of the program that answers a packet of a removed destination by a reset.
+pub const RESET_PROGRAM: u32 = 23;
 /// Elements of the program map.
 pub const PROGRAMS: u32 = 32;
 
@@ -80,7 +82,7 @@ impl LocalPort {
 }
 
 /// Words that the programs of one packet leave for one another, per CPU.
-pub const NOTES: usize = 16;
+pub const NOTES: usize = 24;
 
 /// Names of maps; the kernel keeps 15 bytes.
 pub mod map_names {
@@ -187,8 +189,10 @@ pub mod program_names {
     pub const FULL_NAT: &str = "elvs_fnat";
     /// Replies by full NAT: element [`super::FULL_NAT_REPLY_PROGRAM`].
     pub const FULL_NAT_REPLY: &str = "elvs_fnat_reply";
+    /// Resets of the director's own: element [`super::RESET_PROGRAM`].
+    pub const RESET: &str = "elvs_reset";
     /// The director's stages in the program map: element and name.
-    pub const STAGES: [(u32, &str); 19] = [
+    pub const STAGES: [(u32, &str); 20] = [
         (super::SCHEDULE_PROGRAM, SCHEDULE),
         (super::GENERAL_PROGRAM, GENERAL),
         (super::PERSIST_PROGRAM, PERSIST),
@@ -208,6 +212,7 @@ pub mod program_names {
         (super::FULL_NAT_OPEN_PROGRAM, FULL_NAT_OPEN),
         (super::FULL_NAT_PROGRAM, FULL_NAT),
         (super::FULL_NAT_REPLY_PROGRAM, FULL_NAT_REPLY),
+        (super::RESET_PROGRAM, RESET),
     ];
     /// Looks at what the host itself sends, and hands the director its business; a classifier, where the others are XDP
     /// programs.

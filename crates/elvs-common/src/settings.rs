@@ -30,6 +30,10 @@ pub struct Settings {
     pub pad: u32,
     /// Secret of the flow hash.
     pub seed: [u64; 2],
+    /// One of so many new connections is dropped (`drop_packet`); 0 = none.
+    pub drop_rate: u32,
+    /// Zero.
+    pub pad_end: u32,
 }
 
 /// Bits of [`Settings::flags`]: settings of `net.ipv4.vs` that packets depend on.
@@ -47,11 +51,16 @@ impl SettingFlags {
     pub const NO_REUSE: u32 = 8;
     /// `conn_reuse_mode` 2 and 3: one in FIN_WAIT is over as well, if its replies do not pass the director.
     pub const REUSE_FIN_WAIT: u32 = 16;
+    /// `secure_tcp` acts: new TCP connections go by the kernel's state table for attacks.
+    pub const SECURE_TCP: u32 = 256;
+    /// `cache_bypass`: packets for a firewall mark without destinations go on to their own.
+    pub const CACHE_BYPASS: u32 = 512;
 }
 
 impl Settings {
-    /// IPVS's default timeouts in seconds by TCP state (`ip_vs_proto_tcp.c`, `tcp_timeouts`).
-    pub const TCP_SECONDS: [u32; 11] = [2, 900, 120, 60, 120, 120, 10, 60, 30, 120, 120];
+    /// IPVS's default timeouts in seconds by TCP state (`ip_vs_proto_tcp.c`, `tcp_timeouts`), the last one
+    /// for [`crate::SECURE_SYN_RECV`].
+    pub const TCP_SECONDS: [u32; 12] = [2, 900, 120, 60, 120, 120, 10, 60, 30, 120, 120, 60];
     /// IPVS's default UDP timeout in seconds.
     pub const UDP_SECONDS: u32 = 300;
 
@@ -75,7 +84,7 @@ pub const fn ticks_from_seconds(seconds: u32, jiffies_per_second: u32, tick_shif
     ticks
 }
 
-const _: () = assert!(size_of::<Settings>() == 120);
+const _: () = assert!(size_of::<Settings>() == 128);
 const _: () = assert!(core::mem::offset_of!(Settings, seed) == 104);
 
 #[cfg(test)]

@@ -286,6 +286,10 @@ impl Host for Heap {
         self.settings.flags
     }
 
+    fn drop_rate(&self) -> u32 {
+        self.settings.drop_rate
+    }
+
     fn timeout(&self, protocol: u8, state: u8) -> u32 {
         self.settings.timeout(protocol, state)
     }
@@ -336,6 +340,7 @@ impl Backend for Heap {
         self.settings.tcp_timeouts = settings.tcp_timeouts;
         self.settings.udp_timeout = settings.udp_timeout;
         self.settings.flags = settings.flags;
+        self.settings.drop_rate = settings.drop_rate;
     }
 
     fn load(&self, index: u32) -> Option<&AtomicU64> {

@@ -46,6 +46,9 @@ pub(crate) struct Sweeper {
     bucket: u32,
     pass: Pass,
     templates: Templates,
+    /// Entries of each table: met in this pass so far, and in the whole pass before.
+    met: [u64; 2],
+    occupied: [u64; 2],
 }
 
 impl Sweeper {
@@ -70,6 +73,7 @@ impl Sweeper {
             if !met {
                 self.add(&report);
                 report.pass = Some(self.pass);
+                self.occupied = std::mem::take(&mut self.met);
                 (self.bucket, self.pass) = (0, Pass::default());
                 self.templates.next_pass();
                 return report;
@@ -110,9 +114,26 @@ impl Sweeper {
                 give_local_end(backend, &live);
             } else {
                 report.live += 1;
+                let [narrow, wide] = &mut self.met;
+                *if table == Table::Narrow { narrow } else { wide } += 1;
             }
         }
         true
+    }
+
+    /// Entries of each table in the last whole pass.
+    pub(crate) const fn occupied(&self) -> [u64; 2] {
+        self.occupied
+    }
+
+    /// Looks at a thirty-second of each table, anywhere in it, and ends the entries that the defence against floods drops;
+    /// how many (`ip_vs_random_dropentry`). `seed` chooses where.
+    pub(crate) fn drop_entries<B: Backend>(backend: &B, seed: u64) -> u64 {
+        let (settings, now) = (backend.settings(), backend.now());
+        let lifetimes = Lifetimes { lblc: u32::MAX, lblcr: u32::MAX };
+        let moment = Moment { backend, settings: &settings, now, lifetimes };
+        let narrow = drop_from(&moment, backend, settings.buckets, seed);
+        narrow + drop_from(&moment, backend.wide(), settings.wide_buckets, !seed)
     }
 
     const fn add(&mut self, report: &SweepReport) {
@@ -134,6 +155,46 @@ struct Moment<'a, B> {
     settings: &'a Settings,
     now: Now,
     lifetimes: Lifetimes,
+}
+
+/// One bucket of so many is looked at each second.
+const DROP_SHARE: u32 = 32;
+
+/// Seconds without a packet after which an entry that is not half-open may be dropped (`todrop_entry`).
+const DROP_IDLE_S: u32 = 60;
+
+fn drop_from<B: Backend, M: FlowMemory<Word = AtomicU64>>(
+    moment: &Moment<'_, B>,
+    memory: &M,
+    buckets: u32,
+    seed: u64,
+) -> u64 {
+    let mut dropped = 0;
+    for number in 0..u64::from(buckets / DROP_SHARE) {
+        let drawn = scatter(seed.wrapping_add(number));
+        // The upper half of a product with a random word: any bucket, each as likely.
+        let index = u32::try_from(((drawn >> 32) * u64::from(buckets)) >> 32).unwrap_or_default();
+        let Some(bucket) = memory.bucket(index) else { continue };
+        for slot in &bucket.slots {
+            let Some(live) = read(slot).filter(|live| moment.gives_way(live.control)) else {
+                continue;
+            };
+            if release_flow(memory, index, slot, live.control) {
+                dropped += 1;
+                take_load(moment.backend, &live);
+                give_local_end(moment.backend, &live);
+            }
+        }
+    }
+    dropped
+}
+
+/// The output function of splitmix64.
+const fn scatter(number: u64) -> u64 {
+    let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ mixed >> 31
 }
 
 fn has_expired(settings: &Settings, now: Now, control: Control) -> bool {
@@ -252,6 +313,29 @@ pub(crate) struct Lifetimes {
 }
 
 impl<B: Backend> Moment<'_, B> {
+    /// Whether the defence against floods drops an entry that it meets.
+    ///
+    /// As `ip_vs_random_dropentry`, but that packets are not counted for each connection: where the kernel drops idle
+    /// connections of up to eight packets, an idle UDP flow goes, and an established TCP connection never does. A template
+    /// without an established connection goes when those that it was made for are past their time as well.
+    fn gives_way(&self, control: Control) -> bool {
+        let Settings { jiffies_per_second, tick_shift, .. } = *self.settings;
+        let minute = ticks_from_seconds(DROP_IDLE_S, jiffies_per_second, tick_shift);
+        let idle = self.now.idle(control.tick()) >= minute;
+        if control.is_locality() {
+            return false;
+        }
+        if control.is_template() {
+            return idle && !control.assured();
+        }
+        match control.protocol() {
+            TCP => {
+                matches!(TcpState::of_bits(control.state()), TcpState::SynRecv | TcpState::SynAck)
+            }
+            _ => idle,
+        }
+    }
+
     /// Whether an entry of lblc or lblcr is to end.
     fn forgets(&self, live: &Live) -> bool {
         let settings = self.settings;

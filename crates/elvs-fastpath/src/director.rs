@@ -4,8 +4,7 @@
 //! handed to the host's stack, or dropped, and the latter two are counted by reason.
 
 use elvs_common::{
-    Control, Counter, DestinationFlags, DestinationStats, FilterBits, ICMP, Method, SettingFlags,
-    TCP, UDP,
+    Control, Counter, DestinationFlags, DestinationStats, FilterBits, ICMP, Method, TCP, UDP,
 };
 
 use crate::atomic::Atomic64;
@@ -24,6 +23,7 @@ use crate::packet::{
     plain_addresses, plain_is_fragment, plain_protocol,
 };
 use crate::report::{Report, refuse_and_tell, report};
+use crate::reset::{leave_removed, reset};
 use crate::service::{has_wide, is_virtual, may_be_real_server, virtual_tables};
 use crate::side::Narrow;
 use crate::tcp::Direction;
@@ -62,6 +62,7 @@ pub fn process<H: Host, F: Frame>(host: &H, frame: &mut F) -> Verdict {
             Action::FULL_NAT_OPEN => open_full_nat(host, frame),
             Action::FULL_NAT => send_full_nat(host, frame),
             Action::FULL_NAT_REPLY => reply_full_nat(host, frame),
+            Action::RESET => reset(host, frame),
             decided => return decided.verdict(),
         };
         tries += 1;
@@ -302,11 +303,11 @@ fn known<const PLAIN: bool, H: Host, F: Frame>(
         return Action::GENERAL;
     }
     if destination.flags & DestinationFlags::AVAILABLE == 0 {
-        if !PLAIN && host.settings() & SettingFlags::EXPIRE_NODEST_CONN != 0 {
-            end_for::<Narrow, _>(host, found, Counter::ExpiredNodest);
-            return Action::SCHEDULE;
+        if PLAIN {
+            return Action::GENERAL;
         }
-        return drop(host, Counter::DestinationGone);
+        let flags = destination.flags;
+        return leave_removed::<Narrow, _>(host, ip, transport, found, flags);
     }
     if !track::<PLAIN, _, _, _>(host, ip.protocol, transport.flags, found, index, direction) {
         return Action::GENERAL;

@@ -2,7 +2,7 @@
 
 use elvs_common::{
     FRAGMENT_PROGRAM, FULL_NAT_OPEN_PROGRAM, FULL_NAT_PROGRAM, FULL_NAT_REPLY_PROGRAM,
-    GENERAL_PROGRAM, ICMP_PROGRAM, NARROW_PROGRAM, PERSIST_PROGRAM, REPORT_PROGRAM,
+    GENERAL_PROGRAM, ICMP_PROGRAM, NARROW_PROGRAM, PERSIST_PROGRAM, REPORT_PROGRAM, RESET_PROGRAM,
     SCHEDULE_PROGRAM, TUNNEL_PROGRAM, WIDE_CONNECT_PROGRAM, WIDE_FRAGMENT_PROGRAM,
     WIDE_ICMP_PROGRAM, WIDE_OPEN_PROGRAM, WIDE_PERSIST_PROGRAM, WIDE_PROGRAM, WIDE_REPLY_PROGRAM,
     WIDE_SEND_PROGRAM,
@@ -155,6 +155,8 @@ impl Action {
     pub const FULL_NAT: Self = Self::stage(FULL_NAT_PROGRAM);
     /// Not decided yet: the packet may be a reply to the local address that is noted.
     pub const FULL_NAT_REPLY: Self = Self::stage(FULL_NAT_REPLY_PROGRAM);
+    /// Refused and counted; its sender is to be answered by a reset.
+    pub const RESET: Self = Self::stage(RESET_PROGRAM);
     const REDIRECT: u64 = 3;
     const STAGE: u64 = 4;
 

@@ -22,6 +22,7 @@ mod mark;
 mod open;
 mod packet;
 mod report;
+mod reset;
 mod schedule;
 mod service;
 mod side;
@@ -49,13 +50,14 @@ pub use icmp::forward_icmp;
 pub use local::is_own_traffic;
 pub use open::{Remembered, memorize, memory_control, remember};
 pub use report::report;
+pub use reset::reset;
 pub use schedule::{
     Located, MAGLEV_PRIMES, MAX_POOL, MaglevEntry, MaglevProgress, Pick, carry_over, dh_table,
     locate, memory_key, mh_table, pick, sh_table, wrr_parameters,
 };
 pub use service::{find_service, find_wide_service, service_record};
 pub use side::{Narrow, Side, Wide};
-pub use tcp::{Direction, TcpFlags, next_state};
+pub use tcp::{Direction, TcpFlags, next_secure_state, next_state};
 pub use tunnel::{forward_tunnel, largest_inner};
 pub use wide::{
     Local, LocalEnd, PortSlot, Taken, WideFragment, WideFragmentKey, WideMemory, connect_wide,

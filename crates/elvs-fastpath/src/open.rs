@@ -20,7 +20,7 @@ use crate::report::{Report, refuse_and_tell};
 use crate::schedule::{Located, Pick, memory_key, pick_at_once};
 use crate::service::{find_service_at_once, service_record};
 use crate::side::{Narrow, Side};
-use crate::tcp::{Direction, TcpFlags, next_state};
+use crate::tcp::{Direction, TcpFlags, next_secure_state, next_state};
 
 /// TCP port 20, as loaded: IPVS never schedules connections from it (active FTP's data connections).
 const FTP_DATA: u16 = 20u16.to_be();
@@ -54,11 +54,23 @@ pub(crate) fn may_open_any<H: Host>(host: &H, protocol: u8, transport: &Transpor
     may_open(protocol, transport) || may_open_sloppily(host, transport)
 }
 
-/// Control word of a connection after its first packet, to a destination of a forwarding method's bits.
+/// Control word of a connection after its first packet, to a destination of a forwarding method's bits; `secure` as
+/// [`is_secure`].
 #[inline(always)]
-pub(crate) const fn opened(protocol: u8, flags: TcpFlags, method: u32, tick: u32) -> Control {
+pub(crate) const fn opened(
+    protocol: u8,
+    flags: TcpFlags,
+    method: u32,
+    tick: u32,
+    secure: bool,
+) -> Control {
     let (state, inactive) = if protocol == TCP {
-        let state = next_state(Direction::of_request(method), TcpState::None as u8, flags);
+        let (direction, none) = (Direction::of_request(method), TcpState::None as u8);
+        let state = if secure {
+            next_secure_state(direction, none, flags)
+        } else {
+            next_state(direction, none, flags)
+        };
         (state, !TcpState::is_active_bits(state))
     } else {
         (0, true)
@@ -112,7 +124,7 @@ pub(crate) fn open_at_once<H: Host, F: Frame>(
         claim.give_back();
         return Action::SCHEDULE;
     }
-    let control = opened(ip.protocol, transport.flags, method, host.tick());
+    let control = opened(ip.protocol, transport.flags, method, host.tick(), false);
     claim.publish(&flow_key(ip, transport), control, index);
     add_load(host, index, DestinationLoad::unit(control.inactive()));
     host.add_stats(index, first_packet(ip.length as u64));
@@ -156,6 +168,9 @@ pub(crate) trait Path: Side {
 
     /// Refuses a packet for whose service there is no destination; its sender is told, by TCP as well (`ip_vs_leave`).
     fn refuse_for_nobody<H: Host>(host: &H, packet: &Self::Packet) -> Action;
+
+    /// Refuses a packet of a connection whose destination was removed, and that is to be told so.
+    fn refuse_for_removed<H: Host>(host: &H, packet: &Self::Packet) -> Action;
 
     /// [`connect`], after something was remembered.
     fn connect<H: Host, F: Frame>(
@@ -216,6 +231,12 @@ impl Path for Narrow {
     }
 
     #[inline(always)]
+    fn refuse_for_removed<H: Host>(host: &H, packet: &Ipv4) -> Action {
+        let (why, report) = (Counter::DestinationGone, Report::PORT_UNREACHABLE);
+        refuse_and_tell(host, why, report, packet.destination)
+    }
+
+    #[inline(always)]
     fn connect<H: Host, F: Frame>(
         host: &H,
         frame: &mut F,
@@ -272,6 +293,8 @@ pub(crate) fn open<P: Path, H: Host, F: Frame>(
         Pick::Contended => return P::OPEN,
         Pick::NoService => return Action::PASS,
         Pick::NoTemplate => return P::REMEMBER,
+        Pick::Shed => return drop(host, Counter::DropPacket),
+        Pick::Bypass => return bypass(host),
     };
     connect::<P, _, _>(host, frame, packet, transport, &key, index, once)
 }
@@ -296,7 +319,8 @@ pub(crate) fn open_remembered<P: Path, H: Host, F: Frame>(
                 Pick::Once(index) => (index, true),
                 Pick::Nobody => return P::refuse_for_nobody(host, packet),
                 Pick::Contended => return P::REMEMBER,
-                Pick::NoService | Pick::NoTemplate => return P::OPEN,
+                Pick::Bypass => return bypass(host),
+                Pick::NoService | Pick::NoTemplate | Pick::Shed => return P::OPEN,
             };
             match P::memorize(host, &key, ingress, index, place) {
                 Remembered::New => (index, once),
@@ -308,6 +332,20 @@ pub(crate) fn open_remembered<P: Path, H: Host, F: Frame>(
         }
     };
     P::connect(host, frame, packet, transport, &key, index, once)
+}
+
+/// Leaves a packet to the host, which routes it to its own destination (`ip_vs_bypass_xmit`); no connection is kept, since
+/// later packets of TCP are left to the host as well.
+#[inline(always)]
+fn bypass<H: Host>(host: &H) -> Action {
+    host.count(Counter::CacheBypass);
+    Action::PASS
+}
+
+/// Whether new connections go by the state table for attacks.
+#[inline(always)]
+pub(crate) fn is_secure<H: Host>(host: &H) -> bool {
+    host.settings() & SettingFlags::SECURE_TCP != 0
 }
 
 /// Makes a connection to a destination, unless it is for `once`, and forwards its first packet.
@@ -329,7 +367,8 @@ pub(crate) fn connect<P: Path, H: Host, F: Frame>(
         return stage;
     }
     if !once {
-        let control = opened(P::protocol(packet), transport.flags, method, host.tick());
+        let (protocol, secure) = (P::protocol(packet), is_secure(host));
+        let control = opened(protocol, transport.flags, method, host.tick(), secure);
         match P::remember(host, key, control, index) {
             Remembered::New => give_load(host, index, control.inactive()),
             Remembered::Known { destination, method: known } => {

@@ -11,12 +11,13 @@ mod twos;
 mod weigh;
 
 use elvs_common::{
-    POOL_ENTRIES_PER_LINE, PoolEntry, SchedulerWord, ServiceFlags, ServiceRecord, scheduler_id,
+    POOL_ENTRIES_PER_LINE, PoolEntry, SchedulerWord, ServiceFlags, ServiceRecord, SettingFlags,
+    scheduler_id, service_kind,
 };
 
 use crate::atomic::Atomic64;
 use crate::flow::FlowKey;
-use crate::host::Host;
+use crate::host::{Host, Note};
 use crate::service::service_record;
 use crate::side::Side;
 
@@ -43,6 +44,10 @@ pub enum Pick {
     NoService,
     /// The service is persistent, or goes by locality, and nothing is remembered for the connection.
     NoTemplate,
+    /// It is one of the new connections that are dropped to save memory (`drop_packet`).
+    Shed,
+    /// No destination can take a connection, and the packet is to go on to its own one (`cache_bypass`).
+    Bypass,
 }
 
 /// Bit of [`Pick::Once`] and [`Located::Once`] in a word.
@@ -59,6 +64,8 @@ impl From<Pick> for u64 {
             Pick::Contended => 1,
             Pick::NoService => 2,
             Pick::NoTemplate => 3,
+            Pick::Shed => 4,
+            Pick::Bypass => 5,
         }
     }
 }
@@ -71,6 +78,8 @@ impl From<u64> for Pick {
             1 => Self::Contended,
             2 => Self::NoService,
             3 => Self::NoTemplate,
+            4 => Self::Shed,
+            5 => Self::Bypass,
             word if word & ONCE != 0 => Self::Once(Choice(word).destination()),
             word => Self::Destination(Choice(word).destination()),
         }
@@ -88,6 +97,9 @@ pub fn pick<S: Side, H: Host>(
     scheduled: bool,
 ) -> Pick {
     let Some(record) = record::<S, _>(host, opening, ingress) else { return Pick::NoService };
+    if !scheduled && is_shed(host) {
+        return Pick::Shed;
+    }
     let persistent = record.flags & ServiceFlags::PERSISTENT != 0;
     let by_locality =
         record.scheduler == scheduler_id::LBLC || record.scheduler == scheduler_id::LBLCR;
@@ -111,13 +123,38 @@ pub fn pick<S: Side, H: Host>(
         Pick::Destination(index) if record.flags & ServiceFlags::ONE_PACKET != 0 => {
             Pick::Once(index)
         }
+        Pick::Nobody if may_bypass(host, &record) => Pick::Bypass,
         Pick::Destination(_)
         | Pick::Once(_)
         | Pick::Nobody
         | Pick::Contended
         | Pick::NoTemplate
+        | Pick::Shed
+        | Pick::Bypass
         | Pick::NoService => picked,
     }
+}
+
+/// Whether a new connection is one of those that are dropped: each CPU counts its own down (`ip_vs_todrop`).
+#[inline(always)]
+fn is_shed<H: Host>(host: &H) -> bool {
+    let rate = host.drop_rate();
+    if rate == 0 {
+        return false;
+    }
+    // One that is left of another rate may be longer.
+    let left = host.noted(Note::DropCountdown).min(rate as u64);
+    let shed = left <= 1;
+    host.note(Note::DropCountdown, if shed { rate as u64 } else { left - 1 });
+    shed
+}
+
+/// Whether packets that a service has no destination for go on to their own (`ip_vs_leave`): those by firewall mark do, with
+/// `cache_bypass`.
+#[inline(always)]
+fn may_bypass<H: Host>(host: &H, service: &ServiceRecord) -> bool {
+    (service.kind == service_kind::MARK || service.kind == service_kind::MARK6)
+        && host.settings() & SettingFlags::CACHE_BYPASS != 0
 }
 
 /// Key of the entry that remembers a scheduler's choice, a destination; `None` if the service, which may have changed meanwhile, wants

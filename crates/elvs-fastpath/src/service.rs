@@ -99,7 +99,7 @@ pub fn find_wide_service<'a, H: Host>(
 }
 
 /// As [`find_service`], if the service lies in the first slot of its key (another one may be in its place), if there are no
-/// firewall marks, and if no real server's replies are rewritten or `source`, as that filter says, is none: a packet could
+/// firewall marks, if no defence may be in the way of new connections, and if no real server's replies are rewritten or `source`, as that filter says, is none: a packet could
 /// be such a reply as well.
 #[inline(always)]
 pub(crate) fn find_service_at_once<H: Host>(
@@ -111,8 +111,9 @@ pub(crate) fn find_service_at_once<H: Host>(
 ) -> Option<&Line> {
     let header = host.line(HEADER_LINE)?;
     let [mask, seed, _, flags, ..] = header.0;
-    let narrow = flags & (HeaderFlags::MARKS | HeaderFlags::MASQUERADING);
-    if narrow != 0 && (narrow & HeaderFlags::MARKS != 0 || may_be_real_server(host, source)) {
+    const LEFT: u64 = HeaderFlags::MARKS | HeaderFlags::DEFENDED;
+    let narrow = flags & (LEFT | HeaderFlags::MASQUERADING);
+    if narrow != 0 && (narrow & LEFT != 0 || may_be_real_server(host, source)) {
         return None;
     }
     let slot = service_hash(address, port, protocol, seed) & low(mask);

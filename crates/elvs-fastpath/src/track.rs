@@ -13,8 +13,9 @@ use elvs_common::{
 use crate::atomic::Atomic64;
 use crate::flow::{Addresses, FoundFlow, FoundOf, Step, destination_of, release_flow};
 use crate::host::{Host, add_load, take_load};
+use crate::open::is_secure;
 use crate::side::Side;
-use crate::tcp::{Direction, TcpFlags, next_state};
+use crate::tcp::{Direction, TcpFlags, next_secure_state, next_state};
 
 /// Times a state change is repeated when another CPU changed the connection meanwhile.
 const TRACK_TRIES: u32 = 4;
@@ -74,6 +75,8 @@ pub(crate) fn track<const PLAIN: bool, H: Host, A, V>(
     direction: Direction,
 ) -> bool {
     let tick = host.tick();
+    // A SYN of a known connection is never the plain stage's.
+    let secure = !PLAIN && flags.syn() && is_secure(host);
     if advance(
         host,
         &found.slot.control,
@@ -83,6 +86,7 @@ pub(crate) fn track<const PLAIN: bool, H: Host, A, V>(
         destination,
         direction,
         tick,
+        secure,
     ) {
         return true;
     }
@@ -93,7 +97,7 @@ pub(crate) fn track<const PLAIN: bool, H: Host, A, V>(
         host,
         word: &found.slot.control,
         control: found.control.0,
-        packet: protocol as u64 | (flags.0 as u64) << 8,
+        packet: protocol as u64 | (flags.0 as u64) << 8 | (secure as u64) << 16,
         destination: destination as u64,
         direction: direction as u64,
         tick: tick as u64,
@@ -114,9 +118,14 @@ fn advance<H: Host>(
     destination: u32,
     direction: Direction,
     tick: u32,
+    secure: bool,
 ) -> bool {
     let (state, inactive) = if protocol == TCP {
-        let state = next_state(direction, control.state(), flags);
+        let state = if secure {
+            next_secure_state(direction, control.state(), flags)
+        } else {
+            next_state(direction, control.state(), flags)
+        };
         (state, !TcpState::is_active_bits(state))
     } else {
         (0, true)
@@ -140,7 +149,7 @@ struct Retrack<'a, H: Host> {
     host: &'a H,
     word: &'a H::Word,
     control: u64,
-    /// Protocol (low byte), TCP flags (next byte).
+    /// Protocol (low byte), TCP flags (next byte), whether `secure_tcp` acts (next byte).
     packet: u64,
     destination: u64,
     direction: u64,
@@ -154,7 +163,7 @@ impl<H: Host> Step for Retrack<'_, H> {
         if !Control(self.control).same_connection(now) {
             return false;
         }
-        let [protocol, flags, ..] = self.packet.to_le_bytes();
+        let [protocol, flags, secure, ..] = self.packet.to_le_bytes();
         let direction = if self.direction == Direction::Input as u64 {
             Direction::Input
         } else if self.direction == Direction::Output as u64 {
@@ -164,6 +173,8 @@ impl<H: Host> Step for Retrack<'_, H> {
         };
         let destination = (self.destination & 0xffff_ffff) as u32;
         let tick = (self.tick & 0xffff_ffff) as u32;
-        !advance(self.host, self.word, now, protocol, TcpFlags(flags), destination, direction, tick)
+        let flags = TcpFlags(flags);
+        let secure = secure != 0;
+        !advance(self.host, self.word, now, protocol, flags, destination, direction, tick, secure)
     }
 }

@@ -23,7 +23,8 @@ pub use self::fragment::{WideFragment, WideFragmentKey, forward_wide_fragment};
 use self::fragment::{lead_reply, lead_request};
 pub use self::fullnat::{open_full_nat, reply_full_nat, send_full_nat};
 pub use self::icmp::forward_wide_icmp;
-use self::packet::{WidePacket, parse_transport, parse_wide};
+use self::packet::parse_transport;
+pub(crate) use self::packet::{WidePacket, parse_wide};
 pub use self::ports::{
     Local, LocalEnd, PortSlot, Taken, WideMemory, fill_ring, free_ports, give_port, take_port,
 };
@@ -37,6 +38,7 @@ use crate::host::{ClientHop, Host, Note, drop};
 use crate::open::{Path, arrival, connect, open, open_remembered};
 use crate::packet::{Transport, is_balanced};
 use crate::report::{Report, refuse_and_tell_wide};
+use crate::reset::leave_removed;
 use crate::service::{
     find_local, is_full_nat, is_wide_virtual, may_be_wide, may_be_wide_real_server,
 };
@@ -209,11 +211,8 @@ fn known<H: Host, F: Frame>(
     let index = destination_of(found.ports_destination);
     let Some(destination) = host.destination(index) else { return drop(host, Counter::Bug) };
     if destination.flags & DestinationFlags::AVAILABLE == 0 {
-        if host.settings() & SettingFlags::EXPIRE_NODEST_CONN != 0 {
-            end_for::<Wide, _>(host, found, Counter::ExpiredNodest);
-            return Action::WIDE_OPEN;
-        }
-        return drop(host, Counter::DestinationGone);
+        let flags = destination.flags;
+        return leave_removed::<Wide, _>(host, packet, transport, found, flags);
     }
     let method = found.control.method_bits();
     let direction = Direction::of_request(method);
@@ -353,6 +352,11 @@ impl Path for Wide {
     #[inline(always)]
     fn refuse_for_nobody<H: Host>(host: &H, packet: &WidePacket) -> Action {
         forward::refuse(host, packet, Counter::NoDestination, Report::PORT_UNREACHABLE)
+    }
+
+    #[inline(always)]
+    fn refuse_for_removed<H: Host>(host: &H, packet: &WidePacket) -> Action {
+        forward::refuse(host, packet, Counter::DestinationGone, Report::PORT_UNREACHABLE)
     }
 
     #[inline(always)]

@@ -25,7 +25,7 @@ use elvs_fastpath::{
     Action, Frame, Host, connect_wide, decapsulate, forward_fragment, forward_general,
     forward_icmp, forward_narrow, forward_new, forward_plain, forward_tunnel, forward_wide,
     forward_wide_fragment, forward_wide_icmp, is_own_traffic, open_full_nat, open_wide, persist,
-    persist_wide, reply_full_nat, reply_wide, report, send_full_nat, send_wide,
+    persist_wide, reply_full_nat, reply_wide, report, reset, send_full_nat, send_wide,
 };
 
 use crate::frame::{SocketFrame, XdpFrame};
@@ -85,6 +85,14 @@ pub fn elvs_fragment(ctx: XdpContext) -> u32 {
 pub fn elvs_reply(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
     answer(report(&host, &mut XdpFrame::new(&ctx)))
+}
+
+/// Answers a packet of a removed destination by a reset.
+#[xdp]
+#[inline(always)]
+pub fn elvs_reset(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    answer(reset(&host, &mut XdpFrame::new(&ctx)))
 }
 
 /// Packets of known connections of the wide table.
@@ -231,7 +239,7 @@ fn finish(ctx: &XdpContext, host: &KernelHost<'_>, action: Action) -> u32 {
     // The program is missing, or a scheduler was in contention for as many stages as the kernel allows. What is to be told has
     // been refused and counted before.
     match action {
-        Action::REPORT => {}
+        Action::REPORT | Action::RESET => {}
         Action::SCHEDULE | Action::PERSIST | Action::WIDE_OPEN | Action::WIDE_PERSIST => {
             host.count(Counter::SchedulerContended);
         }

@@ -115,6 +115,8 @@ pub(crate) fn settings_for(
         locals,
         pad: 0,
         seed,
+        drop_rate: 0,
+        pad_end: 0,
     }
 }
 
@@ -257,6 +259,7 @@ fn settings_words(settings: &Settings) -> impl Iterator<Item = u32> {
         ])
         .chain(halves(first))
         .chain(halves(second))
+        .chain([settings.drop_rate, settings.pad_end])
 }
 
 fn settings_of(mut words: impl Iterator<Item = u32>) -> Settings {
@@ -288,6 +291,8 @@ fn settings_of(mut words: impl Iterator<Item = u32>) -> Settings {
         locals,
         pad,
         seed,
+        drop_rate: next(),
+        pad_end: next(),
     }
 }
 
@@ -374,6 +379,7 @@ impl Backend for Kernel {
             tcp_timeouts: settings.tcp_timeouts,
             udp_timeout: settings.udp_timeout,
             flags: settings.flags,
+            drop_rate: settings.drop_rate,
             ..self.settings()
         };
         write_settings(&self.settings, &new);

@@ -8,6 +8,7 @@
 )]
 
 mod connections;
+mod defence;
 mod flow_table;
 mod forwarding;
 mod fragments;
@@ -15,6 +16,7 @@ mod golden;
 mod hostile;
 mod icmp;
 mod icmp6;
+mod resets;
 mod schedulers;
 mod stress;
 #[path = "../support/mod.rs"]

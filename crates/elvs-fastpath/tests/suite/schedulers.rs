@@ -108,6 +108,8 @@ fn shares_on_four_cpus(scheduler: u8, weights: &[u32], rounds: u32) -> Vec<u32> 
                         other @ (Pick::Once(_)
                         | Pick::Nobody
                         | Pick::NoTemplate
+                        | Pick::Shed
+                        | Pick::Bypass
                         | Pick::NoService) => panic!("{other:?}"),
                     }
                 }

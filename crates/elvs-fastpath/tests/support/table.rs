@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use elvs_common::{
     DestinationFlags, DestinationLoad, DestinationRecord, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE,
-    FilterBits, HeaderFlags, Line, MarkLine, Method, NextHop, POOL_ENTRIES_PER_LINE,
+    FilterBits, HEADER_LINE, HeaderFlags, Line, MarkLine, Method, NextHop, POOL_ENTRIES_PER_LINE,
     PersistenceLine, SERVICE_MAX_PROBES, SERVICES_LINE, SchedulerWord, ServiceFlags, ServiceRecord,
     TCP, WideAddress, WideMark, scheduler_id, service_hash, service_kind, set_filter, table_lines,
 };
@@ -295,6 +295,16 @@ impl Table {
     pub fn remove_destination(&mut self, id: ServiceId, destination: u32) {
         self.director.destinations[destination as usize].flags &= !DestinationFlags::AVAILABLE;
         self.change(id, |list| list.retain(|(index, _)| *index != destination));
+    }
+
+    /// Has connections answered by a reset when their destination is removed (`on_delete reset`).
+    pub fn set_reset(&mut self, destination: u32) {
+        self.director.destinations[destination as usize].flags |= DestinationFlags::RESET;
+    }
+
+    /// Says that a defence may be in the way of new connections.
+    pub fn defend(&mut self) {
+        self.director.blob[HEADER_LINE as usize].0[3] |= HeaderFlags::DEFENDED;
     }
 
     /// Index of a destination of a service by its address.

@@ -175,7 +175,12 @@ impl Host {
         };
         match picked {
             Pick::Destination(index) | Pick::Once(index) => Some(index),
-            Pick::Nobody | Pick::Contended | Pick::NoService | Pick::NoTemplate => None,
+            Pick::Nobody
+            | Pick::Contended
+            | Pick::NoService
+            | Pick::NoTemplate
+            | Pick::Shed
+            | Pick::Bypass => None,
         }
     }
 
