@@ -26,8 +26,8 @@ use elvs_dataplane::{
 use elvs_fastpath::{Eviction, FlowKey, Insertion, NewFlow, flow_hash, insert_flow};
 use elvs_lab::require_root;
 use elvs_model::{
-    Change, ConnectionState, Destination, DestinationKey, ForwardingMethod, Protocol, Scheduler,
-    ServiceKey, Table, Timeouts, VirtualService, XdpMode,
+    Change, ConnectionState, Destination, DestinationKey, ForwardingMethod, OnDelete, Protocol,
+    Scheduler, ServiceKey, Setting, Table, Timeouts, VirtualService, XdpMode,
 };
 use elvs_net::bed::BedError;
 use elvs_net::{Namespace, Netlink};
@@ -214,6 +214,85 @@ fn packets_are_forwarded_and_a_second_daemon_adopts_their_connections() {
     assert_eq!(gone.unwrap().1, 1);
     plane.teardown().unwrap();
     assert!(!place.pins().exists());
+}
+
+/// Packets counted by a reason.
+fn counted(plane: &DataPlane, reason: &str) -> u64 {
+    let counters = plane.counters().unwrap();
+    counters.into_iter().find(|(counter, _)| counter.name() == reason).unwrap().1
+}
+
+#[test]
+fn a_defence_takes_new_connections_away_from_the_first_stage_and_gives_them_back() {
+    let place = Place::new("defence", 64);
+    let key = service(Protocol::Tcp, 80);
+    let client = Ipv4Addr::new(203, 0, 113, 5);
+    let mut plane = place.open().plane;
+    set_routes(&mut plane, &[1]);
+    let with = |settings: &[(Setting, &str)]| {
+        let mut table = table(&[key], &[1]);
+        for (setting, text) in settings {
+            let value = setting.value(text).unwrap();
+            table.apply(&Change::Set { setting: *setting, value }).unwrap();
+        }
+        table
+    };
+    plane.install(&with(&[])).unwrap();
+    assert_eq!(place.run(&segment(client, 1000, SYN)).0, XDP_TX);
+    // Of every new connection, so that it does not matter on which CPU a run is counted.
+    let every = with(&[(Setting::DropPacket, "3"), (Setting::AmDroprate, "1")]);
+    assert!(plane.install(&every).unwrap().swapped);
+    assert_eq!(place.run(&segment(client, 1001, SYN)).0, XDP_DROP);
+    assert_eq!(place.run(&segment(client, 1000, ACK)).0, XDP_TX, "a known one");
+    assert_eq!(counted(&plane, "drop_packet"), 1);
+    // Automatic: by what the daemon finds of memory.
+    plane.install(&with(&[(Setting::DropPacket, "1"), (Setting::SecureTcp, "1")])).unwrap();
+    assert_eq!(plane.defend(Some(0)).drop_rate, 1);
+    assert_eq!(place.run(&segment(client, 1001, SYN)).0, XDP_DROP);
+    plane.install(&with(&[(Setting::SecureTcp, "1")])).unwrap();
+    assert!(plane.defend(Some(0)).secure_tcp);
+    assert_eq!(place.run(&segment(client, 1002, SYN)).0, XDP_TX);
+    let state = |plane: &DataPlane, port: u16| {
+        plane.connections().find(|c| c.client.port() == port).unwrap().state
+    };
+    assert_eq!(state(&plane, 1002), ConnectionState::SynAck);
+    assert_eq!(place.run(&segment(client, 1002, ACK)).0, XDP_TX);
+    assert_eq!(state(&plane, 1002), ConnectionState::Established);
+    assert!(!plane.defend(Some(u64::MAX)).secure_tcp);
+    assert_eq!(place.run(&segment(client, 1003, SYN)).0, XDP_TX);
+    assert_eq!(state(&plane, 1003), ConnectionState::SynRecv);
+    assert!(plane.recount().is_empty(), "{:?}", plane.recount());
+}
+
+#[test]
+fn rfc9293_3_10_7_1_a_removed_destinations_client_is_answered_by_a_reset() {
+    let place = Place::new("reset", 64);
+    let key = service(Protocol::Tcp, 80);
+    let client = Ipv4Addr::new(203, 0, 113, 5);
+    let mut plane = place.open().plane;
+    set_routes(&mut plane, &[1]);
+    let with = |servers: &[u8]| {
+        let mut table = table(&[key], servers);
+        let service = VirtualService::new(key, Scheduler::Rr);
+        let service = VirtualService { on_delete: OnDelete::Reset, ..service };
+        table.apply(&Change::EditService(service)).unwrap();
+        table
+    };
+    plane.install(&with(&[1])).unwrap();
+    assert_eq!(place.run(&segment(client, 1000, SYN)).0, XDP_TX);
+    plane.install(&with(&[])).unwrap();
+    let mut sent = segment(client, 1000, ACK);
+    sent[42..46].copy_from_slice(&[0x12, 0x34, 0x56, 0x78]);
+    let (action, out) = place.run(&sent);
+    assert_eq!(action, XDP_TX);
+    assert_eq!((&out[..6], &out[6..12]), (&sent[6..12], &sent[..6]), "back where it came from");
+    assert_eq!((&out[26..30], &out[30..34]), (&VIP.octets()[..], &client.octets()[..]));
+    assert_eq!((&out[34..36], &out[36..38]), (&sent[36..38], &sent[34..36]), "ports");
+    assert_eq!(out[38..48], [0x12, 0x34, 0x56, 0x78, 0, 0, 0, 0, 0x50, 0x04], "SEQ=SEG.ACK, RST");
+    assert_eq!(out.len(), 54);
+    assert_eq!(counted(&plane, "reset_sent"), 1);
+    assert_eq!(plane.connections().count(), 0, "the connection is over");
+    assert_eq!(place.run(&segment(client, 1000, ACK)).0, XDP_PASS, "now it is nobody's");
 }
 
 #[test]
