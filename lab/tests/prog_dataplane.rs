@@ -296,6 +296,34 @@ fn rfc9293_3_10_7_1_a_removed_destinations_client_is_answered_by_a_reset() {
 }
 
 #[test]
+fn nat_icmp_send_tells_a_masqueraded_real_server_of_a_packet_of_no_connection() {
+    let place = Place::new("stray", 64);
+    let key = service(Protocol::Tcp, 80);
+    let mut plane = place.open().plane;
+    let own = Ipv4Addr::new(10, 0, 0, 250);
+    plane.set_route(server(1).into(), Route { tunnel_source: Some(own.into()), ..route(1) });
+    let mut table = table(&[key], &[]);
+    let masqueraded = Destination { method: ForwardingMethod::Nat, ..destination(1) };
+    table.apply(&Change::AddDestination { service: key, destination: masqueraded }).unwrap();
+    plane.install(&table).unwrap();
+    // The real server's port is that of the service: a segment the other way.
+    let mut stray = segment(server(1), 80, ACK);
+    stray[36..38].copy_from_slice(&4_711_u16.to_be_bytes());
+    stray[30..34].copy_from_slice(&[203, 0, 113, 5]);
+    assert_eq!(place.run(&stray).0, XDP_PASS);
+    let value = Setting::NatIcmpSend.value("1").unwrap();
+    table.apply(&Change::Set { setting: Setting::NatIcmpSend, value }).unwrap();
+    plane.install(&table).unwrap();
+    let (action, out) = place.run(&stray);
+    assert_eq!((action, &out[..6]), (XDP_TX, &stray[6..12]));
+    assert_eq!((&out[26..30], &out[30..34]), (&own.octets()[..], &server(1).octets()[..]));
+    assert_eq!((out[23], &out[34..36]), (1, &[3, 3][..]), "port unreachable");
+    assert_eq!(counted(&plane, "no_connection"), 1);
+    stray[47] = 0x04;
+    assert_eq!(place.run(&stray).0, XDP_PASS, "a reset is not answered");
+}
+
+#[test]
 fn pins_that_cannot_be_adopted_are_replaced_and_named() {
     let place = Place::new("replace", 64);
     drop(place.open());

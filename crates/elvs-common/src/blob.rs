@@ -140,6 +140,10 @@ pub mod service_kind {
     pub const LOCAL: u8 = 7;
     /// As [`LOCAL`] with an IPv6 address; its fold takes the place of the address.
     pub const LOCAL6: u8 = 8;
+    /// A masqueraded real server, IPv4, with its port and protocol; `index` is that of a destination which it is.
+    pub const REAL_SERVER: u8 = 9;
+    /// As [`REAL_SERVER`] with an IPv6 address; its fold takes the place of the address.
+    pub const REAL_SERVER6: u8 = 10;
 }
 
 /// Scheduler numbers.
@@ -211,6 +215,9 @@ impl HeaderFlags {
     pub const WIDE: u64 = 8;
     /// New connections of IPv4 are all left to the stage that schedules: `drop_packet` or `secure_tcp` is set.
     pub const DEFENDED: u64 = 256;
+    /// Masqueraded real servers are told of packets that belong to no connection (`nat_icmp_send`); they have slots of their
+    /// own ([`service_kind::REAL_SERVER`]).
+    pub const TELLS_REAL_SERVERS: u64 = 512;
 }
 
 /// A rule that gives packets a firewall mark; one line.

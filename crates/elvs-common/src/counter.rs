@@ -69,6 +69,8 @@ counters! {
     SchedulerContended = Drop "scheduler_contended",
     /// New connection was refused on purpose, to save memory (drop_packet).
     DropPacket = Drop "drop_packet",
+    /// Masqueraded real server sent a packet of no connection, and is told so (nat_icmp_send).
+    NoConnection = Drop "no_connection",
     /// Fragments are not forwarded by full NAT; let the client's network carry whole packets.
     FragmentRefused = Drop "fragment_refused",
     /// Every port of the service's local addresses is in use (full NAT); add local addresses.

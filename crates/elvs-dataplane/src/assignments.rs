@@ -20,7 +20,7 @@ use elvs_fastpath::{
     Atomic64, MaglevEntry, MaglevProgress, carry_over, dh_table, mh_table, sh_table, wrr_parameters,
 };
 use elvs_model::{
-    Destination, DestinationKey, Family, ForwardingMethod, Netmask, Prefix, Scheduler,
+    Destination, DestinationKey, Family, ForwardingMethod, Netmask, Prefix, Protocol, Scheduler,
     SchedulerFlags, ServiceKey, Setting, Settings, Statistics, Table, TunnelChecksum, TunnelKind,
     VirtualService,
 };
@@ -309,6 +309,26 @@ impl Assignments {
     pub(crate) fn masqueraded_addresses(&self) -> BTreeMap<IpAddr, u64> {
         let masqueraded = self.destinations.iter().filter(|(_, slot)| slot.masqueraded);
         tables_of(masqueraded.map(|((_, key), slot)| (key.address, slot.tables)))
+    }
+
+    /// Masqueraded real servers in the table by address, port and protocol, with an index of theirs; those of a firewall
+    /// mark are of every protocol (`ip_vs_has_real_service`). On all ports there is none.
+    pub(crate) fn masqueraded_servers(&self) -> BTreeMap<(IpAddr, u16, u8), u32> {
+        let present = self.destinations.iter().filter(|((_, key), slot)| {
+            slot.present && slot.method == Method::Nat as u32 && key.port != 0
+        });
+        let of = |((service, key), slot): (&(ServiceKey, DestinationKey), &DestinationSlot)| {
+            let protocols: &[Protocol] = match service {
+                ServiceKey::Address { protocol, .. } => &[*protocol],
+                ServiceKey::Fwmark { .. } => &[Protocol::Tcp, Protocol::Udp],
+            };
+            let (key, index) = (*key, slot.index);
+            protocols
+                .iter()
+                .map(move |protocol| ((key.address, key.port, protocol.number()), index))
+                .collect::<Vec<_>>()
+        };
+        present.flat_map(of).collect()
     }
 
     /// The assignments for another table: what stays keeps its index.

@@ -6,7 +6,7 @@
 //!
 //! Called through [`crate::Plane`].
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
@@ -187,6 +187,11 @@ impl<B: Backend> Director<B> {
             addresses: assignments.virtual_addresses(),
             masqueraded: assignments.masqueraded_addresses(),
             locals: assignments.local_indexes(),
+            told: if table.settings().is_on(Setting::NatIcmpSend) {
+                assignments.masqueraded_servers()
+            } else {
+                BTreeMap::new()
+            },
         };
         known.retain(served);
         let lines = compile(&services, &known, &marks, self.generation)?.lines;

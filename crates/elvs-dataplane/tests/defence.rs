@@ -1,4 +1,4 @@
-//! The defence levels over plain memory (`drop_entry`, `drop_packet`, `secure_tcp`), and `on_delete reset`.
+//! The defence levels over plain memory (`drop_entry`, `drop_packet`, `secure_tcp`), `nat_icmp_send` and `on_delete reset`.
 
 #![allow(
     clippy::indexing_slicing,
@@ -8,7 +8,7 @@
 )]
 
 use elvs_common::Counter;
-use elvs_dataplane::{Backend, Defence, FakePlane, Plane};
+use elvs_dataplane::{Backend, Defence, FakePlane, Plane, Route};
 use elvs_fastpath::Verdict;
 use elvs_model::{
     Change, ConnectionState, OnDelete, Persistence, Scheduler, ServiceKey, Setting, Table,
@@ -210,4 +210,37 @@ fn on_delete_is_edited_like_everything_else_of_a_service() {
     assert_eq!(tcp(&plane, 1_000, SYN), Ok(1));
     change(&mut plane, &mut table, [remove(WEB, 1)]);
     assert!(!is_reset(&plane));
+}
+
+#[test]
+fn nat_icmp_send_tells_the_real_servers_of_the_table_and_no_others() {
+    let masqueraded = |last| {
+        let destination = destination(last, 1, elvs_model::ForwardingMethod::Nat);
+        Change::AddDestination { service: WEB, destination }
+    };
+    let changes = [add_service(WEB, Scheduler::Rr), masqueraded(1), masqueraded(2)];
+    let (mut plane, mut table) = plane(changes);
+    for last in [1, 2] {
+        let tunnel_source = Some(std::net::IpAddr::from([10, 0, 0, 10]));
+        let route = Route { hop: Some(hop(last)), mtu: 1500, tunnel_source, ..Route::default() };
+        plane.set_route(server(last).into(), route);
+    }
+    let stray = |plane: &FakePlane, last, port, protocol| {
+        let before = count(plane, Counter::NoConnection);
+        let sent = send(plane, frame(protocol, (server(last), port), (CLIENT, 9_999), ACK));
+        let told = count(plane, Counter::NoConnection) - before == 1;
+        assert!(told && sent == Err(Verdict::Drop) || sent == Err(Verdict::Pass), "{sent:?}");
+        told
+    };
+    let tcp = elvs_common::TCP;
+    assert!(!stray(&plane, 1, 80, tcp), "0 is the default");
+    change(&mut plane, &mut table, [set(Setting::NatIcmpSend, "1")]);
+    assert!(stray(&plane, 1, 80, tcp) && stray(&plane, 2, 80, tcp));
+    assert!(!stray(&plane, 1, 81, tcp), "another port");
+    assert!(!stray(&plane, 1, 80, elvs_common::UDP), "another protocol");
+    change(&mut plane, &mut table, [remove(WEB, 2)]);
+    assert!(stray(&plane, 1, 80, tcp));
+    assert!(!stray(&plane, 2, 80, tcp), "not any more");
+    change(&mut plane, &mut table, [set(Setting::NatIcmpSend, "0")]);
+    assert!(!stray(&plane, 1, 80, tcp));
 }

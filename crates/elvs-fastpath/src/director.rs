@@ -24,7 +24,9 @@ use crate::packet::{
 };
 use crate::report::{Report, refuse_and_tell, report};
 use crate::reset::{leave_removed, reset};
-use crate::service::{has_wide, is_virtual, may_be_real_server, virtual_tables};
+use crate::service::{
+    find_real_server, has_wide, is_virtual, may_be_real_server, tells_real_servers, virtual_tables,
+};
 use crate::side::Narrow;
 use crate::tcp::Direction;
 use crate::track::{asks_anew, end_for, is_reuse, track};
@@ -202,9 +204,31 @@ fn forward_known<const PLAIN: bool, H: Host, F: Frame>(
     }
     let Some(transport) = parse_transport(frame, ip) else { return otherwise };
     match reply::<PLAIN, _, _>(host, frame, ip, &transport) {
+        Action::PASS if otherwise == Action::PASS && tells_real_servers(host) => {
+            if PLAIN {
+                Action::GENERAL
+            } else {
+                refuse_stray(host, ip, &transport)
+            }
+        }
         Action::PASS => otherwise,
         action => action,
     }
+}
+
+/// A packet of no connection from what may be a masqueraded real server: if it is one, by its port, it is told
+/// (`nat_icmp_send`); a reset is not.
+#[inline(always)]
+fn refuse_stray<H: Host>(host: &H, ip: &Ipv4, transport: &Transport) -> Action {
+    if transport.flags.resets() {
+        return Action::PASS;
+    }
+    let Some(index) = find_real_server(host, ip.source, transport.source_port(), ip.protocol)
+    else {
+        return Action::PASS;
+    };
+    let source = host.destination(index).map_or(0, |destination| destination.tunnel_source);
+    refuse_and_tell(host, Counter::NoConnection, Report::PORT_UNREACHABLE, source)
 }
 
 /// Last stage of [`process`]: schedules a packet that belongs to no known connection. [`Action::SCHEDULE`] means that

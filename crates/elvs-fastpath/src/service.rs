@@ -146,6 +146,39 @@ pub(crate) fn may_be_wide_real_server<H: Host>(host: &H, address: WideAddress) -
     filter_bits(host, FILTER_REAL_SERVER_LINE, address.fold()) & FilterBits::WIDE != 0
 }
 
+/// Whether real servers are told of packets that belong to no connection.
+#[inline(always)]
+pub(crate) fn tells_real_servers<H: Host>(host: &H) -> bool {
+    host.line(HEADER_LINE).is_some_and(|header| {
+        let [_, _, _, flags, ..] = header.0;
+        flags & HeaderFlags::TELLS_REAL_SERVERS != 0
+    })
+}
+
+/// Index of a destination that is a masqueraded real server's, by its port and protocol (`ip_vs_has_real_service`).
+#[inline(always)]
+pub(crate) fn find_real_server<H: Host>(
+    host: &H,
+    address: u32,
+    port: u16,
+    protocol: u8,
+) -> Option<u32> {
+    let found = host.opaque(find(host, address, port, protocol, service_kind::REAL_SERVER));
+    Some(service_record(found?).index)
+}
+
+/// As [`find_real_server`], of IPv6.
+#[inline(always)]
+pub(crate) fn find_wide_real_server<H: Host>(
+    host: &H,
+    address: WideAddress,
+    port: u16,
+    protocol: u8,
+) -> Option<u32> {
+    let found = host.opaque(find_wide(host, address, port, protocol, service_kind::REAL_SERVER6));
+    Some(service_record(found?).index)
+}
+
 /// Whether a packet is for a service by full NAT.
 #[inline(always)]
 pub(crate) fn is_full_nat<H: Host>(host: &H, packet: &FlowKey<WideValue>, ingress: u32) -> bool {

@@ -40,7 +40,8 @@ use crate::packet::{Transport, is_balanced};
 use crate::report::{Report, refuse_and_tell_wide};
 use crate::reset::leave_removed;
 use crate::service::{
-    find_local, is_full_nat, is_wide_virtual, may_be_wide, may_be_wide_real_server,
+    find_local, find_wide_real_server, is_full_nat, is_wide_virtual, may_be_wide,
+    may_be_wide_real_server, tells_real_servers,
 };
 use crate::side::{self, Wide};
 use crate::tcp::Direction;
@@ -86,8 +87,25 @@ pub fn reply_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
         if action != Action::PASS {
             return action;
         }
+        if packet.ipv6 && !may_be_wide(host, packet.destination) && tells_real_servers(host) {
+            return refuse_stray(host, &packet, &transport);
+        }
     }
     if may_be_wide(host, packet.destination) { Action::WIDE_OPEN } else { none_of_ours(&packet) }
+}
+
+/// As that of IPv4: a packet of no connection from what may be a masqueraded real server.
+#[inline(always)]
+fn refuse_stray<H: Host>(host: &H, packet: &WidePacket, transport: &Transport) -> Action {
+    if transport.flags.resets() {
+        return Action::PASS;
+    }
+    let (port, protocol) = (transport.source_port(), packet.protocol);
+    let Some(index) = find_wide_real_server(host, packet.source, port, protocol) else {
+        return Action::PASS;
+    };
+    let source = host.destination(index).map_or(WideAddress([0; 2]), own_address);
+    refuse_and_tell_wide(host, Counter::NoConnection, Report::PORT_UNREACHABLE, source)
 }
 
 /// The stage after [`forward_wide`] for packets of no known connection; as [`crate::forward_new`].

@@ -157,7 +157,7 @@ const ROWS: [Row; 33] = [
     row(Setting::LblcExpiration, "lblc_expiration", 86_400, Kind::Number(0, MAX), InEffect, "seconds until lblc forgets an address", ""),
     row(Setting::LblcrExpiration, "lblcr_expiration", 86_400, Kind::Number(0, MAX), InEffect, "seconds until lblcr forgets an address", ""),
     row(Setting::MhTableSize, "mh_table_size", 4093, Kind::Prime, InEffect, "entries of mh's tables, which the kernel has fixed when it is built (CONFIG_IP_VS_MH_TAB_INDEX); ELVS's own", ""),
-    row(Setting::NatIcmpSend, "nat_icmp_send", 0, Kind::Switch, NotYet, "a masqueraded real server's packet of no connection is answered by port unreachable", "ELVS acts as with 0"),
+    row(Setting::NatIcmpSend, "nat_icmp_send", 0, Kind::Switch, InEffect, "a masqueraded real server's packet of no connection is answered by port unreachable", ""),
     row(Setting::PmtuDisc, "pmtu_disc", 1, Kind::Switch, NotOnXdp, "a packet too large for a tunnel is answered by fragmentation needed", "ELVS acts as with 1: a program in the driver cannot fragment"),
     row(Setting::RunEstimation, "run_estimation", 1, Kind::Switch, InEffect, "rates are estimated", ""),
     row(Setting::ScheduleIcmp, "schedule_icmp", 0, Kind::Switch, NotYet, "ICMP errors of no connection are scheduled by the packet that they quote", "ELVS acts as with 0: such errors are left to the host's stack"),

@@ -1,7 +1,7 @@
 //! `elvs run`: the daemon in the foreground.
 //!
-//! Tasks, all on one thread: the API's server; the ticker, which expires connections, moves rates and gives up what is
-//! no longer used; the router, which learns next hops from the kernel; and the main task, which waits for signals.
+//! Tasks, all on one thread: the API's server; the ticker, which expires connections, keeps the defence level, moves rates
+//! and gives up what is no longer used; the router, which learns next hops from the kernel; and the main task, which waits for signals.
 //! The table is changed under one lock, by the API or by a reload, never by both at once. Any task may be cancelled
 //! at any await: what packets need is in the kernel, and the state file is written before the kernel's tables change.
 //!

@@ -1,4 +1,4 @@
-//! `drop_packet`, `secure_tcp` and `cache_bypass` as packets meet them.
+//! `drop_packet`, `secure_tcp`, `cache_bypass` and `nat_icmp_send` as packets meet them.
 
 use std::net::Ipv4Addr;
 
@@ -7,7 +7,9 @@ use elvs_common::{
 };
 use elvs_fastpath::{Action, Verdict, forward_plain};
 
-use crate::support::{ACK, FIN, MemoryFrame, Packet, Packet6, RST, SYN, ServiceId, Table};
+use crate::support::{
+    ACK, FIN, MemoryFrame, Packet, Packet6, RST, SYN, Seen, Seen6, ServiceId, Table,
+};
 
 const CLIENT: &str = "192.0.2.7:40000";
 const VIP: &str = "10.0.0.100:80";
@@ -252,5 +254,74 @@ fn cache_bypass_is_for_services_by_mark_alone() {
             if protocol == TCP { Packet::tcp(CLIENT, VIP, SYN) } else { Packet::udp(CLIENT, VIP) };
         let outcome = table.director.run(packet.build());
         assert_eq!(outcome.counted, [Counter::NoDestination, Counter::IcmpSent]);
+    }
+}
+
+#[test]
+fn real_servers_are_told_of_packets_of_no_connection_with_nat_icmp_send() {
+    let mut table = Table::new(64);
+    let service = table.add_service(TCP, VIP, scheduler_id::RR);
+    table.add_destination(service, SERVER, Method::Nat, 1);
+    let strays = [
+        Packet::tcp(SERVER, CLIENT, ACK),
+        Packet::tcp(SERVER, CLIENT, SYN),
+        Packet { vlans: vec![(0x8100, 7)], ..Packet::tcp(SERVER, CLIENT, ACK) },
+        Packet::udp(SERVER, CLIENT),
+    ];
+    for packet in &strays {
+        let outcome = table.director.run(packet.build());
+        assert_eq!((outcome.verdict, outcome.counted), (Verdict::Pass, vec![]), "not without it");
+    }
+    table.tell_real_servers();
+    for packet in &strays {
+        let outcome = table.director.run(packet.build());
+        assert_eq!(outcome.verdict, Verdict::Transmit, "{packet:?}");
+        assert_eq!(outcome.counted, [Counter::NoConnection, Counter::IcmpSent]);
+        let seen = Seen::read(&outcome.frame.bytes);
+        assert_eq!((seen.header[9], &seen.body[..2]), (1, &[3, 3][..]), "port unreachable");
+        assert_eq!(seen.header[12..16], [10, 0, 0, 10], "from the director's address there");
+        assert_eq!(seen.header[16..20], packet.source.ip().octets());
+        assert_eq!(seen.body[8..28], packet.ip_packet()[..20], "about the packet");
+    }
+    let others = [
+        Packet::tcp(SERVER, CLIENT, RST),
+        Packet::tcp("10.1.0.21:8081", CLIENT, ACK),
+        Packet::tcp("10.1.0.22:8080", CLIENT, ACK),
+    ];
+    for packet in others {
+        let outcome = table.director.run(packet.build());
+        assert_eq!((outcome.verdict, outcome.counted), (Verdict::Pass, vec![]), "{packet:?}");
+    }
+}
+
+#[test]
+fn replies_of_connections_are_not_touched_by_nat_icmp_send() {
+    let mut table = Table::new(64);
+    let service = table.add_service(TCP, VIP, scheduler_id::RR);
+    table.add_destination(service, SERVER, Method::Nat, 1);
+    table.tell_real_servers();
+    table.director.run(Packet::tcp(CLIENT, VIP, SYN).build());
+    let outcome = table.director.run(Packet::tcp(SERVER, CLIENT, SYN | ACK).build());
+    assert_eq!((outcome.verdict, outcome.counted), (Verdict::Transmit, vec![]));
+}
+
+#[test]
+fn real_servers_of_ipv6_are_told_as_well() {
+    let mut table = Table::new(64);
+    let service = table.add_service(TCP, VIP6, scheduler_id::RR);
+    let index = table.add_destination(service, SERVER6, Method::Nat, 1);
+    let own: std::net::Ipv6Addr = "fd01::10".parse().unwrap();
+    table.director.destinations[index as usize].tunnel_source6 = own.octets();
+    let packet = Packet6::tcp(SERVER6, CLIENT6, ACK).build();
+    assert_eq!(table.director.run(packet.clone()).verdict, Verdict::Pass, "not without it");
+    table.tell_real_servers();
+    let outcome = table.director.run(packet);
+    assert_eq!(outcome.counted, [Counter::NoConnection, Counter::IcmpSent]);
+    let seen = Seen6::read(&outcome.frame.bytes);
+    assert_eq!((seen.protocol, &seen.body[..2]), (58, &[1, 4][..]), "port unreachable");
+    assert_eq!(seen.header[8..24], own.octets());
+    for packet in [Packet6::tcp(SERVER6, CLIENT6, RST), Packet6::tcp("[fd01::21]:1", CLIENT6, ACK)]
+    {
+        assert_eq!(table.director.run(packet.build()).verdict, Verdict::Pass, "{packet:?}");
     }
 }
