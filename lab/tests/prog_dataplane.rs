@@ -324,6 +324,39 @@ fn nat_icmp_send_tells_a_masqueraded_real_server_of_a_packet_of_no_connection() 
 }
 
 #[test]
+fn schedule_icmp_leads_an_error_of_no_connection_to_a_real_server() {
+    let place = Place::new("icmp-open", 64);
+    let key = service(Protocol::Tcp, 80);
+    let client = Ipv4Addr::new(203, 0, 113, 5);
+    let mut plane = place.open().plane;
+    set_routes(&mut plane, &[1]);
+    let mut table = table(&[key], &[1]);
+    plane.install(&table).unwrap();
+    // Time exceeded, from a router to the service, about a segment of the service to the client; direct routing looks at
+    // no checksum.
+    let mut quoted = segment(client, 1000, ACK)[14..42].to_vec();
+    quoted[12..16].copy_from_slice(&VIP.octets());
+    quoted[16..20].copy_from_slice(&client.octets());
+    quoted[20..24].copy_from_slice(&[0, 80, 0x03, 0xe8]);
+    let mut error = segment(Ipv4Addr::new(203, 0, 113, 1), 0, 0)[..34].to_vec();
+    error[17] = 20 + 8 + 28;
+    error[23] = 1;
+    error.extend([11, 0, 0, 0, 0, 0, 0, 0]);
+    error.extend(quoted);
+    assert_eq!(place.run(&error).0, XDP_PASS);
+    let value = Setting::ScheduleIcmp.value("1").unwrap();
+    table.apply(&Change::Set { setting: Setting::ScheduleIcmp, value }).unwrap();
+    plane.install(&table).unwrap();
+    let (action, out) = place.run(&error);
+    assert_eq!((action, &out[..6]), (XDP_TX, &[6, 0, 0, 0, 0, 1][..]));
+    assert_eq!(counted(&plane, "icmp_forwarded"), 1);
+    let opened: Vec<_> = plane.connections().map(|c| (c.client.to_string(), c.state)).collect();
+    assert_eq!(opened, [("203.0.113.5:1000".to_owned(), ConnectionState::None)]);
+    assert_eq!(place.run(&segment(client, 1000, ACK)).0, XDP_TX, "the client's packets follow");
+    assert!(plane.recount().is_empty(), "{:?}", plane.recount());
+}
+
+#[test]
 fn pins_that_cannot_be_adopted_are_replaced_and_named() {
     let place = Place::new("replace", 64);
     drop(place.open());

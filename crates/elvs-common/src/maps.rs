@@ -49,6 +49,8 @@ pub const NARROW_PROGRAM: u32 = 19;
 pub const TUNNEL_PROGRAM: u32 = 8;
 /// Element of the program that answers a packet of a removed destination by a reset.
 pub const RESET_PROGRAM: u32 = 23;
+/// Element of the program that opens connections for ICMP errors of none.
+pub const ICMP_OPEN_PROGRAM: u32 = 24;
 /// Elements of the program map.
 pub const PROGRAMS: u32 = 32;
 
@@ -189,10 +191,12 @@ pub mod program_names {
     pub const FULL_NAT: &str = "elvs_fnat";
     /// Replies by full NAT: element [`super::FULL_NAT_REPLY_PROGRAM`].
     pub const FULL_NAT_REPLY: &str = "elvs_fnat_reply";
+    /// Connections for ICMP errors of none: element [`super::ICMP_OPEN_PROGRAM`].
+    pub const ICMP_OPEN: &str = "elvs_icmp_open";
     /// Resets of the director's own: element [`super::RESET_PROGRAM`].
     pub const RESET: &str = "elvs_reset";
     /// The director's stages in the program map: element and name.
-    pub const STAGES: [(u32, &str); 20] = [
+    pub const STAGES: [(u32, &str); 21] = [
         (super::SCHEDULE_PROGRAM, SCHEDULE),
         (super::GENERAL_PROGRAM, GENERAL),
         (super::PERSIST_PROGRAM, PERSIST),
@@ -213,6 +217,7 @@ pub mod program_names {
         (super::FULL_NAT_PROGRAM, FULL_NAT),
         (super::FULL_NAT_REPLY_PROGRAM, FULL_NAT_REPLY),
         (super::RESET_PROGRAM, RESET),
+        (super::ICMP_OPEN_PROGRAM, ICMP_OPEN),
     ];
     /// Looks at what the host itself sends, and hands the director its business; a classifier, where the others are XDP
     /// programs.

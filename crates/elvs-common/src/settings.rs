@@ -55,6 +55,8 @@ impl SettingFlags {
     pub const SECURE_TCP: u32 = 256;
     /// `cache_bypass`: packets for a firewall mark without destinations go on to their own.
     pub const CACHE_BYPASS: u32 = 512;
+    /// `schedule_icmp`: ICMP errors of no connection go to a destination by the packet that they quote.
+    pub const SCHEDULE_ICMP: u32 = 1024;
 }
 
 impl Settings {

@@ -591,6 +591,7 @@ fn setting_flags(settings: &elvs_model::Settings) -> u32 {
         (settings.is_on(Setting::ExpireNodestConn), SettingFlags::EXPIRE_NODEST_CONN),
         (settings.is_on(Setting::ExpireQuiescentTemplate), SettingFlags::EXPIRE_QUIESCENT_TEMPLATE),
         (settings.is_on(Setting::CacheBypass), SettingFlags::CACHE_BYPASS),
+        (settings.is_on(Setting::ScheduleIcmp), SettingFlags::SCHEDULE_ICMP),
         (reuse == 0, SettingFlags::NO_REUSE),
         (reuse & 2 != 0, SettingFlags::REUSE_FIN_WAIT),
     ];

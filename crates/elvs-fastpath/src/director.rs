@@ -16,7 +16,7 @@ use crate::forward::{Rewrite, daemon_hop, is_ready, masquerade, passes, send, se
 use crate::fragment::{forward_fragment, lead_reply, lead_request};
 use crate::frame::{Action, Frame, Verdict};
 use crate::host::{ClientHop, Host, drop};
-use crate::icmp::forward_icmp;
+use crate::icmp::{forward_icmp, open_icmp};
 use crate::open::{flow_key, open, open_at_once, open_remembered};
 use crate::packet::{
     Ipv4, Kind, Transport, is_balanced, kind, parse_ipv4, parse_plain, parse_transport,
@@ -65,6 +65,7 @@ pub fn process<H: Host, F: Frame>(host: &H, frame: &mut F) -> Verdict {
             Action::FULL_NAT => send_full_nat(host, frame),
             Action::FULL_NAT_REPLY => reply_full_nat(host, frame),
             Action::RESET => reset(host, frame),
+            Action::ICMP_OPEN => open_icmp(host, frame),
             decided => return decided.verdict(),
         };
         tries += 1;

@@ -46,7 +46,7 @@ pub use flow::{
 pub use fragment::{Fragment, FragmentKey, forward_fragment};
 pub use frame::{Action, Frame, ShrinkFrame, Verdict};
 pub use host::{ClientHop, Host, Note};
-pub use icmp::forward_icmp;
+pub use icmp::{forward_icmp, open_icmp};
 pub use local::is_own_traffic;
 pub use open::{Remembered, memorize, memory_control, remember};
 pub use report::report;

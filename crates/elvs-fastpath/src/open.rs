@@ -334,6 +334,46 @@ pub(crate) fn open_remembered<P: Path, H: Host, F: Frame>(
     P::connect(host, frame, packet, transport, &key, index, once)
 }
 
+/// Has an ICMP error of no connection open one by the packet that it quotes, if `schedule_icmp` says so: a director that a
+/// router sends the error to need not be the one that knows the connection (`ip_vs_try_to_schedule`). `again` is the stage
+/// that finds it. What a service remembers no connections of (one-packet scheduling), and clients of whom a persistent one
+/// remembers nothing, are left to the stack.
+#[inline(always)]
+pub(crate) fn open_for_error<S: Side, H: Host>(
+    host: &H,
+    key: &FlowKey<S::Value>,
+    ingress: u32,
+    again: Action,
+) -> Action {
+    let index = match S::pick(host, key, ingress, false) {
+        Pick::Destination(index) => index,
+        Pick::Nobody => return drop(host, Counter::NoDestination),
+        Pick::Shed => return drop(host, Counter::DropPacket),
+        Pick::Once(_) | Pick::NoService | Pick::NoTemplate | Pick::Contended | Pick::Bypass => {
+            return Action::PASS;
+        }
+    };
+    let Some(destination) = host.destination(index) else { return drop(host, Counter::Bug) };
+    let method = destination.method;
+    if method == Method::FullNat as u32 {
+        return Action::PASS;
+    }
+    // No packet of the connection was seen: the state of one that was not, with the shortest of timeouts.
+    let none = TcpState::None as u8;
+    let control = Control::live(key.protocol, none, Method::Nat, true, host.tick());
+    match S::remember(host, key, control.with_method_bits(method), index) {
+        Remembered::New => {
+            give_load(host, index, true);
+            let stats = DestinationStats { connections: 1, ..DestinationStats::default() };
+            host.add_stats(index, stats);
+            again
+        }
+        Remembered::Known { .. } => again,
+        Remembered::Full => drop(host, Counter::TableFull),
+        Remembered::Contended | Remembered::Unwanted => drop(host, Counter::InsertContended),
+    }
+}
+
 /// Leaves a packet to the host, which routes it to its own destination (`ip_vs_bypass_xmit`); no connection is kept, since
 /// later packets of TCP are left to the host as well.
 #[inline(always)]

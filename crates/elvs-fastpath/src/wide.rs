@@ -23,6 +23,7 @@ pub use self::fragment::{WideFragment, WideFragmentKey, forward_wide_fragment};
 use self::fragment::{lead_reply, lead_request};
 pub use self::fullnat::{open_full_nat, reply_full_nat, send_full_nat};
 pub use self::icmp::forward_wide_icmp;
+pub(crate) use self::icmp::open_wide_icmp;
 use self::packet::parse_transport;
 pub(crate) use self::packet::{WidePacket, parse_wide};
 pub use self::ports::{

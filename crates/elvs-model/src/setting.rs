@@ -160,7 +160,7 @@ const ROWS: [Row; 33] = [
     row(Setting::NatIcmpSend, "nat_icmp_send", 0, Kind::Switch, InEffect, "a masqueraded real server's packet of no connection is answered by port unreachable", ""),
     row(Setting::PmtuDisc, "pmtu_disc", 1, Kind::Switch, NotOnXdp, "a packet too large for a tunnel is answered by fragmentation needed", "ELVS acts as with 1: a program in the driver cannot fragment"),
     row(Setting::RunEstimation, "run_estimation", 1, Kind::Switch, InEffect, "rates are estimated", ""),
-    row(Setting::ScheduleIcmp, "schedule_icmp", 0, Kind::Switch, NotYet, "ICMP errors of no connection are scheduled by the packet that they quote", "ELVS acts as with 0: such errors are left to the host's stack"),
+    row(Setting::ScheduleIcmp, "schedule_icmp", 0, Kind::Switch, InEffect, "ICMP errors of no connection are scheduled by the packet that they quote", ""),
     row(Setting::SecureTcp, "secure_tcp", 0, Kind::Number(0, 3), InEffect, "new TCP connections go by the state table for attacks: 1 and 2 when memory is low, 3 always", ""),
     row(Setting::SloppySctp, "sloppy_sctp", 0, Kind::Switch, NotYet, "any SCTP packet opens a connection", "SCTP is not in effect"),
     row(Setting::SloppyTcp, "sloppy_tcp", 0, Kind::Switch, InEffect, "any TCP packet but a reset opens a connection", ""),

@@ -24,8 +24,8 @@ use elvs_common::{Counter, GENERAL_PROGRAM, LOCAL_MTU, LocalPort, SCHEDULE_PROGR
 use elvs_fastpath::{
     Action, Frame, Host, connect_wide, decapsulate, forward_fragment, forward_general,
     forward_icmp, forward_narrow, forward_new, forward_plain, forward_tunnel, forward_wide,
-    forward_wide_fragment, forward_wide_icmp, is_own_traffic, open_full_nat, open_wide, persist,
-    persist_wide, reply_full_nat, reply_wide, report, reset, send_full_nat, send_wide,
+    forward_wide_fragment, forward_wide_icmp, is_own_traffic, open_full_nat, open_icmp, open_wide,
+    persist, persist_wide, reply_full_nat, reply_wide, report, reset, send_full_nat, send_wide,
 };
 
 use crate::frame::{SocketFrame, XdpFrame};
@@ -67,6 +67,15 @@ pub fn elvs_general(ctx: XdpContext) -> u32 {
 pub fn elvs_icmp(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
     let action = forward_icmp(&host, &mut XdpFrame::new(&ctx));
+    finish(&ctx, &host, action)
+}
+
+/// Opens connections for ICMP errors of none, and goes back to [`elvs_icmp`] or [`elvs_icmp6`].
+#[xdp]
+#[inline(always)]
+pub fn elvs_icmp_open(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = open_icmp(&host, &mut XdpFrame::new(&ctx));
     finish(&ctx, &host, action)
 }
 

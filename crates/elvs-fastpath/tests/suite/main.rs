@@ -16,6 +16,7 @@ mod golden;
 mod hostile;
 mod icmp;
 mod icmp6;
+mod icmp_scheduled;
 mod resets;
 mod schedulers;
 mod stress;
