@@ -28,7 +28,8 @@ for k in 21 22 23 24; do ip -n "$ns" neigh replace $net.$k lladdr 02:00:00:00:01
 export LD_LIBRARY_PATH=$PWD/lib
 nsenter --net="/run/netns/$ns" ./elvs --socket $dir/sock run -f $dir/elvs.conf --instance icount > $dir/log 2>&1 &
 echo $! > $dir/pid
-for _ in $(seq 300); do
+# Under emulation the verifier takes its time over two dozen programs.
+for _ in $(seq 3000); do
   grep -q ' ready ' $dir/log && break
   kill -0 "$(cat $dir/pid)" 2>/dev/null || break
   sleep 0.1

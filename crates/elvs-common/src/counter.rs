@@ -73,6 +73,8 @@ counters! {
     NoConnection = Drop "no_connection",
     /// Fragments are not forwarded by full NAT; let the client's network carry whole packets.
     FragmentRefused = Drop "fragment_refused",
+    /// SCTP, AH and ESP are not forwarded by full NAT; give them a service of another method.
+    ProtocolRefused = Drop "protocol_refused",
     /// Every port of the service's local addresses is in use (full NAT); add local addresses.
     LocalPortsExhausted = Drop "local_ports_exhausted",
     /// No room in a client's segment for the option that names it (full NAT, TOA).
@@ -81,7 +83,7 @@ counters! {
     NoHeadroom = Drop "no_headroom",
     /// A table contradicts itself; a bug of ELVS.
     Bug = Drop "bug",
-    /// TCP packet of no known connection that is no SYN; it goes to the host's stack, as with IPVS.
+    /// TCP packet of no known connection that is no SYN, or SCTP packet that is no INIT; it goes to the host's stack, as with IPVS.
     NotSyn = Pass "not_syn",
     /// Fragment whose datagram is not known: its first one has not come yet, was not forwarded, or is long past.
     Fragment = Pass "fragment",
@@ -93,7 +95,7 @@ counters! {
     EvictedHalfOpen = Event "evicted_half_open",
     /// Connection ended because its destination was removed: its packet was looked at anew (expire_nodest_conn 1), or its client is told (on_delete reset).
     ExpiredNodest = Event "expired_nodest",
-    /// SYN came for a connection that is over, so it was scheduled anew (conn_reuse_mode).
+    /// SYN, or INIT of SCTP, came for a connection that is over, so it was scheduled anew (conn_reuse_mode).
     Reused = Event "reused",
     /// Half-open or idle connection was dropped by the daemon to save room (drop_entry).
     DropEntry = Event "drop_entry",

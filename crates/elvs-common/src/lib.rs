@@ -35,14 +35,14 @@ pub use destination::{
 pub use maps::{
     DEFAULT_LOCALS, FIRST_LOCAL_PORT, FRAGMENT_PROGRAM, FRAGMENTS, FULL_NAT_OPEN_PROGRAM,
     FULL_NAT_PROGRAM, FULL_NAT_REPLY_PROGRAM, GENERAL_PROGRAM, ICMP_OPEN_PROGRAM, ICMP_PROGRAM,
-    LAYOUT_VERSION, LOCAL_MTU, LOCAL_PORTS, LocalPort, MAX_DESTINATIONS, MAX_SERVICES,
-    NARROW_PROGRAM, NOTES, PERSIST_PROGRAM, PROGRAMS, REPORT_PROGRAM, RESET_PROGRAM,
+    IPSEC_PROGRAM, LAYOUT_VERSION, LOCAL_MTU, LOCAL_PORTS, LocalPort, MAX_DESTINATIONS,
+    MAX_SERVICES, NARROW_PROGRAM, NOTES, PERSIST_PROGRAM, PROGRAMS, REPORT_PROGRAM, RESET_PROGRAM,
     SCHEDULE_PROGRAM, TUNNEL_PROGRAM, WIDE_CONNECT_PROGRAM, WIDE_FRAGMENT_PROGRAM,
     WIDE_ICMP_PROGRAM, WIDE_OPEN_PROGRAM, WIDE_PERSIST_PROGRAM, WIDE_PROGRAM, WIDE_REPLY_PROGRAM,
     WIDE_SEND_PROGRAM, map_names, program_names,
 };
 pub use settings::{SettingFlags, Settings, ticks_from_seconds};
-pub use state::{SECURE_SYN_RECV, TCP_STATES, TcpState};
+pub use state::{SCTP_STATES, SECURE_SYN_RECV, SctpState, TCP_STATES, TcpState};
 pub use toa::{
     MAX_OPTIONS, OPTIONS_BUFFER, OptionBytes, TOA_COUNTERS, TOA_IPV4_LENGTH, TOA_IPV6_LENGTH,
     TOA_KIND, TOA_MAX_TRUSTED, ToaClient, ToaCounter, ToaError, find_client, toa_maps,
@@ -58,6 +58,12 @@ pub const ICMPV6: u8 = 58;
 pub const TCP: u8 = 6;
 /// IP protocol number of UDP.
 pub const UDP: u8 = 17;
+/// IP protocol number of SCTP.
+pub const SCTP: u8 = 132;
+/// IP protocol number of ESP.
+pub const ESP: u8 = 50;
+/// IP protocol number of AH.
+pub const AH: u8 = 51;
 /// Protocol number in the templates of services by firewall mark, which are for all protocols.
 pub const MARKED: u8 = 0;
 /// Protocol number in the entries of the schedulers that go by locality: reserved (RFC 3692), and never a connection's.
@@ -79,7 +85,7 @@ pub const fn template_protocol(protocol: u8) -> u8 {
 #[inline(always)]
 pub const fn is_template(protocol: u8) -> bool {
     let of = template_protocol(protocol);
-    of == TCP || of == UDP || of == MARKED || of == LOCALITY
+    of == TCP || of == UDP || of == SCTP || of == MARKED || of == LOCALITY
 }
 
 /// Slots in one bucket of the flow table: four of 32 bytes, so that a slot never crosses a cache line and a

@@ -51,6 +51,8 @@ pub const TUNNEL_PROGRAM: u32 = 8;
 pub const RESET_PROGRAM: u32 = 23;
 /// Element of the program that opens connections for ICMP errors of none.
 pub const ICMP_OPEN_PROGRAM: u32 = 24;
+/// Element of the program for AH and ESP.
+pub const IPSEC_PROGRAM: u32 = 15;
 /// Elements of the program map.
 pub const PROGRAMS: u32 = 32;
 
@@ -191,12 +193,14 @@ pub mod program_names {
     pub const FULL_NAT: &str = "elvs_fnat";
     /// Replies by full NAT: element [`super::FULL_NAT_REPLY_PROGRAM`].
     pub const FULL_NAT_REPLY: &str = "elvs_fnat_reply";
+    /// AH and ESP after their IKE flows: element [`super::IPSEC_PROGRAM`].
+    pub const IPSEC: &str = "elvs_ipsec";
     /// Connections for ICMP errors of none: element [`super::ICMP_OPEN_PROGRAM`].
     pub const ICMP_OPEN: &str = "elvs_icmp_open";
     /// Resets of the director's own: element [`super::RESET_PROGRAM`].
     pub const RESET: &str = "elvs_reset";
     /// The director's stages in the program map: element and name.
-    pub const STAGES: [(u32, &str); 21] = [
+    pub const STAGES: [(u32, &str); 22] = [
         (super::SCHEDULE_PROGRAM, SCHEDULE),
         (super::GENERAL_PROGRAM, GENERAL),
         (super::PERSIST_PROGRAM, PERSIST),
@@ -218,6 +222,7 @@ pub mod program_names {
         (super::FULL_NAT_REPLY_PROGRAM, FULL_NAT_REPLY),
         (super::RESET_PROGRAM, RESET),
         (super::ICMP_OPEN_PROGRAM, ICMP_OPEN),
+        (super::IPSEC_PROGRAM, IPSEC),
     ];
     /// Looks at what the host itself sends, and hands the director its business; a classifier, where the others are XDP
     /// programs.

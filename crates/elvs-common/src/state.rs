@@ -1,4 +1,4 @@
-//! TCP states of IPVS.
+//! TCP and SCTP states of IPVS.
 
 /// A TCP state; numbers and names are those of the kernel's `enum { IP_VS_TCP_S_NONE, ... }`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,5 +105,74 @@ impl TcpState {
             | 1 << TcpState::SynAck as u16
             | 1 << SECURE_SYN_RECV;
         HALF_OPEN >> (state & 15) & 1 != 0
+    }
+}
+
+/// An SCTP state as the real server has it; numbers and names are those of the kernel's `enum ip_vs_sctp_states`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SctpState {
+    /// Nothing seen.
+    None = 0,
+    /// The client's first INIT seen.
+    Init1 = 1,
+    /// Another INIT of the client seen.
+    Init = 2,
+    /// INIT ACK seen from the real server.
+    CookieSent = 3,
+    /// The client has sent the cookie back.
+    CookieReplied = 4,
+    /// INIT seen from the real server.
+    CookieWait = 5,
+    /// The client has answered it by INIT ACK.
+    Cookie = 6,
+    /// The real server has sent the cookie back.
+    CookieEchoed = 7,
+    /// Established.
+    Established = 8,
+    /// SHUTDOWN seen from the real server.
+    ShutdownSent = 9,
+    /// SHUTDOWN seen from the client.
+    ShutdownReceived = 10,
+    /// SHUTDOWN ACK seen from the real server.
+    ShutdownAckSent = 11,
+    /// INIT answered by ABORT.
+    Rejected = 12,
+    /// Closed or aborted.
+    Closed = 13,
+}
+
+/// Number of SCTP states.
+pub const SCTP_STATES: usize = 14;
+
+impl SctpState {
+    /// Every state by number.
+    pub const ALL: [Self; SCTP_STATES] = [
+        Self::None,
+        Self::Init1,
+        Self::Init,
+        Self::CookieSent,
+        Self::CookieReplied,
+        Self::CookieWait,
+        Self::Cookie,
+        Self::CookieEchoed,
+        Self::Established,
+        Self::ShutdownSent,
+        Self::ShutdownReceived,
+        Self::ShutdownAckSent,
+        Self::Rejected,
+        Self::Closed,
+    ];
+
+    /// Whether an association in this state counts as active: established ones alone do.
+    #[inline(always)]
+    pub const fn is_active_bits(state: u8) -> bool {
+        state == Self::Established as u8
+    }
+
+    /// Whether an association in this state is not established yet: it gives way when a bucket is full.
+    #[inline(always)]
+    pub const fn is_half_open_bits(state: u8) -> bool {
+        state < Self::Established as u8
     }
 }

@@ -29,11 +29,11 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// What this release's data plane does: all schedulers; TCP and UDP over IPv4 and IPv6; NAT, DR and
+    /// What this release's data plane does: all schedulers; TCP, UDP and SCTP over IPv4 and IPv6; NAT, DR and
     /// TUN by ipip, gue and gre.
     pub const THIS_RELEASE: Self = Self {
         schedulers: &Scheduler::ALL,
-        protocols: &[Protocol::Tcp, Protocol::Udp],
+        protocols: &[Protocol::Tcp, Protocol::Udp, Protocol::Sctp],
         families: &[Family::Inet, Family::Inet6],
         gue: true,
         gre: true,

@@ -28,7 +28,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{Backend, BackendError, Now};
-use crate::compile::{CompileError, Place, virtual_address};
+use crate::compile::virtual_address;
 use crate::marks;
 use crate::route::folded;
 use crate::statistics::{since, sum};
@@ -221,9 +221,6 @@ impl TunnelSlot {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AssignError {
-    /// Not something the data plane forwards, or too many services.
-    #[error(transparent)]
-    Compile(#[from] CompileError),
     /// Too many local addresses of full NAT.
     #[error(
         "no room for local address {address} of {service}: {limit} are in use, {lingering} of them removed ones that connections still use; `local_addresses` in the `data_plane` block makes room for more, 1 MiB each, with a stop and a start"
@@ -353,7 +350,6 @@ impl Assignments {
         next.place_locals(table, backend)?;
         for entry in table.services() {
             let service = entry.service();
-            Place::of(&service.key)?;
             let known = self.services.get(&service.key);
             let mut pool = Vec::with_capacity(entry.destinations().len());
             for destination in entry.destinations() {

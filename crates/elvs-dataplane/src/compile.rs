@@ -17,7 +17,7 @@ use elvs_common::{
     WideMark, scheduler_id, service_hash, service_kind, set_filter, table_lines,
 };
 use elvs_fastpath::{MAX_POOL, service_record, wrr_parameters};
-use elvs_model::{Family, ServiceKey};
+use elvs_model::{Family, Protocol, ServiceKey};
 
 use crate::assignments::{ServiceSlot, mapped};
 use crate::route::folded;
@@ -59,12 +59,6 @@ pub enum CompileError {
         /// How many it may have.
         limit: u32,
     },
-    /// The data plane forwards no such service.
-    #[error("{service}: the data plane forwards TCP and UDP services")]
-    Unsupported {
-        /// The service.
-        service: ServiceKey,
-    },
     /// It all together needs more room than a blob has.
     #[error(
         "{services} virtual services on {addresses} addresses with {destinations} real servers need {lines} lines of configuration, {tables} of them for the tables of dh, sh and mh: there are {limit} (a smaller mh_table_size needs fewer)"
@@ -104,7 +98,6 @@ pub fn compile(
     }
     let mut addresses = known.addresses.clone();
     for service in services {
-        Place::of(&service.key)?;
         if let Some(address) = virtual_address(&service.key) {
             let tables = if is_wide(service) { FilterBits::WIDE } else { FilterBits::NARROW };
             *addresses.entry(address).or_default() |= tables;
@@ -138,11 +131,10 @@ pub fn compile(
         for seed in 1..=SEEDS {
             let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let mut builder = Builder::new(slots, seed, generation);
-            if builder.fill(services, &addresses, &known.locals)? && builder.fill_told(&known.told)
-            {
+            if builder.fill(services, &addresses, &known.locals) && builder.fill_told(&known.told) {
                 // Old connections of the wide table are there, whether there is a service for new ones or not.
                 let old = |tables: &u64| tables & FilterBits::WIDE != 0;
-                let wide = services.iter().any(is_wide)
+                let wide = services.iter().any(|service| is_wide(service) || is_sctp(service))
                     || addresses.values().any(old)
                     || !known.locals.is_empty();
                 builder.set_flags(wide, !known.masqueraded.is_empty(), marks);
@@ -203,9 +195,15 @@ impl Marks {
     }
 }
 
-/// Whether a service's connections are in the wide table.
+/// Whether whatever goes to a service's address is looked for in the wide table.
 const fn is_wide(service: &ServiceSlot) -> bool {
     matches!(service.key.family(), Family::Inet6) || service.flags & ServiceFlags::FULL_NAT != 0
+}
+
+/// Whether a service is one of SCTP. Its connections are in the wide table also over IPv4; its address is in the filter of its
+/// family, so that what else has that address need not pass the wide stages.
+const fn is_sctp(service: &ServiceSlot) -> bool {
+    matches!(service.key, ServiceKey::Address { protocol: Protocol::Sctp, .. })
 }
 
 fn pool_lines(entries: usize) -> usize {
@@ -309,7 +307,7 @@ impl Builder {
         services: &[ServiceSlot],
         addresses: &BTreeMap<IpAddr, u64>,
         locals: &BTreeMap<IpAddr, u16>,
-    ) -> Result<bool, CompileError> {
+    ) -> bool {
         for (address, index) in locals {
             self.set_filter(FILTER_VIP_LINE, *address, FilterBits::WIDE);
             let kinds = (service_kind::LOCAL, service_kind::LOCAL6);
@@ -319,18 +317,18 @@ impl Builder {
                 ..Place::of_address(*address, kinds.0, kinds.1).record()
             };
             if !self.place(&record) {
-                return Ok(false);
+                return false;
             }
         }
         for (address, tables) in addresses {
             self.set_filter(FILTER_VIP_LINE, *address, *tables);
             let kinds = (service_kind::ADDRESS, service_kind::ADDRESS6);
             if !self.place(&Place::of_address(*address, kinds.0, kinds.1).record()) {
-                return Ok(false);
+                return false;
             }
         }
         for service in services {
-            let place = Place::of(&service.key)?;
+            let place = Place::of(&service.key);
             let (weight_step, weight_max) =
                 wrr_parameters(service.pool.iter().map(|entry| entry.weight));
             if service.flags & ServiceFlags::FULL_NAT != 0 {
@@ -356,7 +354,7 @@ impl Builder {
                 ..place.record()
             };
             if !self.place(&record) {
-                return Ok(false);
+                return false;
             }
             for entries in service.pool.chunks(line(POOL_ENTRIES_PER_LINE)) {
                 let mut pool = Line::default();
@@ -367,7 +365,7 @@ impl Builder {
             }
             self.lines.extend(table_lines(&service.table()));
         }
-        Ok(true)
+        true
     }
 
     /// Places the real servers that are told of packets of no connection; false if some slot would be too far from its hash.

@@ -8,8 +8,8 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use elvs_common::{
-    Control, DestinationFlags, DestinationRecord, Settings, TAIL_BUCKETS, TCP, TcpState, UDP,
-    WideAddress, template_protocol,
+    Control, DestinationFlags, DestinationRecord, SCTP, SctpState, Settings, TAIL_BUCKETS, TCP,
+    TcpState, UDP, WideAddress, template_protocol,
 };
 use elvs_fastpath::{
     AddressValue, Addresses, Atomic64, FlowMemory, Slot, WideValue, client_port_of, destination_of,
@@ -212,12 +212,17 @@ fn socket(address: WideAddress, port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V6(Ipv6Addr::from(address.bytes())).to_canonical(), u16::from_be(port))
 }
 
-/// State of a protocol's number; what is not TCP has the one state of UDP.
+/// State of a protocol's number; what is neither TCP nor SCTP has the one state of UDP.
 fn state(protocol: u8, number: u8) -> ConnectionState {
-    debug_assert!(protocol == TCP || protocol == UDP, "protocol {protocol} is in the flow table");
-    if protocol != TCP {
-        return ConnectionState::Udp;
+    debug_assert!([TCP, UDP, SCTP].contains(&protocol), "protocol {protocol} is in the flow table");
+    match protocol {
+        TCP => tcp_state(number),
+        SCTP => sctp_state(number),
+        _ => ConnectionState::Udp,
     }
+}
+
+fn tcp_state(number: u8) -> ConnectionState {
     match TcpState::of_bits(number) {
         TcpState::Established => ConnectionState::Established,
         TcpState::SynSent => ConnectionState::SynSent,
@@ -230,5 +235,24 @@ fn state(protocol: u8, number: u8) -> ConnectionState {
         TcpState::Listen => ConnectionState::Listen,
         TcpState::SynAck => ConnectionState::SynAck,
         TcpState::None => ConnectionState::None,
+    }
+}
+
+fn sctp_state(number: u8) -> ConnectionState {
+    match SctpState::ALL.get(usize::from(number)) {
+        Some(SctpState::Init1) => ConnectionState::Init1,
+        Some(SctpState::Init) => ConnectionState::Init,
+        Some(SctpState::CookieSent) => ConnectionState::CookieSent,
+        Some(SctpState::CookieReplied) => ConnectionState::CookieReplied,
+        Some(SctpState::CookieWait) => ConnectionState::CookieWait,
+        Some(SctpState::Cookie) => ConnectionState::Cookie,
+        Some(SctpState::CookieEchoed) => ConnectionState::CookieEchoed,
+        Some(SctpState::Established) => ConnectionState::Established,
+        Some(SctpState::ShutdownSent) => ConnectionState::ShutdownSent,
+        Some(SctpState::ShutdownReceived) => ConnectionState::ShutdownReceived,
+        Some(SctpState::ShutdownAckSent) => ConnectionState::ShutdownAckSent,
+        Some(SctpState::Rejected) => ConnectionState::Rejected,
+        Some(SctpState::Closed) => ConnectionState::Closed,
+        Some(SctpState::None) | None => ConnectionState::None,
     }
 }

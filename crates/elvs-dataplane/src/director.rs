@@ -588,6 +588,7 @@ fn setting_flags(settings: &elvs_model::Settings) -> u32 {
     let reuse = settings.number(Setting::ConnReuseMode);
     let flags = [
         (settings.is_on(Setting::SloppyTcp), SettingFlags::SLOPPY_TCP),
+        (settings.is_on(Setting::SloppySctp), SettingFlags::SLOPPY_SCTP),
         (settings.is_on(Setting::ExpireNodestConn), SettingFlags::EXPIRE_NODEST_CONN),
         (settings.is_on(Setting::ExpireQuiescentTemplate), SettingFlags::EXPIRE_QUIESCENT_TEMPLATE),
         (settings.is_on(Setting::CacheBypass), SettingFlags::CACHE_BYPASS),

@@ -339,6 +339,7 @@ impl Backend for Heap {
     fn write_settings(&mut self, settings: &Settings) {
         self.settings.tcp_timeouts = settings.tcp_timeouts;
         self.settings.udp_timeout = settings.udp_timeout;
+        self.settings.sctp_timeouts = settings.sctp_timeouts;
         self.settings.flags = settings.flags;
         self.settings.drop_rate = settings.drop_rate;
     }

@@ -9,8 +9,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicU64;
 
 use elvs_common::{
-    Control, DestinationFlags, DestinationLoad, LBLC_PORTS, MARKED, Method, REFRESH_TICKS,
-    Settings, TCP, TcpState, WideAddress, template_protocol, ticks_from_seconds,
+    Control, DestinationFlags, DestinationLoad, LBLC_PORTS, MARKED, Method, REFRESH_TICKS, SCTP,
+    SctpState, Settings, TCP, TcpState, WideAddress, template_protocol, ticks_from_seconds,
 };
 use elvs_fastpath::{
     Atomic64, FlowKey, FlowMemory, LocalEnd, WideValue, destination_of, find_key, give_port,
@@ -267,11 +267,7 @@ fn assure<B: Backend>(
     live: &Live,
     key: &FlowKey<WideValue>,
 ) {
-    let established = live.control.protocol() != TCP
-        || [TcpState::Established, TcpState::FinWait, TcpState::CloseWait, TcpState::TimeWait]
-            .iter()
-            .any(|state| *state as u8 == live.control.state());
-    if !established || live.control.assured() {
+    if !was_established(live.control) || live.control.assured() {
         return;
     }
     // Whoever changes one of the two meanwhile is met again in the next pass.
@@ -291,6 +287,25 @@ fn assure<B: Backend>(
         }
     }
     mark_assured(control, live.control);
+}
+
+/// Whether a connection's state says that it is established, or was.
+fn was_established(control: Control) -> bool {
+    let state = control.state();
+    match control.protocol() {
+        TCP => [TcpState::Established, TcpState::FinWait, TcpState::CloseWait, TcpState::TimeWait]
+            .iter()
+            .any(|of| *of as u8 == state),
+        SCTP => [
+            SctpState::Established,
+            SctpState::ShutdownSent,
+            SctpState::ShutdownReceived,
+            SctpState::ShutdownAckSent,
+        ]
+        .iter()
+        .any(|of| *of as u8 == state),
+        _ => true,
+    }
 }
 
 fn mark_assured(word: &AtomicU64, found: Control) {
@@ -316,7 +331,7 @@ impl<B: Backend> Moment<'_, B> {
     /// Whether the defence against floods drops an entry that it meets.
     ///
     /// As `ip_vs_random_dropentry`, but that packets are not counted for each connection: where the kernel drops idle
-    /// connections of up to eight packets, an idle UDP flow goes, and an established TCP connection never does. A template
+    /// connections of up to eight packets, an idle UDP flow goes, and an established connection of TCP or SCTP never does. A template
     /// without an established connection goes when those that it was made for are past their time as well.
     fn gives_way(&self, control: Control) -> bool {
         let Settings { jiffies_per_second, tick_shift, .. } = *self.settings;
@@ -332,6 +347,7 @@ impl<B: Backend> Moment<'_, B> {
             TCP => {
                 matches!(TcpState::of_bits(control.state()), TcpState::SynRecv | TcpState::SynAck)
             }
+            SCTP => [SctpState::Init1 as u8, SctpState::Init as u8].contains(&control.state()),
             _ => idle,
         }
     }

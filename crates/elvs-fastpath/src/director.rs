@@ -19,8 +19,8 @@ use crate::host::{ClientHop, Host, drop};
 use crate::icmp::{forward_icmp, open_icmp};
 use crate::open::{flow_key, open, open_at_once, open_remembered};
 use crate::packet::{
-    Ipv4, Kind, Transport, is_balanced, kind, parse_ipv4, parse_plain, parse_transport,
-    plain_addresses, plain_is_fragment, plain_protocol,
+    Ipv4, Kind, Transport, is_balanced, is_wide_protocol, kind, parse_ipv4, parse_plain,
+    parse_transport, plain_addresses, plain_is_fragment, plain_protocol,
 };
 use crate::report::{Report, refuse_and_tell, report};
 use crate::reset::{leave_removed, reset};
@@ -32,8 +32,8 @@ use crate::tcp::Direction;
 use crate::track::{asks_anew, end_for, is_reuse, track};
 use crate::tunnel::forward_tunnel;
 use crate::wide::{
-    connect_wide, forward_wide, forward_wide_fragment, forward_wide_icmp, open_full_nat, open_wide,
-    persist_wide, reply_full_nat, reply_wide, send_full_nat, send_wide,
+    connect_wide, forward_ipsec, forward_wide, forward_wide_fragment, forward_wide_icmp,
+    open_full_nat, open_wide, persist_wide, reply_full_nat, reply_wide, send_full_nat, send_wide,
 };
 
 /// Times that [`forward_new`] is tried; the kernel allows as many tail calls.
@@ -66,6 +66,7 @@ pub fn process<H: Host, F: Frame>(host: &H, frame: &mut F) -> Verdict {
             Action::FULL_NAT_REPLY => reply_full_nat(host, frame),
             Action::RESET => reset(host, frame),
             Action::ICMP_OPEN => open_icmp(host, frame),
+            Action::IPSEC => forward_ipsec(host, frame),
             decided => return decided.verdict(),
         };
         tries += 1;
@@ -103,7 +104,8 @@ pub fn forward_plain<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
                 Some(TCP) => forward_plain_of(host, frame, TCP, to_virtual),
                 Some(UDP) => forward_plain_of(host, frame, UDP, to_virtual),
                 Some(ICMP) => Action::GENERAL,
-                _ => Action::PASS,
+                // SCTP, AH and ESP of either family are the wide stage's.
+                _ => Action::WIDE,
             }
         }
         Kind::General => Action::GENERAL,
@@ -137,7 +139,12 @@ pub fn forward_general<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
             if tables & FilterBits::WIDE != 0 {
                 return Action::WIDE;
             }
-            forward_ipv4(host, frame, &ip, tables & FilterBits::NARROW != 0)
+            let to_virtual = tables & FilterBits::NARROW != 0;
+            if is_wide_protocol(ip.protocol) && (to_virtual || may_be_real_server(host, ip.source))
+            {
+                return Action::WIDE;
+            }
+            forward_ipv4(host, frame, &ip, to_virtual)
         }
         // IPv6 with VLAN tags.
         None if has_wide(host) => Action::WIDE,

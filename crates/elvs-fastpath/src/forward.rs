@@ -2,9 +2,10 @@
 //!
 //! **Invariant:** a packet is changed only when it is certain that it can be sent; a refusal leaves it as it came.
 
-use elvs_common::{Counter, DestinationFlags, DestinationRecord, Method, NextHop, UDP};
+use elvs_common::{AH, Counter, DestinationFlags, DestinationRecord, ESP, Method, NextHop, UDP};
 
 use crate::checksum::{Delta, fold};
+use crate::fragment::readdress;
 use crate::frame::{Action, Frame};
 use crate::host::{Host, Note, drop};
 use crate::packet::Ipv4;
@@ -159,6 +160,11 @@ pub(crate) fn send_to<const PLAIN: bool, H: Host, F: Frame>(
 ) -> Action {
     let sent = match Method::from_bits(method) {
         Some(Method::Dr) => direct::<PLAIN, _>(frame, ip, hop),
+        // No ports, and a checksum that only the ends can make.
+        Some(Method::Nat) if !PLAIN && (ip.protocol == AH || ip.protocol == ESP) => {
+            readdress(frame, ip, destination.address, false).then(|| frame.forget());
+            address_frame(frame, hop)
+        }
         Some(Method::Nat) => {
             let rewrite =
                 Rewrite { address: destination.address, port: destination.port, source: false };

@@ -11,7 +11,9 @@ use crate::fragment::{Fragment, FragmentKey};
 use crate::frame::Action;
 use crate::open::{Remembered, memorize, remember};
 use crate::schedule::{Located, Pick, locate, pick};
+use crate::sctp::{checksum_change, next_sctp_state};
 use crate::side::{Narrow, Wide};
+use crate::tcp::{Direction, TcpFlags};
 use crate::wide::{WideFragment, WideFragmentKey, WideMemory};
 
 /// The tables and the clock.
@@ -143,6 +145,19 @@ pub trait Host: FlowMemory<Addresses = <Self as FlowMemory>::Word> {
         Self: Sized,
     {
         memorize::<Wide, _>(self, opening, ingress, destination, place)
+    }
+
+    /// State of an SCTP association after a packet; see [`next_sctp_state`]. A function of its own in the kernel: there are 30
+    /// rows to tell apart.
+    #[inline(always)]
+    fn sctp_state(&self, direction: Direction, state: u8, flags: TcpFlags) -> u8 {
+        next_sctp_state(direction, state, flags)
+    }
+
+    /// What other ports change a checksum of SCTP by; see [`checksum_change`]. A function of its own in the kernel as well.
+    #[inline(always)]
+    fn sctp_checksum_change(&self, ports: u32, length: u32) -> u32 {
+        checksum_change(ports, length)
     }
 
     /// Leaves a word for a later stage of the same packet; see [`Note`].

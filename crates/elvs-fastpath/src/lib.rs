@@ -24,6 +24,7 @@ mod packet;
 mod report;
 mod reset;
 mod schedule;
+mod sctp;
 mod service;
 mod side;
 mod tcp;
@@ -55,13 +56,14 @@ pub use schedule::{
     Located, MAGLEV_PRIMES, MAX_POOL, MaglevEntry, MaglevProgress, Pick, carry_over, dh_table,
     locate, memory_key, mh_table, pick, sh_table, wrr_parameters,
 };
+pub use sctp::{checksum_change, next_sctp_state, sctp_event};
 pub use service::{find_service, find_wide_service, service_record};
 pub use side::{Narrow, Side, Wide};
 pub use tcp::{Direction, TcpFlags, next_secure_state, next_state};
 pub use tunnel::{forward_tunnel, largest_inner};
 pub use wide::{
     Local, LocalEnd, PortSlot, Taken, WideFragment, WideFragmentKey, WideMemory, connect_wide,
-    fill_ring, forward_wide, forward_wide_fragment, forward_wide_icmp, free_ports, give_port,
-    open_full_nat, open_wide, persist_wide, reply_full_nat, reply_wide, send_full_nat, send_wide,
-    take_port,
+    fill_ring, forward_ipsec, forward_wide, forward_wide_fragment, forward_wide_icmp, free_ports,
+    give_port, open_full_nat, open_wide, persist_wide, reply_full_nat, reply_wide, send_full_nat,
+    send_wide, take_port,
 };

@@ -5,8 +5,8 @@
 //! Called by [`crate::director`].
 
 use elvs_common::{
-    Control, Counter, DestinationLoad, DestinationStats, Method, NextHop, REFRESH_TICKS,
-    SettingFlags, TCP, TcpState, idle_ticks,
+    Control, Counter, DestinationLoad, DestinationStats, Method, NextHop, REFRESH_TICKS, SCTP,
+    SctpState, SettingFlags, TCP, TcpState, idle_ticks,
 };
 
 use crate::atomic::Atomic64;
@@ -20,7 +20,8 @@ use crate::report::{Report, refuse_and_tell};
 use crate::schedule::{Located, Pick, memory_key, pick_at_once};
 use crate::service::{find_service_at_once, service_record};
 use crate::side::{Narrow, Side};
-use crate::tcp::{Direction, TcpFlags, next_secure_state, next_state};
+use crate::tcp::{Direction, TcpFlags};
+use crate::track::next;
 
 /// TCP port 20, as loaded: IPVS never schedules connections from it (active FTP's data connections).
 const FTP_DATA: u16 = 20u16.to_be();
@@ -36,13 +37,13 @@ pub(crate) const fn flow_key(ip: &Ipv4, transport: &Transport) -> FlowKey {
 
 /// Whether a packet of no known connection may open one.
 #[inline(always)]
-const fn may_open(protocol: u8, transport: &Transport) -> bool {
+pub(crate) const fn may_open(protocol: u8, transport: &Transport) -> bool {
     protocol != TCP || transport.flags.opens() && transport.source_port() != FTP_DATA
 }
 
 /// As [`may_open`] for TCP, by `sloppy_tcp`: any packet but a reset.
 #[inline(always)]
-fn may_open_sloppily<H: Host>(host: &H, transport: &Transport) -> bool {
+pub(crate) fn may_open_sloppily<H: Host>(host: &H, transport: &Transport) -> bool {
     host.settings() & SettingFlags::SLOPPY_TCP != 0
         && !transport.flags.resets()
         && transport.source_port() != FTP_DATA
@@ -57,24 +58,16 @@ pub(crate) fn may_open_any<H: Host>(host: &H, protocol: u8, transport: &Transpor
 /// Control word of a connection after its first packet, to a destination of a forwarding method's bits; `secure` as
 /// [`is_secure`].
 #[inline(always)]
-pub(crate) const fn opened(
+pub(crate) fn opened<H: Host>(
+    host: &H,
     protocol: u8,
     flags: TcpFlags,
     method: u32,
-    tick: u32,
     secure: bool,
 ) -> Control {
-    let (state, inactive) = if protocol == TCP {
-        let (direction, none) = (Direction::of_request(method), TcpState::None as u8);
-        let state = if secure {
-            next_secure_state(direction, none, flags)
-        } else {
-            next_state(direction, none, flags)
-        };
-        (state, !TcpState::is_active_bits(state))
-    } else {
-        (0, true)
-    };
+    let (tick, direction) = (host.tick(), Direction::of_request(method));
+    // No state has number 0 in every protocol.
+    let (state, inactive) = next(host, protocol, direction, 0, flags, secure);
     Control::live(protocol, state, Method::Nat, inactive, tick).with_method_bits(method)
 }
 
@@ -124,7 +117,7 @@ pub(crate) fn open_at_once<H: Host, F: Frame>(
         claim.give_back();
         return Action::SCHEDULE;
     }
-    let control = opened(ip.protocol, transport.flags, method, host.tick(), false);
+    let control = opened(host, ip.protocol, transport.flags, method, false);
     claim.publish(&flow_key(ip, transport), control, index);
     add_load(host, index, DestinationLoad::unit(control.inactive()));
     host.add_stats(index, first_packet(ip.length as u64));
@@ -162,6 +155,12 @@ pub(crate) trait Path: Side {
 
     /// Bytes of the IP packet.
     fn length(packet: &Self::Packet) -> u64;
+
+    /// Whether a packet of no known connection may open one.
+    #[inline(always)]
+    fn may_open<H: Host>(host: &H, packet: &Self::Packet, transport: &Transport) -> bool {
+        may_open(Self::protocol(packet), transport) || may_open_sloppily(host, transport)
+    }
 
     /// Remembers the hop a NAT client's first packet came from, so that the reply need not wait for its neighbour.
     fn learn_client<H: Host, F: Frame>(host: &H, frame: &mut F, packet: &Self::Packet);
@@ -280,7 +279,7 @@ pub(crate) fn open<P: Path, H: Host, F: Frame>(
     transport: &Transport,
 ) -> Action {
     let key = P::key(packet, transport);
-    if !may_open(P::protocol(packet), transport) && !may_open_sloppily(host, transport) {
+    if !P::may_open(host, packet, transport) {
         if P::find_service(host, &key, frame.ingress()).is_some() {
             host.count(Counter::NotSyn);
         }
@@ -407,8 +406,7 @@ pub(crate) fn connect<P: Path, H: Host, F: Frame>(
         return stage;
     }
     if !once {
-        let (protocol, secure) = (P::protocol(packet), is_secure(host));
-        let control = opened(protocol, transport.flags, method, host.tick(), secure);
+        let control = opened(host, P::protocol(packet), transport.flags, method, is_secure(host));
         match P::remember(host, key, control, index) {
             Remembered::New => give_load(host, index, control.inactive()),
             Remembered::Known { destination, method: known } => {
@@ -547,10 +545,19 @@ fn evictable<H: Host>(host: &H, control: Control, tick: u32) -> Eviction {
     let idle = idle_ticks(tick, control.tick());
     if idle > host.timeout(control.protocol(), control.state()).saturating_add(REFRESH_TICKS) {
         Eviction::Expired
-    } else if control.protocol() == TCP && TcpState::is_half_open_bits(control.state()) {
+    } else if is_half_open(control) {
         Eviction::HalfOpen
     } else {
         Eviction::Keep
+    }
+}
+
+#[inline(always)]
+const fn is_half_open(control: Control) -> bool {
+    match control.protocol() {
+        TCP => TcpState::is_half_open_bits(control.state()),
+        SCTP => SctpState::is_half_open_bits(control.state()),
+        _ => false,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reading a packet: Ethernet with up to two VLAN tags, IPv4, TCP and UDP.
 
-use elvs_common::{TCP, UDP};
+use elvs_common::{AH, ESP, SCTP, TCP, UDP};
 
 use crate::frame::Frame;
 use crate::host::Host;
@@ -27,12 +27,12 @@ pub(crate) struct Ipv4 {
     pub(crate) malformed: bool,
 }
 
-/// Ports and flags of TCP or UDP.
+/// Ports of TCP, UDP or SCTP, and what a packet does to its connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Transport {
     /// Source port (low half), destination port (high half), as loaded.
     pub(crate) ports: u32,
-    /// TCP flags; 0 for UDP.
+    /// TCP flags; what SCTP's chunks say ([`crate::sctp`]); 0 for UDP.
     pub(crate) flags: TcpFlags,
 }
 
@@ -275,8 +275,14 @@ pub(crate) fn transport_at<F: Frame>(
     }
 }
 
-/// Whether a protocol is balanced.
+/// Whether a protocol is balanced by the table of IPv4 connections.
 #[inline(always)]
 pub(crate) const fn is_balanced(protocol: u8) -> bool {
     protocol == TCP || protocol == UDP
+}
+
+/// Whether the wide stages have packets of a protocol over IPv4 too.
+#[inline(always)]
+pub(crate) const fn is_wide_protocol(protocol: u8) -> bool {
+    protocol == SCTP || protocol == AH || protocol == ESP
 }

@@ -11,7 +11,7 @@
 
 use elvs_common::{Counter, WideAddress, idle_ticks};
 
-use crate::checksum::fold;
+use crate::checksum::{fold, sum_of};
 use crate::frame::{Action, Frame};
 use crate::host::{ClientHop, Host, Note, drop};
 use crate::packet::{FRAGMENT_OFFSET, parse_ipv4};
@@ -214,7 +214,7 @@ fn answer<H: Host, F: Frame, const TAGS: usize>(
     *frame.window::<12>(0)? = addresses;
     *frame.window::<TAGS>(12)? = tags;
     write_ip::<_, TAGS>(frame, &quoted, source)?;
-    write_icmp::<_, TAGS>(frame, report, quoted.length)?;
+    write_icmp::<_, _, TAGS>(host, frame, report, quoted.length)?;
     host.count(Counter::IcmpSent);
     Some(action)
 }
@@ -287,7 +287,8 @@ fn write_ip<F: Frame, const TAGS: usize>(
 
 /// The answer's ICMP header, in front of `quoted` bytes that are there.
 #[inline(always)]
-fn write_icmp<F: Frame, const TAGS: usize>(
+fn write_icmp<H: Host, F: Frame, const TAGS: usize>(
+    host: &H,
     frame: &mut F,
     report: Report,
     quoted: usize,
@@ -295,14 +296,10 @@ fn write_icmp<F: Frame, const TAGS: usize>(
     let start = 12 + TAGS + HEADERS;
     let (kind, code) = (report.kind(), report.code());
     let [r0, r1, r2, r3] = report.rest().to_be_bytes();
-    let mut sum = u16::from_ne_bytes([kind, code]) as u64
+    let sum = u16::from_ne_bytes([kind, code]) as u64
         + u16::from_ne_bytes([r0, r1]) as u64
-        + u16::from_ne_bytes([r2, r3]) as u64;
-    let mut at = 0;
-    while at < MAX_QUOTE && at < quoted {
-        sum += frame.word(start + at)? as u64;
-        at += 4;
-    }
+        + u16::from_ne_bytes([r2, r3]) as u64
+        + sum_of(|sum| host.forget(sum), frame, start, quoted as u64)?;
     let [c0, c1] = (!fold(sum)).to_ne_bytes();
     *frame.window::<8>(12 + TAGS + 20)? = [kind, code, c0, c1, r0, r1, r2, r3];
     Some(())

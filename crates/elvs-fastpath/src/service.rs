@@ -1,7 +1,7 @@
 //! Service lookup in the configuration blob.
 
 use elvs_common::{
-    FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, FilterBits, HEADER_LINE, HeaderFlags, Line,
+    FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE, FilterBits, HEADER_LINE, HeaderFlags, Line, SCTP,
     SERVICE_MAX_PROBES, SERVICES_LINE, ServiceFlags, ServiceRecord, WideAddress, filter_line,
     filter_place, filter_shift, filter_word, service_hash, service_key, service_kind,
 };
@@ -68,7 +68,7 @@ pub fn find_service<'a, H: Host>(host: &'a H, packet: &FlowKey, ingress: u32) ->
     }
 }
 
-/// As [`find_service`], of a packet of either family; of IPv4 those by full NAT only.
+/// As [`find_service`], of a packet of either family; of IPv4 those by full NAT and those of SCTP only.
 #[inline(always)]
 pub fn find_wide_service<'a, H: Host>(
     host: &'a H,
@@ -79,7 +79,7 @@ pub fn find_wide_service<'a, H: Host>(
     if address.is_v4() {
         let found = find_service(host, &packet.fold(), ingress)?;
         let wide = service_record(found).flags & ServiceFlags::FULL_NAT != 0;
-        return if wide { Some(found) } else { None };
+        return if wide || packet.protocol == SCTP { Some(found) } else { None };
     }
     let header = host.line(HEADER_LINE)?;
     let [_, _, _, flags, ..] = header.0;
@@ -134,10 +134,25 @@ pub(crate) fn is_wide_virtual<H: Host>(host: &H, address: WideAddress) -> bool {
     find_wide(host, address, 0, 0, service_kind::ADDRESS6).is_some()
 }
 
+/// Whether an address of either family is exactly a virtual one.
+#[inline(always)]
+pub(crate) fn is_any_virtual<H: Host>(host: &H, address: WideAddress) -> bool {
+    if address.is_v4() { is_virtual(host, address.fold()) } else { is_wide_virtual(host, address) }
+}
+
 /// [`FilterBits::WIDE`] of an address in the filter of virtual and local addresses.
 #[inline(always)]
 pub(crate) fn may_be_wide<H: Host>(host: &H, address: WideAddress) -> bool {
     filter_bits(host, FILTER_VIP_LINE, address.fold()) & FilterBits::WIDE != 0
+}
+
+/// As [`may_be_wide`] and [`may_be_wide_real_server`], of the protocols whose IPv4 packets are the wide stage's although their
+/// addresses are those of services of the other table.
+#[inline(always)]
+pub(crate) fn may_be_either<H: Host>(host: &H, address: WideAddress, line: u32) -> bool {
+    let bits =
+        if address.is_v4() { FilterBits::NARROW | FilterBits::WIDE } else { FilterBits::WIDE };
+    filter_bits(host, line, address.fold()) & bits != 0
 }
 
 /// Whether an address may be that of a real server whose replies are rewritten by the wide table (a filter).

@@ -8,7 +8,7 @@
 
 use elvs_common::{Method, SECURE_SYN_RECV, TcpState};
 
-/// TCP flags byte (RFC 9293 section 3.1), FIN in bit 0.
+/// TCP flags byte (RFC 9293 section 3.1), FIN in bit 0; with SCTP, see [`crate::sctp_event`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpFlags(pub u8);
 

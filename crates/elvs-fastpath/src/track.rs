@@ -6,14 +6,15 @@
 //! Called by [`crate::director`].
 
 use elvs_common::{
-    Control, Counter, DestinationFlags, DestinationLoad, Method, REFRESH_TICKS, SettingFlags, TCP,
-    TcpState, idle_ticks,
+    Control, Counter, DestinationFlags, DestinationLoad, Method, REFRESH_TICKS, SCTP, SctpState,
+    SettingFlags, TCP, TcpState, idle_ticks,
 };
 
 use crate::atomic::Atomic64;
 use crate::flow::{Addresses, FoundFlow, FoundOf, Step, destination_of, release_flow};
 use crate::host::{Host, add_load, take_load};
 use crate::open::is_secure;
+use crate::sctp;
 use crate::side::Side;
 use crate::tcp::{Direction, TcpFlags, next_secure_state, next_state};
 
@@ -23,7 +24,7 @@ const TRACK_TRIES: u32 = 4;
 /// Whether a packet of a known connection asks for a new one: what that comes to, [`is_reuse`] says.
 #[inline(always)]
 pub(crate) const fn asks_anew(protocol: u8, flags: TcpFlags) -> bool {
-    protocol == TCP && flags.syn()
+    protocol == TCP && flags.syn() || protocol == SCTP && sctp::opens(flags)
 }
 
 /// Whether a packet opens a connection anew whose entry is still there: a SYN to one that is over by `conn_reuse_mode`
@@ -46,6 +47,9 @@ pub(crate) fn is_reuse<H: Host, A, V>(
         }
     }
     let state = found.control.state();
+    if protocol == SCTP {
+        return settings & SettingFlags::NO_REUSE == 0 && state == SctpState::Closed as u8;
+    }
     let silent = !Method::replies_pass(found.control.method_bits());
     let half_over =
         state == TcpState::FinWait as u8 && silent && settings & SettingFlags::REUSE_FIN_WAIT != 0;
@@ -76,7 +80,7 @@ pub(crate) fn track<const PLAIN: bool, H: Host, A, V>(
 ) -> bool {
     let tick = host.tick();
     // A SYN of a known connection is never the plain stage's.
-    let secure = !PLAIN && flags.syn() && is_secure(host);
+    let secure = !PLAIN && protocol == TCP && flags.syn() && is_secure(host);
     if advance(
         host,
         &found.slot.control,
@@ -106,6 +110,31 @@ pub(crate) fn track<const PLAIN: bool, H: Host, A, V>(
     true
 }
 
+/// State of a connection after a packet, and whether it is inactive then; `secure` as [`is_secure`].
+#[inline(always)]
+pub(crate) fn next<H: Host>(
+    host: &H,
+    protocol: u8,
+    direction: Direction,
+    state: u8,
+    flags: TcpFlags,
+    secure: bool,
+) -> (u8, bool) {
+    if protocol == TCP {
+        let state = if secure {
+            next_secure_state(direction, state, flags)
+        } else {
+            next_state(direction, state, flags)
+        };
+        (state, !TcpState::is_active_bits(state))
+    } else if protocol == SCTP {
+        let state = host.sctp_state(direction, state, flags);
+        (state, !SctpState::is_active_bits(state))
+    } else {
+        (0, true)
+    }
+}
+
 /// One try at moving a connection on from `control`; true if nothing is left to do.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "the parts of a packet and of a connection")]
@@ -120,16 +149,7 @@ fn advance<H: Host>(
     tick: u32,
     secure: bool,
 ) -> bool {
-    let (state, inactive) = if protocol == TCP {
-        let state = if secure {
-            next_secure_state(direction, control.state(), flags)
-        } else {
-            next_state(direction, control.state(), flags)
-        };
-        (state, !TcpState::is_active_bits(state))
-    } else {
-        (0, true)
-    };
+    let (state, inactive) = next(host, protocol, direction, control.state(), flags, secure);
     if state == control.state() && idle_ticks(tick, control.tick()) < REFRESH_TICKS {
         return true;
     }
@@ -149,7 +169,7 @@ struct Retrack<'a, H: Host> {
     host: &'a H,
     word: &'a H::Word,
     control: u64,
-    /// Protocol (low byte), TCP flags (next byte), whether `secure_tcp` acts (next byte).
+    /// Protocol (low byte), flags (next byte), whether `secure_tcp` acts (next byte).
     packet: u64,
     destination: u64,
     direction: u64,

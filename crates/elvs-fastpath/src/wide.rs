@@ -8,13 +8,14 @@ mod forward;
 mod fragment;
 mod fullnat;
 mod icmp;
+mod ipsec;
 mod packet;
 mod ports;
 mod report;
 
 use elvs_common::{
-    Control, Counter, DestinationFlags, DestinationStats, ICMPV6, Method, SettingFlags, TCP,
-    WideAddress,
+    Control, Counter, DestinationFlags, DestinationStats, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE,
+    ICMPV6, Method, SCTP, SettingFlags, TCP, WideAddress,
 };
 
 pub(crate) use self::forward::hop_of;
@@ -24,7 +25,9 @@ use self::fragment::{lead_reply, lead_request};
 pub use self::fullnat::{open_full_nat, reply_full_nat, send_full_nat};
 pub use self::icmp::forward_wide_icmp;
 pub(crate) use self::icmp::open_wide_icmp;
-use self::packet::parse_transport;
+use self::ipsec::follows_ike;
+pub use self::ipsec::forward_ipsec;
+use self::packet::read_transport;
 pub(crate) use self::packet::{WidePacket, parse_wide};
 pub use self::ports::{
     Local, LocalEnd, PortSlot, Taken, WideMemory, fill_ring, free_ports, give_port, take_port,
@@ -36,12 +39,13 @@ use crate::flow::{
 };
 use crate::frame::{Action, Frame};
 use crate::host::{ClientHop, Host, Note, drop};
-use crate::open::{Path, arrival, connect, open, open_remembered};
+use crate::open::{Path, arrival, connect, may_open_any, open, open_remembered};
 use crate::packet::{Transport, is_balanced};
 use crate::report::{Report, refuse_and_tell_wide};
 use crate::reset::leave_removed;
+use crate::sctp;
 use crate::service::{
-    find_local, find_wide_real_server, is_full_nat, is_wide_virtual, may_be_wide,
+    find_local, find_wide_real_server, is_any_virtual, is_full_nat, may_be_either, may_be_wide,
     may_be_wide_real_server, tells_real_servers,
 };
 use crate::side::{self, Wide};
@@ -53,22 +57,30 @@ use crate::track::{end_for, is_reuse, track};
 /// [`forward_narrow`](crate::forward_narrow).
 #[inline(always)]
 pub fn forward_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
-    let Some(packet) = parse_wide(host, frame) else { return Action::PASS };
+    let Some(mut packet) = parse_wide(host, frame) else { return Action::PASS };
+    if follows_ike(packet.protocol) {
+        let ours = is_to_virtual(host, &packet) || is_from_real_server(host, &packet);
+        return if ours { Action::IPSEC } else { Action::PASS };
+    }
     // First fragments of IPv6 have ports.
-    if packet.later || packet.fragment && !packet.ipv6 || !is_balanced(packet.protocol) {
+    let with_ports = is_balanced(packet.protocol) && (!packet.fragment || packet.ipv6)
+        || packet.protocol == SCTP && !packet.fragment;
+    if packet.later || !with_ports {
         return without_ports(host, &packet);
     }
-    if !may_be_wide(host, packet.destination) {
-        let reply = may_be_wide_real_server(host, packet.source);
+    if !is_to_virtual(host, &packet) {
+        let reply = is_from_real_server(host, &packet);
         return if reply { Action::WIDE_REPLY } else { none_of_ours(&packet) };
     }
     if packet.malformed {
         return refuse(host, &packet);
     }
-    let Some(transport) = parse_transport(frame, &packet) else { return refuse(host, &packet) };
+    let Some(transport) = read_transport(host, frame, &mut packet) else {
+        return refuse(host, &packet);
+    };
     match request(host, frame, &packet, &transport) {
         // A client's address may look like a virtual one to the filter: it may still be a reply.
-        Action::WIDE_OPEN if may_be_wide_real_server(host, packet.source) => Action::WIDE_REPLY,
+        Action::WIDE_OPEN if is_from_real_server(host, &packet) => Action::WIDE_REPLY,
         action => action,
     }
 }
@@ -76,9 +88,9 @@ pub fn forward_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
 /// The stage for packets from what may be real servers behind NAT, if no client of a known connection sent them.
 #[inline(always)]
 pub fn reply_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
-    let Some(packet) = parse_wide(host, frame) else { return Action::PASS };
+    let Some(mut packet) = parse_wide(host, frame) else { return Action::PASS };
     if !packet.malformed
-        && let Some(transport) = parse_transport(frame, &packet)
+        && let Some(transport) = read_transport(host, frame, &mut packet)
     {
         if let Some(index) = find_local(host, packet.destination) {
             host.note(Note::LocalEnd, (index as u64) << 32);
@@ -88,11 +100,12 @@ pub fn reply_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
         if action != Action::PASS {
             return action;
         }
-        if packet.ipv6 && !may_be_wide(host, packet.destination) && tells_real_servers(host) {
+        let stray = packet.ipv6 && is_balanced(packet.protocol);
+        if stray && !is_to_virtual(host, &packet) && tells_real_servers(host) {
             return refuse_stray(host, &packet, &transport);
         }
     }
-    if may_be_wide(host, packet.destination) { Action::WIDE_OPEN } else { none_of_ours(&packet) }
+    if is_to_virtual(host, &packet) { Action::WIDE_OPEN } else { none_of_ours(&packet) }
 }
 
 /// As that of IPv4: a packet of no connection from what may be a masqueraded real server.
@@ -114,7 +127,7 @@ fn refuse_stray<H: Host>(host: &H, packet: &WidePacket, transport: &Transport) -
 pub fn open_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let Some((packet, transport)) = parse(host, frame) else { return Action::PASS };
     // An address may have services of both tables, and a service that goes over to full NAT connections of the other one.
-    if !packet.ipv6
+    if !is_of_its_own(&packet)
         && (is_later(host, &packet, &transport)
             || !is_full_nat(host, &Wide::key(&packet, &transport), frame.ingress()))
     {
@@ -162,11 +175,31 @@ pub fn send_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     send(host, frame, &packet, &transport, (noted >> 32) as u32, index, destination)
 }
 
+/// Whether a packet may go to a virtual address (a filter).
+#[inline(always)]
+fn is_to_virtual<H: Host>(host: &H, packet: &WidePacket) -> bool {
+    if is_balanced(packet.protocol) {
+        may_be_wide(host, packet.destination)
+    } else {
+        may_be_either(host, packet.destination, FILTER_VIP_LINE)
+    }
+}
+
+/// Whether a packet may come from a real server behind NAT (a filter).
+#[inline(always)]
+fn is_from_real_server<H: Host>(host: &H, packet: &WidePacket) -> bool {
+    if is_balanced(packet.protocol) {
+        may_be_wide_real_server(host, packet.source)
+    } else {
+        may_be_either(host, packet.source, FILTER_REAL_SERVER_LINE)
+    }
+}
+
 /// Headers that the stage before has seen to be there.
 #[inline(always)]
 fn parse<H: Host, F: Frame>(host: &H, frame: &mut F) -> Option<(WidePacket, Transport)> {
-    let packet = parse_wide(host, frame)?;
-    let transport = parse_transport(frame, &packet)?;
+    let mut packet = parse_wide(host, frame)?;
+    let transport = read_transport(host, frame, &mut packet)?;
     Some((packet, transport))
 }
 
@@ -174,22 +207,35 @@ fn parse<H: Host, F: Frame>(host: &H, frame: &mut F) -> Option<(WidePacket, Tran
 /// address that has the place of another in the filter.
 #[inline(always)]
 const fn none_of_ours(packet: &WidePacket) -> Action {
-    if packet.ipv6 { Action::PASS } else { Action::NARROW }
+    if is_of_its_own(packet) { Action::PASS } else { Action::NARROW }
+}
+
+/// Whether a packet has no other stages than these.
+#[inline(always)]
+const fn is_of_its_own(packet: &WidePacket) -> bool {
+    packet.ipv6 || packet.protocol == SCTP
 }
 
 /// A packet that cannot be told apart: dropped if its address is virtual, else none of ours.
 #[inline(always)]
 fn refuse<H: Host>(host: &H, packet: &WidePacket) -> Action {
-    if packet.ipv6 && is_wide_virtual(host, packet.destination) {
+    if is_of_its_own(packet) && is_any_virtual(host, packet.destination) {
         drop(host, Counter::Malformed)
     } else {
         none_of_ours(packet)
     }
 }
 
-/// A packet that has no ports, or none of those balanced: some of IPv6 have stages of their own.
+/// A packet that has no ports, or none of those balanced: some of IPv6 have stages of their own. The sum of SCTP in fragments
+/// cannot be corrected.
 #[inline(always)]
 fn without_ports<H: Host>(host: &H, packet: &WidePacket) -> Action {
+    if packet.protocol == SCTP {
+        if is_any_virtual(host, packet.destination) {
+            host.count(Counter::Fragment);
+        }
+        return Action::PASS;
+    }
     if !packet.ipv6 {
         return Action::NARROW;
     }
@@ -332,7 +378,8 @@ fn reply<H: Host, F: Frame>(
         destination: client,
         destination_port: client_port,
     };
-    readdress(frame, packet, transport, &hop, &ends).unwrap_or_else(|| drop(host, Counter::Bug))
+    readdress(host, frame, packet, transport, &hop, &ends)
+        .unwrap_or_else(|| drop(host, Counter::Bug))
 }
 
 impl Path for Wide {
@@ -359,6 +406,15 @@ impl Path for Wide {
     #[inline(always)]
     fn length(packet: &WidePacket) -> u64 {
         packet.length as u64
+    }
+
+    #[inline(always)]
+    fn may_open<H: Host>(host: &H, packet: &WidePacket, transport: &Transport) -> bool {
+        if packet.protocol == SCTP {
+            let sloppy = host.settings() & SettingFlags::SLOPPY_SCTP != 0;
+            return sctp::opens(transport.flags) || sloppy && !sctp::aborts(transport.flags);
+        }
+        may_open_any(host, packet.protocol, transport)
     }
 
     #[inline(always)]

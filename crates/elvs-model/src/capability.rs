@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use crate::{Change, ChangeError, Destination, Protocol, ServiceKey, Table, VirtualService};
+use crate::{Change, ChangeError, Destination, ServiceKey, Table, VirtualService};
 
 /// Whether a service, and a destination in it if given, is forwarded by this release.
 ///
@@ -57,12 +57,7 @@ impl Change {
 
 fn key_in_effect(key: &ServiceKey) -> Result<(), ChangeError> {
     match key {
-        ServiceKey::Address { protocol: Protocol::Sctp, .. } => {
-            refuse("SCTP services are", "TCP and UDP")
-        }
-        ServiceKey::Address { protocol: Protocol::Tcp | Protocol::Udp, address, .. } => {
-            address_in_effect(*address)
-        }
+        ServiceKey::Address { address, .. } => address_in_effect(*address),
         ServiceKey::Fwmark { .. } => Ok(()),
     }
 }

@@ -162,7 +162,7 @@ const ROWS: [Row; 33] = [
     row(Setting::RunEstimation, "run_estimation", 1, Kind::Switch, InEffect, "rates are estimated", ""),
     row(Setting::ScheduleIcmp, "schedule_icmp", 0, Kind::Switch, InEffect, "ICMP errors of no connection are scheduled by the packet that they quote", ""),
     row(Setting::SecureTcp, "secure_tcp", 0, Kind::Number(0, 3), InEffect, "new TCP connections go by the state table for attacks: 1 and 2 when memory is low, 3 always", ""),
-    row(Setting::SloppySctp, "sloppy_sctp", 0, Kind::Switch, NotYet, "any SCTP packet opens a connection", "SCTP is not in effect"),
+    row(Setting::SloppySctp, "sloppy_sctp", 0, Kind::Switch, InEffect, "any SCTP packet but an abort opens a connection", ""),
     row(Setting::SloppyTcp, "sloppy_tcp", 0, Kind::Switch, InEffect, "any TCP packet but a reset opens a connection", ""),
     row(Setting::SnatReroute, "snat_reroute", 1, Kind::Switch, NotOnXdp, "masqueraded replies are routed again by their new source", "a reply is routed once, after its source was rewritten"),
     row(Setting::SyncPersistMode, "sync_persist_mode", 0, Kind::Switch, NotYet, "of persistent services only templates are synchronised", "there is no synchronisation"),

@@ -113,6 +113,37 @@ pub enum ConnectionState {
     /// TCP.
     #[serde(rename = "SYNACK")]
     SynAck,
+    /// SCTP: the client's first INIT.
+    Init1,
+    /// SCTP: a further INIT.
+    Init,
+    /// SCTP.
+    #[serde(rename = "C-SENT")]
+    CookieSent,
+    /// SCTP.
+    #[serde(rename = "C-REPLIED")]
+    CookieReplied,
+    /// SCTP.
+    #[serde(rename = "C-WAIT")]
+    CookieWait,
+    /// SCTP.
+    Cookie,
+    /// SCTP.
+    #[serde(rename = "C-ECHOED")]
+    CookieEchoed,
+    /// SCTP.
+    #[serde(rename = "S-SENT")]
+    ShutdownSent,
+    /// SCTP.
+    #[serde(rename = "S-RECEIVED")]
+    ShutdownReceived,
+    /// SCTP.
+    #[serde(rename = "S-ACK-SENT")]
+    ShutdownAckSent,
+    /// SCTP.
+    Rejected,
+    /// SCTP.
+    Closed,
     /// UDP's only state.
     Udp,
     /// A persistence template that controls an established connection.
@@ -121,7 +152,7 @@ pub enum ConnectionState {
 
 impl ConnectionState {
     /// Every state.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 25] = [
         Self::None,
         Self::Established,
         Self::SynSent,
@@ -133,6 +164,18 @@ impl ConnectionState {
         Self::LastAck,
         Self::Listen,
         Self::SynAck,
+        Self::Init1,
+        Self::Init,
+        Self::CookieSent,
+        Self::CookieReplied,
+        Self::CookieWait,
+        Self::Cookie,
+        Self::CookieEchoed,
+        Self::ShutdownSent,
+        Self::ShutdownReceived,
+        Self::ShutdownAckSent,
+        Self::Rejected,
+        Self::Closed,
         Self::Udp,
         Self::Assured,
     ];
@@ -151,6 +194,18 @@ impl ConnectionState {
             Self::LastAck => "LAST_ACK",
             Self::Listen => "LISTEN",
             Self::SynAck => "SYNACK",
+            Self::Init1 => "INIT1",
+            Self::Init => "INIT",
+            Self::CookieSent => "C-SENT",
+            Self::CookieReplied => "C-REPLIED",
+            Self::CookieWait => "C-WAIT",
+            Self::Cookie => "COOKIE",
+            Self::CookieEchoed => "C-ECHOED",
+            Self::ShutdownSent => "S-SENT",
+            Self::ShutdownReceived => "S-RECEIVED",
+            Self::ShutdownAckSent => "S-ACK-SENT",
+            Self::Rejected => "REJECTED",
+            Self::Closed => "CLOSED",
             Self::Udp => "UDP",
             Self::Assured => "ASSURED",
         }

@@ -321,7 +321,8 @@ fn filters_are_refused_where_ipvsadm_would_and_where_they_are_none() {
         (
             "-Lc --state OPEN",
             "--state: `OPEN` is no state of a connection: write one of NONE, ESTABLISHED, SYN_SENT, SYN_RECV, \
-             FIN_WAIT, TIME_WAIT, CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN, SYNACK, UDP, ASSURED\n",
+             FIN_WAIT, TIME_WAIT, CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN, SYNACK, INIT1, INIT, C-SENT, C-REPLIED, \
+             C-WAIT, COOKIE, C-ECHOED, S-SENT, S-RECEIVED, S-ACK-SENT, REJECTED, CLOSED, UDP, ASSURED\n",
         ),
     ];
     for (line, stderr) in cases {

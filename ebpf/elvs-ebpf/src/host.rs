@@ -9,10 +9,10 @@ use elvs_common::{
     Control, Counter, DestinationRecord, DestinationStats, Line, NOTES, NextHop, WideAddress,
 };
 use elvs_fastpath::{
-    Bucket, ClientHop, FlowKey, FlowMemory, Fragment, FragmentKey, Host, Local, Located, Narrow,
-    Note, Pick, PortSlot, Remembered, Step, Wide, WideBucket, WideFragment, WideFragmentKey,
-    WideMemory, WideValue, WideWords, destination_of, locate, memorize, memory_control, memory_key,
-    pick, ports_of, remember,
+    Bucket, ClientHop, Direction, FlowKey, FlowMemory, Fragment, FragmentKey, Host, Local, Located,
+    Narrow, Note, Pick, PortSlot, Remembered, Step, TcpFlags, Wide, WideBucket, WideFragment,
+    WideFragmentKey, WideMemory, WideValue, WideWords, checksum_change, destination_of, locate,
+    memorize, memory_control, memory_key, next_sctp_state, pick, ports_of, remember,
 };
 
 use crate::clients;
@@ -223,6 +223,17 @@ impl Host for KernelHost<'_> {
         let Some(key) = left_key() else { return Remembered::Full };
         let control = memory_control(self, key.protocol, place);
         elvs_wide_remember(self.ctx.ctx, control.0, destination).into()
+    }
+
+    #[inline(always)]
+    fn sctp_state(&self, direction: Direction, state: u8, flags: TcpFlags) -> u8 {
+        let how = direction as u32 | (state as u32) << 8 | (flags.0 as u32) << 16;
+        (elvs_sctp_state(how) & 0xff) as u8
+    }
+
+    #[inline(always)]
+    fn sctp_checksum_change(&self, ports: u32, length: u32) -> u32 {
+        elvs_sctp_sum(ports, length)
     }
 
     #[inline(always)]
@@ -481,6 +492,28 @@ pub extern "C" fn elvs_memorize(
     // SAFETY: the context of this run.
     let ingress = unsafe { (*ctx.ctx).ingress_ifindex };
     memorize::<Narrow, _>(&host, &opening, ingress, destination, place).into()
+}
+
+/// [`KernelHost::sctp_state`] as a global function: direction, state and flags in a byte each.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn elvs_sctp_state(how: u32) -> u32 {
+    let [direction, state, flags, _] = how.to_le_bytes();
+    let direction = if direction == Direction::Input as u8 {
+        Direction::Input
+    } else if direction == Direction::Output as u8 {
+        Direction::Output
+    } else {
+        Direction::InputOnly
+    };
+    next_sctp_state(direction, state, TcpFlags(flags)).into()
+}
+
+/// [`KernelHost::sctp_checksum_change`] as a global function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn elvs_sctp_sum(ports: u32, length: u32) -> u32 {
+    checksum_change(ports, length)
 }
 
 /// [`KernelHost::remember_fragment`] as a global function: key and value lie on its stack, not on that of its callers, who

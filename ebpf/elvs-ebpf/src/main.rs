@@ -23,9 +23,10 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 use elvs_common::{Counter, GENERAL_PROGRAM, LOCAL_MTU, LocalPort, SCHEDULE_PROGRAM, WIDE_PROGRAM};
 use elvs_fastpath::{
     Action, Frame, Host, connect_wide, decapsulate, forward_fragment, forward_general,
-    forward_icmp, forward_narrow, forward_new, forward_plain, forward_tunnel, forward_wide,
-    forward_wide_fragment, forward_wide_icmp, is_own_traffic, open_full_nat, open_icmp, open_wide,
-    persist, persist_wide, reply_full_nat, reply_wide, report, reset, send_full_nat, send_wide,
+    forward_icmp, forward_ipsec, forward_narrow, forward_new, forward_plain, forward_tunnel,
+    forward_wide, forward_wide_fragment, forward_wide_icmp, is_own_traffic, open_full_nat,
+    open_icmp, open_wide, persist, persist_wide, reply_full_nat, reply_wide, report, reset,
+    send_full_nat, send_wide,
 };
 
 use crate::frame::{SocketFrame, XdpFrame};
@@ -209,6 +210,15 @@ pub fn elvs_icmp6(ctx: XdpContext) -> u32 {
 pub fn elvs_fragment6(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
     let action = forward_wide_fragment(&host, &mut XdpFrame::new(&ctx));
+    finish(&ctx, &host, action)
+}
+
+/// AH and ESP after their IKE flows.
+#[xdp]
+#[inline(always)]
+pub fn elvs_ipsec(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = forward_ipsec(&host, &mut XdpFrame::new(&ctx));
     finish(&ctx, &host, action)
 }
 

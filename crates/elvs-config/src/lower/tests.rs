@@ -11,6 +11,7 @@ use crate::{Capabilities, Code, Feature, MapSource, Options, Outcome, Severity, 
 /// A release without any feature that keywords may need.
 const LEAST: Capabilities = Capabilities {
     schedulers: &[Scheduler::Rr, Scheduler::Wrr, Scheduler::Wlc],
+    protocols: &[Protocol::Tcp, Protocol::Udp],
     families: &[Family::Inet],
     any_port: false,
     features: &[],

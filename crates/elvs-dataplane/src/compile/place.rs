@@ -7,9 +7,8 @@
 use std::net::IpAddr;
 
 use elvs_common::{MARKED, PersistenceLine, ServiceRecord, WideAddress, service_kind};
-use elvs_model::{Family, Netmask, Protocol, ServiceKey};
+use elvs_model::{Family, Netmask, ServiceKey};
 
-use super::CompileError;
 use crate::assignments::PersistenceSlot;
 use crate::route::folded;
 
@@ -21,7 +20,7 @@ pub(crate) const fn virtual_address(key: &ServiceKey) -> Option<IpAddr> {
     }
 }
 
-/// What names a service that the data plane can forward, as its slot has it.
+/// What names a service, as its slot has it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     /// Virtual address, its fold if it is one of IPv6, or the mark.
@@ -33,28 +32,23 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    pub(crate) fn of(key: &ServiceKey) -> Result<Self, CompileError> {
+    pub(crate) const fn of(key: &ServiceKey) -> Self {
         match key {
-            ServiceKey::Address {
-                protocol: protocol @ (Protocol::Tcp | Protocol::Udp),
-                address,
-                port,
-            } => Ok(Self {
+            ServiceKey::Address { protocol, address, port } => Self {
                 port: port.to_be(),
                 protocol: protocol.number(),
                 ..Self::of_address(*address, service_kind::SERVICE, service_kind::SERVICE6)
-            }),
-            ServiceKey::Fwmark { mark, family } => Ok(Self {
+            },
+            ServiceKey::Fwmark { mark, family } => Self {
                 address: *mark,
-                address6: WideAddress::default(),
+                address6: WideAddress([0; 2]),
                 port: 0,
                 protocol: 0,
                 kind: match family {
                     Family::Inet => service_kind::MARK,
                     Family::Inet6 => service_kind::MARK6,
                 },
-            }),
-            ServiceKey::Address { .. } => Err(CompileError::Unsupported { service: *key }),
+            },
         }
     }
 
@@ -91,7 +85,7 @@ impl Place {
         match persistence.mask {
             Netmask::V4(mask) => {
                 (line.mask, line.address) = (mask.to_be(), address);
-                // Of a service by full NAT, whose templates are in the wide table.
+                // Of a service by full NAT or one of SCTP, whose templates are in the wide table.
                 let WideAddress([_, low]) = WideAddress::of_v4(mask.to_be());
                 line.wide_mask = [u64::MAX, low | MAPPED];
                 line.wide_address = WideAddress::of_v4(address).0;

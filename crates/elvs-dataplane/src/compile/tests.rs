@@ -289,12 +289,12 @@ fn mark_rules_of_both_families_are_found_by_the_header() {
 }
 
 #[test]
-fn services_that_are_not_forwarded_are_refused_by_name() {
-    let service = key(Protocol::Sctp, [10, 0, 0, 1], 80);
-    let error =
-        compile(&[slot(service, 0, &[])], &Known::default(), &Marks::default(), 0).unwrap_err();
-    assert_eq!(error, CompileError::Unsupported { service });
-    assert!(error.to_string().contains(&service.to_string()), "{error}");
+fn an_sctp_service_of_ipv4_is_in_the_wide_table_and_its_address_in_the_filter_of_ipv4() {
+    let service = slot(key(Protocol::Sctp, [10, 0, 0, 1], 80), 0, &[]);
+    let blob = compile(&[service], &Known::default(), &Marks::default(), 0).unwrap();
+    let address = u32::from_ne_bytes([10, 0, 0, 1]);
+    assert_eq!(filter_bits(&blob.lines, FILTER_VIP_LINE, address), FilterBits::NARROW);
+    assert_eq!(blob.lines[0].0[3], HeaderFlags::WIDE);
 }
 
 #[test]

@@ -16,8 +16,8 @@ use aya::programs::{SchedClassifier, Xdp};
 use aya_obj::generated::{BPF_F_MMAPABLE, bpf_map_type};
 use aya_obj::programs::XdpAttachType;
 use elvs_common::{
-    BLOB_LINES, COUNTERS, Counter, DestinationRecord, Line, LocalPort, NextHop, Settings,
-    TCP_STATES, map_names, program_names, ticks_from_seconds,
+    BLOB_LINES, COUNTERS, Counter, DestinationRecord, Line, LocalPort, NextHop, SCTP_STATES,
+    Settings, TCP_STATES, map_names, program_names, ticks_from_seconds,
 };
 use elvs_fastpath::{Bucket, FlowMemory, Local, PortSlot, WideBucket, WideMemory, WideWords};
 use elvs_model::{Statistics, XdpMode};
@@ -101,7 +101,11 @@ pub(crate) fn settings_for(
     for (timeout, seconds) in tcp_timeouts.iter_mut().zip(Settings::TCP_SECONDS) {
         *timeout = ticks(seconds);
     }
-    const { assert!(TCP_STATES <= 16) };
+    let mut sctp_timeouts = [0; 16];
+    for (timeout, seconds) in sctp_timeouts.iter_mut().zip(Settings::SCTP_SECONDS) {
+        *timeout = ticks(seconds);
+    }
+    const { assert!(TCP_STATES <= 16 && SCTP_STATES <= 16) };
     Settings {
         tcp_timeouts,
         udp_timeout: ticks(Settings::UDP_SECONDS),
@@ -115,6 +119,7 @@ pub(crate) fn settings_for(
         locals,
         pad: 0,
         seed,
+        sctp_timeouts,
         drop_rate: 0,
         pad_end: 0,
     }
@@ -259,6 +264,7 @@ fn settings_words(settings: &Settings) -> impl Iterator<Item = u32> {
         ])
         .chain(halves(first))
         .chain(halves(second))
+        .chain(settings.sctp_timeouts)
         .chain([settings.drop_rate, settings.pad_end])
 }
 
@@ -278,6 +284,10 @@ fn settings_of(mut words: impl Iterator<Item = u32>) -> Settings {
         let [e, f, g, h] = next().to_ne_bytes();
         *word = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
     }
+    let mut sctp_timeouts = [0; 16];
+    for timeout in &mut sctp_timeouts {
+        *timeout = next();
+    }
     Settings {
         tcp_timeouts,
         udp_timeout,
@@ -291,6 +301,7 @@ fn settings_of(mut words: impl Iterator<Item = u32>) -> Settings {
         locals,
         pad,
         seed,
+        sctp_timeouts,
         drop_rate: next(),
         pad_end: next(),
     }
@@ -378,6 +389,7 @@ impl Backend for Kernel {
         let new = Settings {
             tcp_timeouts: settings.tcp_timeouts,
             udp_timeout: settings.udp_timeout,
+            sctp_timeouts: settings.sctp_timeouts,
             flags: settings.flags,
             drop_rate: settings.drop_rate,
             ..self.settings()

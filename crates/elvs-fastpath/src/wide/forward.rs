@@ -3,7 +3,7 @@
 //! **Invariant:** a packet is changed only when it is certain that it can be sent; a refusal leaves it as it came.
 
 use elvs_common::{
-    Counter, DestinationFlags, DestinationRecord, Method, NextHop, UDP, WideAddress,
+    Counter, DestinationFlags, DestinationRecord, Method, NextHop, SCTP, UDP, WideAddress,
 };
 
 use super::packet::WidePacket;
@@ -85,7 +85,7 @@ pub(crate) fn send<H: Host, F: Frame>(
                 destination: address_of(destination),
                 destination_port: if own == 0 { transport.destination_port() } else { own },
             };
-            readdress(frame, packet, transport, &hop, &ends)
+            readdress(host, frame, packet, transport, &hop, &ends)
         }
         Some(Method::Tun | Method::FullNat) | None => None,
     };
@@ -162,17 +162,28 @@ pub(crate) fn direct<F: Frame>(
 
 /// Rewrites both ends of a packet and its checksums, and sends it on. An end that stays is rewritten by itself.
 #[inline(always)]
-pub(crate) fn readdress<F: Frame>(
+pub(crate) fn readdress<H: Host, F: Frame>(
+    host: &H,
     frame: &mut F,
     packet: &WidePacket,
     transport: &Transport,
     hop: &NextHop,
     ends: &Ends,
 ) -> Option<Action> {
+    let new_ports = ends.source_port as u32 | (ends.destination_port as u32) << 16;
+    let change = if packet.protocol == SCTP && new_ports != transport.ports {
+        let header = ((packet.payload - packet.offset) as u64 & 0xffff) as u32;
+        let length = packet.length.wrapping_sub(header);
+        host.sctp_checksum_change(transport.ports ^ new_ports, length)
+    } else {
+        0
+    };
     frame.forget();
     // All windows are looked at before anything is written.
     if packet.protocol == UDP {
         frame.window::<8>(packet.payload)?;
+    } else if packet.protocol == SCTP {
+        frame.window::<12>(packet.payload)?;
     } else {
         frame.window::<18>(packet.payload)?;
     }
@@ -202,6 +213,13 @@ pub(crate) fn readdress<F: Frame>(
     let [s0, s1] = ends.source_port.to_ne_bytes();
     let [d0, d1] = ends.destination_port.to_ne_bytes();
     *frame.window::<4>(packet.payload)? = [s0, s1, d0, d1];
+    if packet.protocol == SCTP {
+        // RFC 9260 section 6.8: it covers no addresses.
+        let sum = frame.window::<4>(packet.payload + 8)?;
+        *sum = (u32::from_le_bytes(*sum) ^ change).to_le_bytes();
+        frame.forget();
+        return address_frame(frame, hop);
+    }
     let checksum = if packet.protocol == UDP { 6 } else { 16 };
     let [c0, c1] = frame.window::<2>(packet.payload + checksum)?;
     let old = u16::from_ne_bytes([*c0, *c1]);

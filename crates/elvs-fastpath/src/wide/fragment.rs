@@ -14,7 +14,7 @@ use elvs_common::{
 use super::forward::{
     Ends, address_of, direct, hop_of, obstacle, own_address, readdress, send, tunnel,
 };
-use super::packet::{HEADER, WidePacket, fragment_id, parse_transport, parse_wide};
+use super::packet::{HEADER, WidePacket, fragment_id, parse_wide, read_transport};
 use super::refuse;
 use crate::forward::address_frame;
 use crate::fragment::Fragment;
@@ -78,7 +78,7 @@ pub(super) fn lead_reply<H: Host>(
 /// Stage of [`crate::process`] for fragments of the wide table; where a first one goes is noted.
 #[inline(always)]
 pub fn forward_wide_fragment<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
-    let Some(packet) = parse_wide(host, frame) else { return Action::PASS };
+    let Some(mut packet) = parse_wide(host, frame) else { return Action::PASS };
     // Those of IPv4 are none of the wide table's.
     if !packet.ipv6 {
         return Action::PASS;
@@ -90,7 +90,7 @@ pub fn forward_wide_fragment<H: Host, F: Frame>(host: &H, frame: &mut F) -> Acti
     let ([s0, s1], [d0, d1]) = (packet.source.0, packet.destination.0);
     let key = WideFragmentKey { addresses: [s0, s1, d0, d1], id: id as u64 };
     if !packet.later {
-        return first(host, frame, &packet, &key);
+        return first(host, frame, &mut packet, &key);
     }
     let found = host.wide_fragment(&key);
     if !found.way.is_known(host.tick()) {
@@ -120,10 +120,10 @@ fn unknown<H: Host>(host: &H, packet: &WidePacket) -> Action {
 fn first<H: Host, F: Frame>(
     host: &H,
     frame: &mut F,
-    packet: &WidePacket,
+    packet: &mut WidePacket,
     key: &WideFragmentKey,
 ) -> Action {
-    let Some(transport) = parse_transport(frame, packet) else { return Action::PASS };
+    let Some(transport) = read_transport(host, frame, packet) else { return Action::PASS };
     let noted = host.noted(Note::Destination);
     let index = (noted & 0xffff_ffff) as u32;
     let method = (noted >> 32 & 0xff) as u32;
@@ -145,7 +145,8 @@ fn first<H: Host, F: Frame>(
         destination: packet.destination,
         destination_port: transport.destination_port(),
     };
-    readdress(frame, packet, &transport, &hop, &ends).unwrap_or_else(|| drop(host, Counter::Bug))
+    readdress(host, frame, packet, &transport, &hop, &ends)
+        .unwrap_or_else(|| drop(host, Counter::Bug))
 }
 
 /// A client's later fragment.
@@ -163,24 +164,41 @@ fn request<H: Host, F: Frame>(
     if destination.flags & DestinationFlags::AVAILABLE == 0 {
         return drop(host, Counter::DestinationGone);
     }
-    let method = found.way.method();
+    let (index, method) = (found.way.destination(), found.way.method());
+    send_whole(host, frame, packet, method, index, destination, |host| {
+        host.count(Counter::FragmentForwarded);
+        host.add_stats(
+            index,
+            DestinationStats {
+                in_packets: 1,
+                in_bytes: packet.length as u64,
+                ..DestinationStats::default()
+            },
+        );
+    })
+}
+
+/// Sends a client's packet of IPv6 to its destination, without regard to what follows its header; `count` is called if there is
+/// nothing in the way.
+#[inline(always)]
+pub(super) fn send_whole<H: Host, F: Frame>(
+    host: &H,
+    frame: &mut F,
+    packet: &WidePacket,
+    method: u32,
+    index: u32,
+    destination: &DestinationRecord,
+    count: impl Fn(&H),
+) -> Action {
     if let Some(why) = obstacle(host, frame, packet, method, destination) {
         return why;
     }
     let Some(hop) = hop_of(host, destination) else { return drop(host, Counter::NoNextHop) };
-    host.count(Counter::FragmentForwarded);
-    host.add_stats(
-        found.way.destination(),
-        DestinationStats {
-            in_packets: 1,
-            in_bytes: packet.length as u64,
-            ..DestinationStats::default()
-        },
-    );
+    count(host);
     let sent = match Method::from_bits(method) {
         Some(Method::Dr) => direct(frame, packet, &hop),
         Some(Method::Nat) => move_end(frame, packet, &hop, address_of(destination), false),
-        Some(Method::Tun) => Some(tunnel(host, found.way.destination())),
+        Some(Method::Tun) => Some(tunnel(host, index)),
         Some(Method::FullNat) | None => None,
     };
     sent.unwrap_or_else(|| drop(host, Counter::Bug))

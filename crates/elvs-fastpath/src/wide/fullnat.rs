@@ -24,7 +24,7 @@ use crate::flow::{
 use crate::frame::{Action, Frame};
 use crate::host::{ClientHop, Host, Note, drop, give_load};
 use crate::open::{Path, Remembered, is_secure, opened};
-use crate::packet::Transport;
+use crate::packet::{Transport, is_balanced};
 use crate::service::{find_wide_service, low, service_record};
 use crate::side::Wide;
 use crate::tcp::{Direction, TcpFlags};
@@ -34,6 +34,9 @@ use crate::track::track;
 #[inline(always)]
 pub fn open_full_nat<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let Some((packet, transport)) = super::parse(host, frame) else { return Action::PASS };
+    if !is_balanced(packet.protocol) {
+        return drop(host, Counter::ProtocolRefused);
+    }
     if packet.fragment {
         return drop(host, Counter::FragmentRefused);
     }
@@ -48,7 +51,7 @@ pub fn open_full_nat<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let key = FlowKey { addresses: [c0, c1, v0, v1, end.0], ..key };
     let method = Method::FullNat as u32;
     let secure = is_secure(host);
-    let control = opened(packet.protocol, transport.flags, method, host.tick(), secure);
+    let control = opened(host, packet.protocol, transport.flags, method, secure);
     let remembered = host.wide_remember(&key, control, index);
     if remembered != Remembered::New {
         give_port(host.wide(), end);
@@ -171,6 +174,9 @@ fn local_address<H: Host>(host: &H, end: LocalEnd) -> Option<WideAddress> {
 #[inline(always)]
 pub fn send_full_nat<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let Some((packet, transport)) = super::parse(host, frame) else { return Action::PASS };
+    if !is_balanced(packet.protocol) {
+        return drop(host, Counter::ProtocolRefused);
+    }
     let noted = host.noted(Note::Destination);
     let Some(destination) = host.destination(low(noted)) else { return drop(host, Counter::Bug) };
     let end = LocalEnd(host.noted(Note::LocalEnd));
@@ -189,7 +195,7 @@ pub fn send_full_nat<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     if destination.mtu != 0 && packet.length > destination.mtu {
         return drop(host, Counter::TooBig);
     }
-    let sent = readdress(frame, &packet, &transport, &hop, &ends);
+    let sent = readdress(host, frame, &packet, &transport, &hop, &ends);
     let action = sent.unwrap_or_else(|| drop(host, Counter::Bug));
     if noted >> 32 == 0 || action == Action::DROP {
         return action;
@@ -309,6 +315,9 @@ fn option_of<const N: usize>(packet: &WidePacket, transport: &Transport) -> Opti
 #[inline(always)]
 pub fn reply_full_nat<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let Some((packet, transport)) = super::parse(host, frame) else { return Action::PASS };
+    if !is_balanced(packet.protocol) {
+        return Action::PASS;
+    }
     let end = LocalEnd(host.noted(Note::LocalEnd) | transport.destination_port() as u64);
     let Some(home) = home_of(host.wide(), end) else { return Action::PASS };
     let [s0, s1] = packet.source.0;
@@ -375,7 +384,8 @@ fn answer<H: Host, F: Frame>(
         destination: client,
         destination_port: client_port_of(found.ports_destination),
     };
-    readdress(frame, packet, transport, &hop, &ends).unwrap_or_else(|| drop(host, Counter::Bug))
+    readdress(host, frame, packet, transport, &hop, &ends)
+        .unwrap_or_else(|| drop(host, Counter::Bug))
 }
 
 const SYN_ACK: u8 = TcpFlags::SYN | TcpFlags::ACK;

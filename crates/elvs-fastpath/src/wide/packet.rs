@@ -1,10 +1,12 @@
 //! Reading a packet of either family: IPv6 with its extension headers, or IPv4.
 
-use elvs_common::WideAddress;
+use elvs_common::{SCTP, WideAddress};
 
 use crate::frame::Frame;
 use crate::host::Host;
 use crate::packet::{IPV6, Transport, ip_start, parse_ipv4, transport_at};
+use crate::sctp::parse_sctp;
+use crate::tcp::TcpFlags;
 
 /// A packet's addresses and where it lies.
 #[derive(Clone, Copy, Debug)]
@@ -191,7 +193,27 @@ pub(super) const fn two_addresses(bytes: [u8; 32]) -> (WideAddress, WideAddress)
 
 /// Ports and flags; `None` if the packet is too short for its protocol's header.
 #[inline(always)]
-pub(crate) fn parse_transport<F: Frame>(frame: &mut F, packet: &WidePacket) -> Option<Transport> {
+pub(crate) fn read_transport<H: Host, F: Frame>(
+    host: &H,
+    frame: &mut F,
+    packet: &mut WidePacket,
+) -> Option<Transport> {
+    let transport = parse_transport(frame, packet)?;
+    // One word, so that the kernel's verifier does not go on for each protocol by itself.
+    let flags = transport.flags.0 as u64;
+    let word = host.forget(transport.ports as u64 | flags << 32 | (packet.protocol as u64) << 40);
+    packet.protocol = (word >> 40 & 0xff) as u8;
+    Some(Transport {
+        ports: (word & 0xffff_ffff) as u32,
+        flags: TcpFlags((word >> 32 & 0xff) as u8),
+    })
+}
+
+#[inline(always)]
+fn parse_transport<F: Frame>(frame: &mut F, packet: &WidePacket) -> Option<Transport> {
     let header = packet.payload - packet.offset;
+    if packet.protocol == SCTP {
+        return parse_sctp(frame, packet.payload, packet.length as usize - header);
+    }
     transport_at(frame, packet.protocol, packet.payload, header, packet.length as usize)
 }

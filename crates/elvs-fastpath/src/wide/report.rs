@@ -9,7 +9,7 @@
 use elvs_common::{Counter, ICMPV6, WideAddress};
 
 use super::packet::{HEADER, WidePacket, parse_wide};
-use crate::checksum::fold;
+use crate::checksum::{fold, sum_of};
 use crate::frame::{Action, Frame};
 use crate::host::{Host, Note, drop};
 use crate::packet::is_balanced;
@@ -76,7 +76,7 @@ fn answer<H: Host, F: Frame, const TAGS: usize>(
     *frame.window::<12>(0)? = [s0, s1, s2, s3, s4, s5, d0, d1, d2, d3, d4, d5];
     *frame.window::<TAGS>(12)? = tags;
     write_ip::<_, TAGS>(frame, &quoted, source)?;
-    write_icmp::<_, TAGS>(frame, report, quoted.length)?;
+    write_icmp::<_, _, TAGS>(host, frame, report, quoted.length)?;
     host.count(Counter::IcmpSent);
     Some(Action::TRANSMIT)
 }
@@ -135,7 +135,8 @@ fn write_ip<F: Frame, const TAGS: usize>(
 
 /// The answer's ICMPv6 header, between an IPv6 header and `quoted` bytes that are there.
 #[inline(always)]
-fn write_icmp<F: Frame, const TAGS: usize>(
+fn write_icmp<H: Host, F: Frame, const TAGS: usize>(
+    host: &H,
     frame: &mut F,
     report: Report,
     quoted: usize,
@@ -144,30 +145,15 @@ fn write_icmp<F: Frame, const TAGS: usize>(
     let (kind, code, rest) = message(report);
     let [r0, r1, r2, r3] = rest.to_be_bytes();
     let [l0, l1, ..] = (HEADERS - HEADER + quoted).to_le_bytes();
-    // The pseudo-header: length and next header here, the addresses with the words that follow.
-    let mut sum = u16::from_ne_bytes([l1, l0]) as u64
+    // The pseudo-header is length, next header and both addresses.
+    let addresses = sum_of(|sum| host.forget(sum), frame, 12 + TAGS + 8, 32)?;
+    let sum = u16::from_ne_bytes([l1, l0]) as u64
         + u16::from_ne_bytes([0, ICMPV6]) as u64
         + u16::from_ne_bytes([kind, code]) as u64
         + u16::from_ne_bytes([r0, r1]) as u64
-        + u16::from_ne_bytes([r2, r3]) as u64;
-    let mut at = 0;
-    while at < 32 {
-        sum += frame.word(12 + TAGS + 8 + at)? as u64;
-        at += 4;
-    }
-    let mut at = 0;
-    while at < MAX_QUOTE && at + 4 <= quoted {
-        sum += frame.word(start + at)? as u64;
-        at += 4;
-    }
-    let rest = quoted & !3;
-    if quoted & 2 != 0 {
-        sum += frame.half(start + rest)? as u64;
-    }
-    if quoted & 1 != 0 {
-        let [last] = *frame.window::<1>(start + (quoted & !1))?;
-        sum += u16::from_ne_bytes([last, 0]) as u64;
-    }
+        + u16::from_ne_bytes([r2, r3]) as u64
+        + addresses
+        + sum_of(|sum| host.forget(sum), frame, start, quoted as u64)?;
     let [c0, c1] = (!fold(sum)).to_ne_bytes();
     *frame.window::<8>(12 + TAGS + HEADER)? = [kind, code, c0, c1, r0, r1, r2, r3];
     Some(())

@@ -71,6 +71,10 @@ impl Director {
         for (timeout, default) in tcp_timeouts.iter_mut().zip(Settings::TCP_SECONDS) {
             *timeout = seconds(default);
         }
+        let mut sctp_timeouts = [0; 16];
+        for (timeout, default) in sctp_timeouts.iter_mut().zip(Settings::SCTP_SECONDS) {
+            *timeout = seconds(default);
+        }
         Self {
             flows: (0..buckets + TAIL_BUCKETS).map(|_| Bucket::default()).collect(),
             wide: WideFlows {
@@ -96,6 +100,7 @@ impl Director {
                 locals: 0,
                 pad: 0,
                 seed: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210],
+                sctp_timeouts,
                 drop_rate: 0,
                 pad_end: 0,
             },

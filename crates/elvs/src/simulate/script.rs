@@ -385,7 +385,7 @@ fn flow(protocol: &str, client: &str, service: &str) -> Result<Flow, String> {
     let protocol = match protocol {
         "tcp" => Protocol::Tcp,
         "udp" => Protocol::Udp,
-        "sctp" => return Err("`sctp` is not in this release: what works is tcp and udp".to_owned()),
+        "sctp" => return Err("`sctp` has no place in a script: tcp and udp have".to_owned()),
         _ => return Err(format!("`{protocol}` is no protocol of a connection: tcp and udp are")),
     };
     let flow = Flow { protocol, client: end(client)?, service: end(service)? };

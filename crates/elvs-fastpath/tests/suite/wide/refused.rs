@@ -155,7 +155,7 @@ fn what_is_not_ours_is_untouched() {
         ("echo to the VIP", icmp(128)),
         ("a neighbour solicitation to the VIP", icmp(135)),
         ("a packet too big to the VIP", icmp(2)),
-        ("SCTP to the VIP", Packet6 { protocol: 132, ..packet(TCP) }),
+        ("DCCP to the VIP", Packet6 { protocol: 33, ..packet(TCP) }),
         ("ESP to the VIP", Packet6 { protocol: 50, ..packet(TCP) }),
         ("no next header", Packet6 { protocol: 59, ..packet(TCP) }),
         ("another address", to("[fd00::200]:80")),

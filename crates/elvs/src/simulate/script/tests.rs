@@ -80,7 +80,7 @@ fn a_mistake_names_value_and_cure() {
             "short icmp 10.0.0.1:1 10.0.0.2:2",
             "`icmp` is no protocol of a connection: tcp and udp are",
         ),
-        ("short sctp 10.0.0.1:1 10.0.0.2:2", "`sctp` is not in this release"),
+        ("short sctp 10.0.0.1:1 10.0.0.2:2", "`sctp` has no place in a script"),
         ("short tcp 10.0.0.1 10.0.0.2:2", "`10.0.0.1` is no ADDRESS:PORT"),
         ("short tcp fd00::1:1 [fd00::2]:2", "`fd00::1:1` is no ADDRESS:PORT"),
         (
