@@ -20,7 +20,7 @@ use crate::report::{Report, refuse_and_tell};
 use crate::schedule::{Located, Pick, memory_key, pick_at_once};
 use crate::service::{find_service_at_once, service_record};
 use crate::side::{Narrow, Side};
-use crate::tcp::{Direction, TcpFlags};
+use crate::tcp::{Direction, TcpFlags, next_secure_state};
 use crate::track::next;
 
 /// TCP port 20, as loaded: IPVS never schedules connections from it (active FTP's data connections).
@@ -67,7 +67,12 @@ pub(crate) fn opened<H: Host>(
 ) -> Control {
     let (tick, direction) = (host.tick(), Direction::of_request(method));
     // No state has number 0 in every protocol.
-    let (state, inactive) = next(host, protocol, direction, 0, flags, secure);
+    let (state, inactive) = if secure && protocol == TCP {
+        let state = next_secure_state(direction, TcpState::None as u8, flags);
+        (state, !TcpState::is_active_bits(state))
+    } else {
+        next(host, protocol, direction, 0, flags)
+    };
     Control::live(protocol, state, Method::Nat, inactive, tick).with_method_bits(method)
 }
 

@@ -47,22 +47,23 @@ pub(crate) fn leave_removed<P: Path, H: Host>(
     destination_flags: u32,
 ) -> Action {
     let resets = destination_flags & DestinationFlags::RESET != 0;
-    let tcp = P::protocol(packet) == TCP;
-    if resets && tcp && !transport.flags.syn() {
-        host.count(Counter::DestinationGone);
-        end_for::<P, _>(host, found, Counter::ExpiredNodest);
-        return if transport.flags.resets() { Action::DROP } else { Action::RESET };
+    let expires = host.settings() & SettingFlags::EXPIRE_NODEST_CONN != 0;
+    if !resets && !expires {
+        return drop(host, Counter::DestinationGone);
     }
+    // In one place, since the kernel's verifier walks through it for each.
+    end_for::<P, _>(host, found, Counter::ExpiredNodest);
+    let tcp = P::protocol(packet) == TCP;
     // A client that connects anew is not told to: its connection goes elsewhere at once.
-    if resets && tcp || host.settings() & SettingFlags::EXPIRE_NODEST_CONN != 0 {
-        end_for::<P, _>(host, found, Counter::ExpiredNodest);
+    let anew = if tcp && resets { transport.flags.syn() } else { expires };
+    if anew {
         return P::OPEN;
     }
-    if resets {
-        end_for::<P, _>(host, found, Counter::ExpiredNodest);
+    if !tcp {
         return P::refuse_for_removed(host, packet);
     }
-    drop(host, Counter::DestinationGone)
+    host.count(Counter::DestinationGone);
+    if transport.flags.resets() { Action::DROP } else { Action::RESET }
 }
 
 /// Stage of [`crate::process`] that turns a refused segment into the reset that answers it, or drops it.

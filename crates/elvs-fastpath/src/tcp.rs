@@ -4,7 +4,7 @@
 //! needs no memory. The last two columns are those of half-open connections that began while `secure_tcp` acted, by the
 //! kernel's table for attacks (`tcp_states_dos`), which differs in them alone but for who begins there: `tcp_states` never
 //! leads to SYNACK, and SYN_RECV has a second number. So which table a packet goes by lies in its connection, and nobody has
-//! to ask for a setting but those who see a client's SYN.
+//! to ask for a setting but those who open connections.
 
 use elvs_common::{Method, SECURE_SYN_RECV, TcpState};
 

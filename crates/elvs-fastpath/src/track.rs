@@ -13,10 +13,9 @@ use elvs_common::{
 use crate::atomic::Atomic64;
 use crate::flow::{Addresses, FoundFlow, FoundOf, Step, destination_of, release_flow};
 use crate::host::{Host, add_load, take_load};
-use crate::open::is_secure;
 use crate::sctp;
 use crate::side::Side;
-use crate::tcp::{Direction, TcpFlags, next_secure_state, next_state};
+use crate::tcp::{Direction, TcpFlags, next_state};
 
 /// Times a state change is repeated when another CPU changed the connection meanwhile.
 const TRACK_TRIES: u32 = 4;
@@ -79,8 +78,6 @@ pub(crate) fn track<const PLAIN: bool, H: Host, A, V>(
     direction: Direction,
 ) -> bool {
     let tick = host.tick();
-    // A SYN of a known connection is never the plain stage's.
-    let secure = !PLAIN && protocol == TCP && flags.syn() && is_secure(host);
     if advance(
         host,
         &found.slot.control,
@@ -90,7 +87,6 @@ pub(crate) fn track<const PLAIN: bool, H: Host, A, V>(
         destination,
         direction,
         tick,
-        secure,
     ) {
         return true;
     }
@@ -101,7 +97,7 @@ pub(crate) fn track<const PLAIN: bool, H: Host, A, V>(
         host,
         word: &found.slot.control,
         control: found.control.0,
-        packet: protocol as u64 | (flags.0 as u64) << 8 | (secure as u64) << 16,
+        packet: protocol as u64 | (flags.0 as u64) << 8,
         destination: destination as u64,
         direction: direction as u64,
         tick: tick as u64,
@@ -110,7 +106,7 @@ pub(crate) fn track<const PLAIN: bool, H: Host, A, V>(
     true
 }
 
-/// State of a connection after a packet, and whether it is inactive then; `secure` as [`is_secure`].
+/// State of a connection after a packet, and whether it is inactive then.
 #[inline(always)]
 pub(crate) fn next<H: Host>(
     host: &H,
@@ -118,14 +114,9 @@ pub(crate) fn next<H: Host>(
     direction: Direction,
     state: u8,
     flags: TcpFlags,
-    secure: bool,
 ) -> (u8, bool) {
     if protocol == TCP {
-        let state = if secure {
-            next_secure_state(direction, state, flags)
-        } else {
-            next_state(direction, state, flags)
-        };
+        let state = next_state(direction, state, flags);
         (state, !TcpState::is_active_bits(state))
     } else if protocol == SCTP {
         let state = host.sctp_state(direction, state, flags);
@@ -147,9 +138,8 @@ fn advance<H: Host>(
     destination: u32,
     direction: Direction,
     tick: u32,
-    secure: bool,
 ) -> bool {
-    let (state, inactive) = next(host, protocol, direction, control.state(), flags, secure);
+    let (state, inactive) = next(host, protocol, direction, control.state(), flags);
     if state == control.state() && idle_ticks(tick, control.tick()) < REFRESH_TICKS {
         return true;
     }
@@ -169,7 +159,7 @@ struct Retrack<'a, H: Host> {
     host: &'a H,
     word: &'a H::Word,
     control: u64,
-    /// Protocol (low byte), flags (next byte), whether `secure_tcp` acts (next byte).
+    /// Protocol (low byte), flags (next byte).
     packet: u64,
     destination: u64,
     direction: u64,
@@ -183,7 +173,7 @@ impl<H: Host> Step for Retrack<'_, H> {
         if !Control(self.control).same_connection(now) {
             return false;
         }
-        let [protocol, flags, secure, ..] = self.packet.to_le_bytes();
+        let [protocol, flags, ..] = self.packet.to_le_bytes();
         let direction = if self.direction == Direction::Input as u64 {
             Direction::Input
         } else if self.direction == Direction::Output as u64 {
@@ -193,8 +183,6 @@ impl<H: Host> Step for Retrack<'_, H> {
         };
         let destination = (self.destination & 0xffff_ffff) as u32;
         let tick = (self.tick & 0xffff_ffff) as u32;
-        let flags = TcpFlags(flags);
-        let secure = secure != 0;
-        !advance(self.host, self.word, now, protocol, flags, destination, direction, tick, secure)
+        !advance(self.host, self.word, now, protocol, TcpFlags(flags), destination, direction, tick)
     }
 }

@@ -157,8 +157,8 @@ const LIVES: &[(&str, Method, &[Step])] = &[
             (true, ACK, TcpState::Established),
             (true, SYN, TcpState::Established),
             (true, FIN | ACK, TcpState::FinWait),
-            (true, SYN, TcpState::SynAck),
-            (true, RST, TcpState::Close),
+            // The kernel: SYNACK. A connection that is not opened anew has left that table for good.
+            (true, SYN, TcpState::SynRecv),
         ],
     ),
 ];
