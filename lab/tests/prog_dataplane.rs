@@ -26,8 +26,8 @@ use elvs_dataplane::{
 use elvs_fastpath::{Eviction, FlowKey, Insertion, NewFlow, flow_hash, insert_flow};
 use elvs_lab::require_root;
 use elvs_model::{
-    Change, ConnectionState, Destination, DestinationKey, ForwardingMethod, Protocol, Scheduler,
-    ServiceKey, Table, Timeouts, VirtualService, XdpMode,
+    Change, ConnectionState, Destination, DestinationKey, ForwardingMethod, OnDelete, Protocol,
+    Scheduler, ServiceKey, Setting, Table, Timeouts, VirtualService, XdpMode,
 };
 use elvs_net::bed::BedError;
 use elvs_net::{Namespace, Netlink};
@@ -214,6 +214,146 @@ fn packets_are_forwarded_and_a_second_daemon_adopts_their_connections() {
     assert_eq!(gone.unwrap().1, 1);
     plane.teardown().unwrap();
     assert!(!place.pins().exists());
+}
+
+/// Packets counted by a reason.
+fn counted(plane: &DataPlane, reason: &str) -> u64 {
+    let counters = plane.counters().unwrap();
+    counters.into_iter().find(|(counter, _)| counter.name() == reason).unwrap().1
+}
+
+#[test]
+fn a_defence_takes_new_connections_away_from_the_first_stage_and_gives_them_back() {
+    let place = Place::new("defence", 64);
+    let key = service(Protocol::Tcp, 80);
+    let client = Ipv4Addr::new(203, 0, 113, 5);
+    let mut plane = place.open().plane;
+    set_routes(&mut plane, &[1]);
+    let with = |settings: &[(Setting, &str)]| {
+        let mut table = table(&[key], &[1]);
+        for (setting, text) in settings {
+            let value = setting.value(text).unwrap();
+            table.apply(&Change::Set { setting: *setting, value }).unwrap();
+        }
+        table
+    };
+    plane.install(&with(&[])).unwrap();
+    assert_eq!(place.run(&segment(client, 1000, SYN)).0, XDP_TX);
+    // Of every new connection, so that it does not matter on which CPU a run is counted.
+    let every = with(&[(Setting::DropPacket, "3"), (Setting::AmDroprate, "1")]);
+    assert!(plane.install(&every).unwrap().swapped);
+    assert_eq!(place.run(&segment(client, 1001, SYN)).0, XDP_DROP);
+    assert_eq!(place.run(&segment(client, 1000, ACK)).0, XDP_TX, "a known one");
+    assert_eq!(counted(&plane, "drop_packet"), 1);
+    // Automatic: by what the daemon finds of memory.
+    plane.install(&with(&[(Setting::DropPacket, "1"), (Setting::SecureTcp, "1")])).unwrap();
+    assert_eq!(plane.defend(Some(0)).drop_rate, 1);
+    assert_eq!(place.run(&segment(client, 1001, SYN)).0, XDP_DROP);
+    plane.install(&with(&[(Setting::SecureTcp, "1")])).unwrap();
+    assert!(plane.defend(Some(0)).secure_tcp);
+    assert_eq!(place.run(&segment(client, 1002, SYN)).0, XDP_TX);
+    let state = |plane: &DataPlane, port: u16| {
+        plane.connections().find(|c| c.client.port() == port).unwrap().state
+    };
+    assert_eq!(state(&plane, 1002), ConnectionState::SynAck);
+    assert_eq!(place.run(&segment(client, 1002, ACK)).0, XDP_TX);
+    assert_eq!(state(&plane, 1002), ConnectionState::Established);
+    assert!(!plane.defend(Some(u64::MAX)).secure_tcp);
+    assert_eq!(place.run(&segment(client, 1003, SYN)).0, XDP_TX);
+    assert_eq!(state(&plane, 1003), ConnectionState::SynRecv);
+    assert!(plane.recount().is_empty(), "{:?}", plane.recount());
+}
+
+#[test]
+fn rfc9293_3_10_7_1_a_removed_destinations_client_is_answered_by_a_reset() {
+    let place = Place::new("reset", 64);
+    let key = service(Protocol::Tcp, 80);
+    let client = Ipv4Addr::new(203, 0, 113, 5);
+    let mut plane = place.open().plane;
+    set_routes(&mut plane, &[1]);
+    let with = |servers: &[u8]| {
+        let mut table = table(&[key], servers);
+        let service = VirtualService::new(key, Scheduler::Rr);
+        let service = VirtualService { on_delete: OnDelete::Reset, ..service };
+        table.apply(&Change::EditService(service)).unwrap();
+        table
+    };
+    plane.install(&with(&[1])).unwrap();
+    assert_eq!(place.run(&segment(client, 1000, SYN)).0, XDP_TX);
+    plane.install(&with(&[])).unwrap();
+    let mut sent = segment(client, 1000, ACK);
+    sent[42..46].copy_from_slice(&[0x12, 0x34, 0x56, 0x78]);
+    let (action, out) = place.run(&sent);
+    assert_eq!(action, XDP_TX);
+    assert_eq!((&out[..6], &out[6..12]), (&sent[6..12], &sent[..6]), "back where it came from");
+    assert_eq!((&out[26..30], &out[30..34]), (&VIP.octets()[..], &client.octets()[..]));
+    assert_eq!((&out[34..36], &out[36..38]), (&sent[36..38], &sent[34..36]), "ports");
+    assert_eq!(out[38..48], [0x12, 0x34, 0x56, 0x78, 0, 0, 0, 0, 0x50, 0x04], "SEQ=SEG.ACK, RST");
+    assert_eq!(out.len(), 54);
+    assert_eq!(counted(&plane, "reset_sent"), 1);
+    assert_eq!(plane.connections().count(), 0, "the connection is over");
+    assert_eq!(place.run(&segment(client, 1000, ACK)).0, XDP_PASS, "now it is nobody's");
+}
+
+#[test]
+fn nat_icmp_send_tells_a_masqueraded_real_server_of_a_packet_of_no_connection() {
+    let place = Place::new("stray", 64);
+    let key = service(Protocol::Tcp, 80);
+    let mut plane = place.open().plane;
+    let own = Ipv4Addr::new(10, 0, 0, 250);
+    plane.set_route(server(1).into(), Route { tunnel_source: Some(own.into()), ..route(1) });
+    let mut table = table(&[key], &[]);
+    let masqueraded = Destination { method: ForwardingMethod::Nat, ..destination(1) };
+    table.apply(&Change::AddDestination { service: key, destination: masqueraded }).unwrap();
+    plane.install(&table).unwrap();
+    // The real server's port is that of the service: a segment the other way.
+    let mut stray = segment(server(1), 80, ACK);
+    stray[36..38].copy_from_slice(&4_711_u16.to_be_bytes());
+    stray[30..34].copy_from_slice(&[203, 0, 113, 5]);
+    assert_eq!(place.run(&stray).0, XDP_PASS);
+    let value = Setting::NatIcmpSend.value("1").unwrap();
+    table.apply(&Change::Set { setting: Setting::NatIcmpSend, value }).unwrap();
+    plane.install(&table).unwrap();
+    let (action, out) = place.run(&stray);
+    assert_eq!((action, &out[..6]), (XDP_TX, &stray[6..12]));
+    assert_eq!((&out[26..30], &out[30..34]), (&own.octets()[..], &server(1).octets()[..]));
+    assert_eq!((out[23], &out[34..36]), (1, &[3, 3][..]), "port unreachable");
+    assert_eq!(counted(&plane, "no_connection"), 1);
+    stray[47] = 0x04;
+    assert_eq!(place.run(&stray).0, XDP_PASS, "a reset is not answered");
+}
+
+#[test]
+fn schedule_icmp_leads_an_error_of_no_connection_to_a_real_server() {
+    let place = Place::new("icmp-open", 64);
+    let key = service(Protocol::Tcp, 80);
+    let client = Ipv4Addr::new(203, 0, 113, 5);
+    let mut plane = place.open().plane;
+    set_routes(&mut plane, &[1]);
+    let mut table = table(&[key], &[1]);
+    plane.install(&table).unwrap();
+    // Time exceeded, from a router to the service, about a segment of the service to the client; direct routing looks at
+    // no checksum.
+    let mut quoted = segment(client, 1000, ACK)[14..42].to_vec();
+    quoted[12..16].copy_from_slice(&VIP.octets());
+    quoted[16..20].copy_from_slice(&client.octets());
+    quoted[20..24].copy_from_slice(&[0, 80, 0x03, 0xe8]);
+    let mut error = segment(Ipv4Addr::new(203, 0, 113, 1), 0, 0)[..34].to_vec();
+    error[17] = 20 + 8 + 28;
+    error[23] = 1;
+    error.extend([11, 0, 0, 0, 0, 0, 0, 0]);
+    error.extend(quoted);
+    assert_eq!(place.run(&error).0, XDP_PASS);
+    let value = Setting::ScheduleIcmp.value("1").unwrap();
+    table.apply(&Change::Set { setting: Setting::ScheduleIcmp, value }).unwrap();
+    plane.install(&table).unwrap();
+    let (action, out) = place.run(&error);
+    assert_eq!((action, &out[..6]), (XDP_TX, &[6, 0, 0, 0, 0, 1][..]));
+    assert_eq!(counted(&plane, "icmp_forwarded"), 1);
+    let opened: Vec<_> = plane.connections().map(|c| (c.client.to_string(), c.state)).collect();
+    assert_eq!(opened, [("203.0.113.5:1000".to_owned(), ConnectionState::None)]);
+    assert_eq!(place.run(&segment(client, 1000, ACK)).0, XDP_TX, "the client's packets follow");
+    assert!(plane.recount().is_empty(), "{:?}", plane.recount());
 }
 
 #[test]

@@ -150,6 +150,10 @@ pub mod service_kind {
     pub const FTP: u8 = 11;
     /// As [`FTP`] with an IPv6 address; its fold takes the place of the address.
     pub const FTP6: u8 = 12;
+    /// A masqueraded real server, IPv4, with its port and protocol; `index` is that of a destination which it is.
+    pub const REAL_SERVER: u8 = 13;
+    /// As [`REAL_SERVER`] with an IPv6 address; its fold takes the place of the address.
+    pub const REAL_SERVER6: u8 = 14;
 }
 
 /// Scheduler numbers.
@@ -227,6 +231,11 @@ impl HeaderFlags {
     pub const SIP_SERVERS: u64 = 16;
     /// There are FTP services that take their data connections.
     pub const FTP: u64 = 32;
+    /// New connections of IPv4 are all left to the stage that schedules: `drop_packet` or `secure_tcp` is set.
+    pub const DEFENDED: u64 = 256;
+    /// Masqueraded real servers are told of packets that belong to no connection (`nat_icmp_send`); they have slots of their
+    /// own ([`service_kind::REAL_SERVER`]).
+    pub const TELLS_REAL_SERVERS: u64 = 512;
 }
 
 /// A rule that gives packets a firewall mark; one line.

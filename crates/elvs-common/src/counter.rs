@@ -67,6 +67,10 @@ counters! {
     InsertContended = Drop "insert_contended",
     /// Other CPUs changed the scheduler's state too often while this packet was scheduled.
     SchedulerContended = Drop "scheduler_contended",
+    /// New connection was refused on purpose, to save memory (drop_packet).
+    DropPacket = Drop "drop_packet",
+    /// Masqueraded real server sent a packet of no connection, and is told so (nat_icmp_send).
+    NoConnection = Drop "no_connection",
     /// Fragments are not forwarded by full NAT; let the client's network carry whole packets.
     FragmentRefused = Drop "fragment_refused",
     /// SCTP, AH and ESP are not forwarded by full NAT; give them a service of another method.
@@ -85,14 +89,18 @@ counters! {
     NotSyn = Pass "not_syn",
     /// Fragment whose datagram is not known: its first one has not come yet, was not forwarded, or is long past.
     Fragment = Pass "fragment",
+    /// Packet for a firewall mark without destinations was left to the host to route to its own destination (cache_bypass).
+    CacheBypass = Pass "cache_bypass",
     /// Expired connection was replaced because its bucket was full before the daemon came by.
     EvictedExpired = Event "evicted_expired",
     /// Half-open connection was replaced by a new one because its bucket was full.
     EvictedHalfOpen = Event "evicted_half_open",
-    /// Connection ended because its destination was removed (expire_nodest_conn 1); its packet was looked at anew.
+    /// Connection ended because its destination was removed: its packet was looked at anew (expire_nodest_conn 1), or its client is told (on_delete reset).
     ExpiredNodest = Event "expired_nodest",
     /// SYN, or INIT of SCTP, came for a connection that is over, so it was scheduled anew (conn_reuse_mode).
     Reused = Event "reused",
+    /// Half-open or idle connection was dropped by the daemon to save room (drop_entry).
+    DropEntry = Event "drop_entry",
     /// Two CPUs met the same new connection; the second used the first one's entry.
     InsertRace = Event "insert_race",
     /// Other CPUs changed a destination's connections too often for its thresholds to be judged; the next one judges again.
@@ -115,6 +123,8 @@ counters! {
     IcmpLimited = Event "icmp_limited",
     /// Refused packet was not answered, because RFC 1122 forbids it, or no address, way or room was there for an answer.
     IcmpWithheld = Event "icmp_withheld",
+    /// Packet of a connection whose destination was removed was answered by a TCP reset (on_delete reset).
+    ResetSent = Event "reset_sent",
     /// Fragment without ports followed the first one of its datagram.
     FragmentForwarded = Event "fragment_forwarded",
 }

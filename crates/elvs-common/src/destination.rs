@@ -61,6 +61,8 @@ impl DestinationFlags {
     pub const ENCAPSULATED: u32 = 64;
     /// The templates of its service go by Call-IDs.
     pub const SIP: u32 = 128;
+    /// Once it is removed, its connections are answered by a reset (`on_delete reset` of its service).
+    pub const RESET: u32 = 1024;
 }
 
 /// Values of [`DestinationRecord::tunnel_kind`].

@@ -55,6 +55,10 @@ pub const SIP_SERVER_PROGRAM: u32 = 28;
 pub const SIP_SEND_PROGRAM: u32 = 29;
 /// Element of the program map that holds the program for tunnels other than IPv4 in IPv4.
 pub const TUNNEL_PROGRAM: u32 = 8;
+/// Element of the program that answers a packet of a removed destination by a reset.
+pub const RESET_PROGRAM: u32 = 23;
+/// Element of the program that opens connections for ICMP errors of none.
+pub const ICMP_OPEN_PROGRAM: u32 = 24;
 /// Element of the program for AH and ESP.
 pub const IPSEC_PROGRAM: u32 = 15;
 /// Elements of the program map.
@@ -216,8 +220,12 @@ pub mod program_names {
     pub const SIP_SERVER: &str = "elvs_sip_out";
     /// Those of them whose template is there: element [`super::SIP_SEND_PROGRAM`].
     pub const SIP_SEND: &str = "elvs_sip_send";
+    /// Connections for ICMP errors of none: element [`super::ICMP_OPEN_PROGRAM`].
+    pub const ICMP_OPEN: &str = "elvs_icmp_open";
+    /// Resets of the director's own: element [`super::RESET_PROGRAM`].
+    pub const RESET: &str = "elvs_reset";
     /// The director's stages in the program map: element and name.
-    pub const STAGES: [(u32, &str); 24] = [
+    pub const STAGES: [(u32, &str); 26] = [
         (super::SCHEDULE_PROGRAM, SCHEDULE),
         (super::GENERAL_PROGRAM, GENERAL),
         (super::PERSIST_PROGRAM, PERSIST),
@@ -238,6 +246,8 @@ pub mod program_names {
         (super::FULL_NAT_PROGRAM, FULL_NAT),
         (super::FULL_NAT_ICMP_PROGRAM, FULL_NAT_ICMP),
         (super::FULL_NAT_REPLY_PROGRAM, FULL_NAT_REPLY),
+        (super::RESET_PROGRAM, RESET),
+        (super::ICMP_OPEN_PROGRAM, ICMP_OPEN),
         (super::IPSEC_PROGRAM, IPSEC),
         (super::SIP_PROGRAM, SIP),
         (super::SIP_SERVER_PROGRAM, SIP_SERVER),

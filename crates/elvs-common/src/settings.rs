@@ -32,6 +32,10 @@ pub struct Settings {
     pub seed: [u64; 2],
     /// Idle time after which an SCTP association expires, by state, ticks.
     pub sctp_timeouts: [u32; 16],
+    /// One of so many new connections is dropped (`drop_packet`); 0 = none.
+    pub drop_rate: u32,
+    /// Zero.
+    pub pad_end: u32,
 }
 
 /// Bits of [`Settings::flags`]: settings of `net.ipv4.vs` that packets depend on.
@@ -51,11 +55,18 @@ impl SettingFlags {
     pub const REUSE_FIN_WAIT: u32 = 16;
     /// `sloppy_sctp`: any SCTP packet but one that aborts may open an association.
     pub const SLOPPY_SCTP: u32 = 32;
+    /// `secure_tcp` acts: new TCP connections go by the kernel's state table for attacks.
+    pub const SECURE_TCP: u32 = 256;
+    /// `cache_bypass`: packets for a firewall mark without destinations go on to their own.
+    pub const CACHE_BYPASS: u32 = 512;
+    /// `schedule_icmp`: ICMP errors of no connection go to a destination by the packet that they quote.
+    pub const SCHEDULE_ICMP: u32 = 1024;
 }
 
 impl Settings {
-    /// IPVS's default timeouts in seconds by TCP state (`ip_vs_proto_tcp.c`, `tcp_timeouts`).
-    pub const TCP_SECONDS: [u32; 11] = [2, 900, 120, 60, 120, 120, 10, 60, 30, 120, 120];
+    /// IPVS's default timeouts in seconds by TCP state (`ip_vs_proto_tcp.c`, `tcp_timeouts`), the last one
+    /// for [`crate::SECURE_SYN_RECV`].
+    pub const TCP_SECONDS: [u32; 12] = [2, 900, 120, 60, 120, 120, 10, 60, 30, 120, 120, 60];
     /// IPVS's timeouts in seconds by SCTP state (`ip_vs_proto_sctp.c`, `sctp_timeouts`).
     pub const SCTP_SECONDS: [u32; 14] = [2, 4, 61, 61, 61, 61, 61, 61, 900, 61, 61, 61, 4, 61];
     /// IPVS's default UDP timeout in seconds.
@@ -83,7 +94,7 @@ pub const fn ticks_from_seconds(seconds: u32, jiffies_per_second: u32, tick_shif
     ticks
 }
 
-const _: () = assert!(size_of::<Settings>() == 184);
+const _: () = assert!(size_of::<Settings>() == 192);
 const _: () = assert!(core::mem::offset_of!(Settings, seed) == 104);
 
 #[cfg(test)]

@@ -24,9 +24,13 @@ pub enum TcpState {
     LastAck = 8,
     /// Listen.
     Listen = 9,
-    /// SYN cookie style half-open state of the secure table.
+    /// Half-open, by the table for attacks (`secure_tcp`).
     SynAck = 10,
 }
+
+/// State of a half-open connection that began while `secure_tcp` acted, shown as [`TcpState::SynRecv`]: it has a number of its
+/// own, so that such connections go by the kernel's second table (`tcp_states_dos`).
+pub const SECURE_SYN_RECV: u8 = 11;
 
 /// Number of TCP states.
 pub const TCP_STATES: usize = 11;
@@ -64,13 +68,31 @@ impl TcpState {
         }
     }
 
+    /// The state of a number in the flow table, as it is shown; anything unknown is [`TcpState::None`].
+    pub const fn of_bits(state: u8) -> Self {
+        match state {
+            1 => Self::Established,
+            2 => Self::SynSent,
+            3 | SECURE_SYN_RECV => Self::SynRecv,
+            4 => Self::FinWait,
+            5 => Self::TimeWait,
+            6 => Self::Close,
+            7 => Self::CloseWait,
+            8 => Self::LastAck,
+            9 => Self::Listen,
+            10 => Self::SynAck,
+            _ => Self::None,
+        }
+    }
+
     /// Whether a connection in this state counts as active (kernel: `tcp_state_active_table`).
     #[inline(always)]
     pub const fn is_active_bits(state: u8) -> bool {
         const ACTIVE: u16 = 1 << TcpState::Established as u16
             | 1 << TcpState::SynSent as u16
             | 1 << TcpState::SynRecv as u16
-            | 1 << TcpState::SynAck as u16;
+            | 1 << TcpState::SynAck as u16
+            | 1 << SECURE_SYN_RECV;
         ACTIVE >> (state & 15) & 1 != 0
     }
 
@@ -80,7 +102,8 @@ impl TcpState {
         const HALF_OPEN: u16 = 1 << TcpState::None as u16
             | 1 << TcpState::SynSent as u16
             | 1 << TcpState::SynRecv as u16
-            | 1 << TcpState::SynAck as u16;
+            | 1 << TcpState::SynAck as u16
+            | 1 << SECURE_SYN_RECV;
         HALF_OPEN >> (state & 15) & 1 != 0
     }
 }

@@ -311,6 +311,26 @@ impl Assignments {
         tables_of(masqueraded.map(|((_, key), slot)| (key.address, slot.tables)))
     }
 
+    /// Masqueraded real servers in the table by address, port and protocol, with an index of theirs; those of a firewall
+    /// mark are of every protocol (`ip_vs_has_real_service`). On all ports there is none.
+    pub(crate) fn masqueraded_servers(&self) -> BTreeMap<(IpAddr, u16, u8), u32> {
+        let present = self.destinations.iter().filter(|((_, key), slot)| {
+            slot.present && slot.method == Method::Nat as u32 && key.port != 0
+        });
+        let of = |((service, key), slot): (&(ServiceKey, DestinationKey), &DestinationSlot)| {
+            let protocols: &[Protocol] = match service {
+                ServiceKey::Address { protocol, .. } => &[*protocol],
+                ServiceKey::Fwmark { .. } => &[Protocol::Tcp, Protocol::Udp],
+            };
+            let (key, index) = (*key, slot.index);
+            protocols
+                .iter()
+                .map(move |protocol| ((key.address, key.port, protocol.number()), index))
+                .collect::<Vec<_>>()
+        };
+        present.flat_map(of).collect()
+    }
+
     /// The assignments for another table: what stays keeps its index.
     ///
     /// # Errors

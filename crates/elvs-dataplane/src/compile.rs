@@ -115,7 +115,8 @@ pub fn compile(
         }
     }
     let further = Further::of(services);
-    let entries = services.len() + addresses.len() + known.locals.len() + further.len();
+    let entries =
+        services.len() + addresses.len() + known.locals.len() + known.told.len() + further.len();
     let pools = services.iter().map(lines_of).sum::<usize>() + marks.lines();
     let mut slots = u32::try_from(entries + entries / 4).unwrap_or(u32::MAX / 2).max(LEAST_SLOTS);
     loop {
@@ -134,7 +135,9 @@ pub fn compile(
         for seed in 1..=SEEDS {
             let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let mut builder = Builder::new(slots, seed, generation);
-            if builder.fill(services, &addresses, &known.locals, &further) {
+            if builder.fill(services, &addresses, &known.locals, &further)
+                && builder.fill_told(&known.told)
+            {
                 let masquerading = !known.masqueraded.is_empty();
                 // Old connections of the wide table are there, whether there is a service for new ones or not.
                 let old = |tables: &u64| tables & FilterBits::WIDE != 0;
@@ -162,6 +165,9 @@ pub struct Known {
     pub masqueraded: BTreeMap<IpAddr, u64>,
     /// Local addresses of full NAT, removed ones that connections use included, with their indexes.
     pub locals: BTreeMap<IpAddr, u16>,
+    /// Masqueraded real servers that are told of packets of no connection (`nat_icmp_send`): address, port and protocol,
+    /// with a destination's index.
+    pub told: BTreeMap<(IpAddr, u16, u8), u32>,
 }
 
 impl Known {
@@ -170,6 +176,7 @@ impl Known {
         self.addresses.retain(|address, _| served(address));
         self.masqueraded.retain(|address, _| served(address));
         self.locals.retain(|address, _| served(address));
+        self.told.retain(|(address, ..), _| served(address));
     }
 }
 
@@ -276,7 +283,7 @@ impl Builder {
         if let Some(Line([_, _, _, word, rules, wide_rules, ..])) =
             self.lines.get_mut(line(HEADER_LINE))
         {
-            *word = flags;
+            *word |= flags;
             *rules = span(first, marks.rules.len());
             *wide_rules = span(wide_first, marks.wide_rules.len());
         }
@@ -368,6 +375,25 @@ impl Builder {
             self.lines.extend(table_lines(&service.table()));
         }
         true
+    }
+
+    /// Places the real servers that are told of packets of no connection; false if some slot would be too far from its hash.
+    fn fill_told(&mut self, told: &BTreeMap<(IpAddr, u16, u8), u32>) -> bool {
+        if !told.is_empty()
+            && let Some(Line([_, _, _, flags, ..])) = self.lines.get_mut(line(HEADER_LINE))
+        {
+            *flags |= HeaderFlags::TELLS_REAL_SERVERS;
+        }
+        told.iter().all(|((address, port, protocol), index)| {
+            let kinds = (service_kind::REAL_SERVER, service_kind::REAL_SERVER6);
+            let place = Place::of_address(*address, kinds.0, kinds.1);
+            self.place(&ServiceRecord {
+                port: port.to_be(),
+                protocol: *protocol,
+                index: *index,
+                ..place.record()
+            })
+        })
     }
 
     /// Slot that a record's hash names.

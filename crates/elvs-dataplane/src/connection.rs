@@ -251,18 +251,18 @@ fn state(protocol: u8, number: u8) -> ConnectionState {
 }
 
 fn tcp_state(number: u8) -> ConnectionState {
-    match TcpState::ALL.get(usize::from(number)) {
-        Some(TcpState::Established) => ConnectionState::Established,
-        Some(TcpState::SynSent) => ConnectionState::SynSent,
-        Some(TcpState::SynRecv) => ConnectionState::SynRecv,
-        Some(TcpState::FinWait) => ConnectionState::FinWait,
-        Some(TcpState::TimeWait) => ConnectionState::TimeWait,
-        Some(TcpState::Close) => ConnectionState::Close,
-        Some(TcpState::CloseWait) => ConnectionState::CloseWait,
-        Some(TcpState::LastAck) => ConnectionState::LastAck,
-        Some(TcpState::Listen) => ConnectionState::Listen,
-        Some(TcpState::SynAck) => ConnectionState::SynAck,
-        Some(TcpState::None) | None => ConnectionState::None,
+    match TcpState::of_bits(number) {
+        TcpState::Established => ConnectionState::Established,
+        TcpState::SynSent => ConnectionState::SynSent,
+        TcpState::SynRecv => ConnectionState::SynRecv,
+        TcpState::FinWait => ConnectionState::FinWait,
+        TcpState::TimeWait => ConnectionState::TimeWait,
+        TcpState::Close => ConnectionState::Close,
+        TcpState::CloseWait => ConnectionState::CloseWait,
+        TcpState::LastAck => ConnectionState::LastAck,
+        TcpState::Listen => ConnectionState::Listen,
+        TcpState::SynAck => ConnectionState::SynAck,
+        TcpState::None => ConnectionState::None,
     }
 }
 

@@ -6,24 +6,26 @@
 //!
 //! Called through [`crate::Plane`].
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use elvs_common::{
-    Control, DestinationFlags, DestinationLoad, DestinationRecord, LAYOUT_VERSION, Line, Method,
-    ServiceFlags, SettingFlags, Settings, TcpState, TunnelKind, ticks_from_seconds,
+    Control, Counter, DestinationFlags, DestinationLoad, DestinationRecord, HeaderFlags,
+    LAYOUT_VERSION, Line, Method, ServiceFlags, SettingFlags, Settings, TcpState, TunnelKind,
+    ticks_from_seconds,
 };
 use elvs_fastpath::{Atomic64, destination_of};
 use elvs_model::{
-    DestinationKey, DestinationView, Family, Netmask, Rates, ServiceKey, ServiceView, Setting,
-    Statistics, Table,
+    DestinationKey, DestinationView, Family, Netmask, OnDelete, Rates, ServiceKey, ServiceView,
+    Setting, Statistics, Table,
 };
 
 use crate::assignments::{AssignError, Assignments, DestinationSlot, ServiceSlot};
 use crate::backend::{Backend, BackendError};
 use crate::compile::{CompileError, Known, compile};
 use crate::connection::entries;
+use crate::defence::{self, Defence};
 use crate::estimator::Estimator;
 use crate::marks;
 use crate::plane::{Load, LoadDifference};
@@ -34,6 +36,9 @@ use crate::sweep::{Memories, SweepReport, Sweeper};
 
 /// Word of the blob's header that counts generations.
 const GENERATION_WORD: usize = 2;
+
+/// Word of the blob's header that has its flags.
+const FLAGS_WORD: usize = 3;
 
 /// What installing a table came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +81,11 @@ pub struct Director<B> {
     /// Indexes of interfaces by name, for firewall-mark rules.
     interfaces: HashMap<String, u32>,
     sweeper: Sweeper,
+    defence: Defence,
+    /// Free memory of the host when it was last looked at, pages.
+    free_pages: Option<u64>,
+    /// Entries that the defence has dropped.
+    dropped_entries: u64,
     service_rates: HashMap<ServiceKey, Estimator>,
     destination_rates: HashMap<u32, Estimator>,
 }
@@ -100,6 +110,9 @@ impl<B: Backend> Director<B> {
             routes: HashMap::new(),
             interfaces: HashMap::new(),
             sweeper: Sweeper::default(),
+            defence: Defence::default(),
+            free_pages: None,
+            dropped_entries: 0,
             service_rates: HashMap::new(),
             destination_rates: HashMap::new(),
         }
@@ -127,6 +140,7 @@ impl<B: Backend> Director<B> {
     pub(crate) fn put_in_force(&mut self, table: &Table) -> Result<Installed, InstallError> {
         let assignments = self.assignments.for_table(table, &self.backend)?;
         let swapped = self.change(table.clone(), assignments)?;
+        self.defence = self.level();
         self.write_settings(table);
         Ok(Installed { swapped, generation: self.generation })
     }
@@ -174,9 +188,15 @@ impl<B: Backend> Director<B> {
             addresses: assignments.virtual_addresses(),
             masqueraded: assignments.masqueraded_addresses(),
             locals: assignments.local_indexes(),
+            told: if table.settings().is_on(Setting::NatIcmpSend) {
+                assignments.masqueraded_servers()
+            } else {
+                BTreeMap::new()
+            },
         };
         known.retain(served);
-        Ok(compile(&services, &known, &marks, self.generation)?.lines)
+        let lines = compile(&services, &known, &marks, self.generation)?.lines;
+        Ok(if defence::may_act(table.settings()) { defended(lines) } else { lines })
     }
 
     fn save(&self, state: &State) -> Result<(), StateError> {
@@ -194,7 +214,11 @@ impl<B: Backend> Director<B> {
             let before = old.unwrap_or_default();
             let mut record = destination_record(before, key, slot, routes);
             let entry = table.service(service).and_then(|entry| entry.destination(key));
-            record.flags &= !DestinationFlags::QUIESCED;
+            record.flags &= !(DestinationFlags::QUIESCED | DestinationFlags::RESET);
+            // It stays as it is when the destination is removed.
+            if table.service(service).is_some_and(|e| e.service().on_delete == OnDelete::Reset) {
+                record.flags |= DestinationFlags::RESET;
+            }
             if entry.is_some_and(|destination| destination.weight == 0) {
                 record.flags |= DestinationFlags::QUIESCED;
             }
@@ -250,13 +274,15 @@ impl<B: Backend> Director<B> {
         let timeouts = table.timeouts();
         let old = self.backend.settings();
         let ticks = |s| ticks_from_seconds(s, old.jiffies_per_second, old.tick_shift);
-        let flags = setting_flags(table.settings());
-        let mut settings = Settings { udp_timeout: ticks(timeouts.udp), flags, ..old };
-        let states = TcpState::ALL.iter().zip(Settings::TCP_SECONDS);
+        let Defence { drop_rate, secure_tcp, .. } = self.defence;
+        let secure = if secure_tcp { SettingFlags::SECURE_TCP } else { 0 };
+        let flags = setting_flags(table.settings()) | secure;
+        let mut settings = Settings { udp_timeout: ticks(timeouts.udp), flags, drop_rate, ..old };
+        let states = (0..).zip(Settings::TCP_SECONDS);
         for (timeout, (state, initial)) in settings.tcp_timeouts.iter_mut().zip(states) {
-            *timeout = ticks(if *state == TcpState::Established {
+            *timeout = ticks(if state == TcpState::Established as u8 {
                 timeouts.tcp
-            } else if *state == TcpState::FinWait {
+            } else if state == TcpState::FinWait as u8 {
                 timeouts.tcp_fin
             } else {
                 initial
@@ -265,6 +291,49 @@ impl<B: Backend> Director<B> {
         if settings != old {
             self.backend.write_settings(&settings);
         }
+    }
+
+    /// The defence level by the settings and what is free now.
+    fn level(&self) -> Defence {
+        let (settings, record) = (self.table.settings(), self.backend.settings());
+        let occupied = self.sweeper.occupied();
+        Defence::of(settings, defence::available(settings, &record, occupied, self.free_pages))
+    }
+
+    /// Puts the defence level of this moment in force, and drops entries if that asks for it.
+    pub(crate) fn keep_defence(&mut self, free_pages: Option<u64>) -> Defence {
+        self.free_pages = free_pages;
+        let level = self.level();
+        if level != self.defence {
+            self.defence = level;
+            let table = self.table.clone();
+            self.write_settings(&table);
+        }
+        if level.drop_entry {
+            let [first, _] = self.backend.settings().seed;
+            let seed = first ^ self.backend.now().jiffies;
+            self.dropped_entries += Sweeper::drop_entries(&self.backend, seed);
+        }
+        level
+    }
+
+    /// Whether the defence level depends on how much memory the host has.
+    pub(crate) fn asks_for_memory(&self) -> bool {
+        defence::is_automatic(self.table.settings())
+    }
+
+    /// The settings as the kernel shows them.
+    pub(crate) fn shown_settings(&self) -> elvs_model::Settings {
+        self.defence.shown(self.table.settings())
+    }
+
+    /// Every counter: those of packets, and what the sweeper did.
+    pub(crate) fn all_counters(&self) -> Result<Vec<(Counter, u64)>, BackendError> {
+        let count = |counter: &Counter| {
+            let swept = if *counter == Counter::DropEntry { self.dropped_entries } else { 0 };
+            Ok((*counter, self.backend.counter(*counter)?.saturating_add(swept)))
+        };
+        Counter::ALL.iter().map(count).collect()
     }
 
     pub(crate) fn keep_route(&mut self, address: IpAddr, route: Route) {
@@ -539,6 +608,8 @@ fn setting_flags(settings: &elvs_model::Settings) -> u32 {
         (settings.is_on(Setting::SloppySctp), SettingFlags::SLOPPY_SCTP),
         (settings.is_on(Setting::ExpireNodestConn), SettingFlags::EXPIRE_NODEST_CONN),
         (settings.is_on(Setting::ExpireQuiescentTemplate), SettingFlags::EXPIRE_QUIESCENT_TEMPLATE),
+        (settings.is_on(Setting::CacheBypass), SettingFlags::CACHE_BYPASS),
+        (settings.is_on(Setting::ScheduleIcmp), SettingFlags::SCHEDULE_ICMP),
         (reuse == 0, SettingFlags::NO_REUSE),
         (reuse & 2 != 0, SettingFlags::REUSE_FIN_WAIT),
     ];
@@ -573,6 +644,14 @@ fn follow_service(record: &mut DestinationRecord, service: &ServiceSlot, setting
             ServiceKey::Address { .. } => 0,
         };
     }
+}
+
+/// Lines that have the program's first stage leave new connections to the one that schedules.
+fn defended(mut lines: Vec<Line>) -> Vec<Line> {
+    if let Some(word) = lines.first_mut().and_then(|line| line.0.get_mut(FLAGS_WORD)) {
+        *word |= HeaderFlags::DEFENDED;
+    }
+    lines
 }
 
 fn with_generation(mut lines: Vec<Line>, generation: u64) -> Vec<Line> {

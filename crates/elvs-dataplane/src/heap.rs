@@ -328,6 +328,10 @@ impl Host for Heap {
         self.settings.flags
     }
 
+    fn drop_rate(&self) -> u32 {
+        self.settings.drop_rate
+    }
+
     fn timeout(&self, protocol: u8, state: u8) -> u32 {
         self.settings.timeout(protocol, state)
     }
@@ -379,6 +383,7 @@ impl Backend for Heap {
         self.settings.udp_timeout = settings.udp_timeout;
         self.settings.sctp_timeouts = settings.sctp_timeouts;
         self.settings.flags = settings.flags;
+        self.settings.drop_rate = settings.drop_rate;
     }
 
     fn load(&self, index: u32) -> Option<&AtomicU64> {

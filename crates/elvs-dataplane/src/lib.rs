@@ -15,6 +15,7 @@ mod backend;
 mod calls;
 mod compile;
 mod connection;
+mod defence;
 mod director;
 mod estimator;
 mod heap;
@@ -32,6 +33,7 @@ pub use assignments::{AssignError, Assignments, DestinationSlot, LocalSlot, Serv
 pub use backend::{AttachError, AttachedMode, Backend, BackendError, Now};
 pub use compile::{Blob, CompileError, Known, compile};
 pub use connection::{Connection, Connections};
+pub use defence::Defence;
 pub use director::{Director, InstallError, Installed};
 pub use estimator::Estimator;
 pub use heap::{FakePlane, Heap, MemoryFrame};

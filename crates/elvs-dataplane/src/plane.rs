@@ -9,10 +9,13 @@ use std::net::IpAddr;
 
 use elvs_common::{Counter, DestinationLoad, LocalPort, NextHop, TAIL_BUCKETS};
 use elvs_fastpath::Atomic64;
-use elvs_model::{DestinationKey, Rates, ServiceKey, ServiceView, Statistics, Table, XdpMode};
+use elvs_model::{
+    DestinationKey, Rates, ServiceKey, ServiceView, Settings, Statistics, Table, XdpMode,
+};
 
 use crate::backend::{AttachError, AttachedMode, Backend, BackendError};
 use crate::connection::{Connection, Connections};
+use crate::defence::Defence;
 use crate::director::{Director, InstallError, Installed};
 use crate::route::Route;
 use crate::statistics::since;
@@ -114,6 +117,16 @@ pub trait Plane: Send {
     ///
     /// A bucket is 128 bytes; [`Self::buckets`] of them are a pass, which is due about once a second.
     fn sweep(&mut self, buckets: u32) -> SweepReport;
+
+    /// Puts the defence level of this moment in force (`drop_entry`, `drop_packet`, `secure_tcp`), and drops entries if it asks
+    /// for that; due once a second. `free_pages` are the host's, if known; see [`Self::asks_for_memory`].
+    fn defend(&mut self, free_pages: Option<u64>) -> Defence;
+
+    /// Whether the defence level depends on how much memory the host has.
+    fn asks_for_memory(&self) -> bool;
+
+    /// Settings as the kernel shows them: the automatic modes of the defence as 2 while they act.
+    fn settings(&self) -> Settings;
 
     /// Buckets of the flow table.
     fn buckets(&self) -> u32;
@@ -263,6 +276,18 @@ impl<B: Backend + Send> Plane for Director<B> {
         self.sweep_slice(buckets, 0)
     }
 
+    fn defend(&mut self, free_pages: Option<u64>) -> Defence {
+        self.keep_defence(free_pages)
+    }
+
+    fn asks_for_memory(&self) -> bool {
+        Self::asks_for_memory(self)
+    }
+
+    fn settings(&self) -> Settings {
+        self.shown_settings()
+    }
+
     fn buckets(&self) -> u32 {
         let settings = self.backend().settings();
         settings.buckets.saturating_add(settings.wide_buckets)
@@ -332,7 +357,7 @@ impl<B: Backend + Send> Plane for Director<B> {
     }
 
     fn counters(&self) -> Result<Vec<(Counter, u64)>, BackendError> {
-        Counter::ALL.iter().map(|c| Ok((*c, self.backend().counter(*c)?))).collect()
+        self.all_counters()
     }
 
     fn recount(&self) -> Vec<LoadDifference> {

@@ -48,6 +48,9 @@ pub(crate) struct Sweeper {
     pass: Pass,
     templates: Templates,
     leftovers: Leftovers,
+    /// Entries of each table: met in this pass so far, and in the whole pass before.
+    met: [u64; 2],
+    occupied: [u64; 2],
 }
 
 impl Sweeper {
@@ -72,6 +75,7 @@ impl Sweeper {
             if !met {
                 self.add(&report);
                 report.pass = Some(self.pass);
+                self.occupied = std::mem::take(&mut self.met);
                 (self.bucket, self.pass) = (0, Pass::default());
                 self.templates.next_pass();
                 return report;
@@ -118,9 +122,26 @@ impl Sweeper {
             } else {
                 report.live += 1;
                 self.leftovers.meet(&live);
+                let [narrow, wide] = &mut self.met;
+                *if table == Table::Narrow { narrow } else { wide } += 1;
             }
         }
         true
+    }
+
+    /// Entries of each table in the last whole pass.
+    pub(crate) const fn occupied(&self) -> [u64; 2] {
+        self.occupied
+    }
+
+    /// Looks at a thirty-second of each table, anywhere in it, and ends the entries that the defence against floods drops;
+    /// how many (`ip_vs_random_dropentry`). `seed` chooses where.
+    pub(crate) fn drop_entries<B: Backend>(backend: &B, seed: u64) -> u64 {
+        let (settings, now) = (backend.settings(), backend.now());
+        let memories = Memories { lblc: u32::MAX, lblcr: u32::MAX, orphans: HashSet::new() };
+        let moment = Moment { backend, settings: &settings, now, memories: &memories };
+        let narrow = drop_from(&moment, backend, settings.buckets, seed);
+        narrow + drop_from(&moment, backend.wide(), settings.wide_buckets, !seed)
     }
 
     const fn add(&mut self, report: &SweepReport) {
@@ -142,6 +163,46 @@ struct Moment<'a, B> {
     settings: &'a Settings,
     now: Now,
     memories: &'a Memories,
+}
+
+/// One bucket of so many is looked at each second.
+const DROP_SHARE: u32 = 32;
+
+/// Seconds without a packet after which an entry that is not half-open may be dropped (`todrop_entry`).
+const DROP_IDLE_S: u32 = 60;
+
+fn drop_from<B: Backend, M: FlowMemory<Word = AtomicU64>>(
+    moment: &Moment<'_, B>,
+    memory: &M,
+    buckets: u32,
+    seed: u64,
+) -> u64 {
+    let mut dropped = 0;
+    for number in 0..u64::from(buckets / DROP_SHARE) {
+        let drawn = scatter(seed.wrapping_add(number));
+        // The upper half of a product with a random word: any bucket, each as likely.
+        let index = u32::try_from(((drawn >> 32) * u64::from(buckets)) >> 32).unwrap_or_default();
+        let Some(bucket) = memory.bucket(index) else { continue };
+        for slot in &bucket.slots {
+            let Some(live) = read(slot).filter(|live| moment.gives_way(live.control)) else {
+                continue;
+            };
+            if release_flow(memory, index, slot, live.control) {
+                dropped += 1;
+                take_load(moment.backend, &live);
+                give_local_end(moment.backend, &live);
+            }
+        }
+    }
+    dropped
+}
+
+/// The output function of splitmix64.
+const fn scatter(number: u64) -> u64 {
+    let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ mixed >> 31
 }
 
 fn has_expired(settings: &Settings, now: Now, control: Control) -> bool {
@@ -286,6 +347,30 @@ pub(crate) struct Memories {
 }
 
 impl<B: Backend> Moment<'_, B> {
+    /// Whether the defence against floods drops an entry that it meets.
+    ///
+    /// As `ip_vs_random_dropentry`, but that packets are not counted for each connection: where the kernel drops idle
+    /// connections of up to eight packets, an idle UDP flow goes, and an established connection of TCP or SCTP never does. A template
+    /// without an established connection goes when those that it was made for are past their time as well.
+    fn gives_way(&self, control: Control) -> bool {
+        let Settings { jiffies_per_second, tick_shift, .. } = *self.settings;
+        let minute = ticks_from_seconds(DROP_IDLE_S, jiffies_per_second, tick_shift);
+        let idle = self.now.idle(control.tick()) >= minute;
+        if control.is_locality() {
+            return false;
+        }
+        if control.is_template() {
+            return idle && !control.assured();
+        }
+        match control.protocol() {
+            TCP => {
+                matches!(TcpState::of_bits(control.state()), TcpState::SynRecv | TcpState::SynAck)
+            }
+            SCTP => [SctpState::Init1 as u8, SctpState::Init as u8].contains(&control.state()),
+            _ => idle,
+        }
+    }
+
     /// Whether an entry of lblc or lblcr is to end. That its destination was removed does not end it: the address goes there
     /// again when it is back (`ip_vs_trash_get_dest`).
     fn forgets(&self, live: &Live) -> bool {

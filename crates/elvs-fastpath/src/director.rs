@@ -4,8 +4,7 @@
 //! handed to the host's stack, or dropped, and the latter two are counted by reason.
 
 use elvs_common::{
-    Control, Counter, DestinationFlags, DestinationStats, FilterBits, ICMP, Method, SettingFlags,
-    TCP, UDP,
+    Control, Counter, DestinationFlags, DestinationStats, FilterBits, ICMP, Method, TCP, UDP,
 };
 
 use crate::atomic::Atomic64;
@@ -17,14 +16,18 @@ use crate::forward::{Rewrite, daemon_hop, is_ready, masquerade, passes, send, se
 use crate::fragment::{forward_fragment, lead_reply, lead_request};
 use crate::frame::{Action, Frame, Verdict};
 use crate::host::{ClientHop, Host, drop};
-use crate::icmp::forward_icmp;
+use crate::icmp::{forward_icmp, open_icmp};
 use crate::open::{flow_key, open, open_at_once, open_remembered};
 use crate::packet::{
     Ipv4, Kind, Transport, is_balanced, is_wide_protocol, kind, parse_ipv4, parse_plain,
     parse_transport, plain_addresses, plain_is_fragment, plain_protocol,
 };
 use crate::report::{Report, refuse_and_tell, report};
-use crate::service::{has_call_servers, has_wide, is_virtual, may_be_real_server, virtual_tables};
+use crate::reset::{leave_removed, reset};
+use crate::service::{
+    find_real_server, has_call_servers, has_wide, is_virtual, may_be_real_server,
+    tells_real_servers, virtual_tables,
+};
 use crate::side::Narrow;
 use crate::sip::{find_call, open_for_server, send_for_server};
 use crate::tcp::Direction;
@@ -65,6 +68,8 @@ pub fn process<H: Host, F: Frame>(host: &H, frame: &mut F) -> Verdict {
             Action::FULL_NAT => send_full_nat(host, frame),
             Action::FULL_NAT_ICMP => forward_full_nat_icmp(host, frame),
             Action::FULL_NAT_REPLY => reply_full_nat(host, frame),
+            Action::RESET => reset(host, frame),
+            Action::ICMP_OPEN => open_icmp(host, frame),
             Action::IPSEC => forward_ipsec(host, frame),
             Action::SIP => find_call(host, frame),
             Action::SIP_SERVER => open_for_server(host, frame),
@@ -214,9 +219,16 @@ fn forward_known<const PLAIN: bool, H: Host, F: Frame>(
     }
     let Some(transport) = parse_transport(frame, ip) else { return otherwise };
     match reply::<PLAIN, _, _>(host, frame, ip, &transport) {
-        // The real server may begin by itself, for a service with the SIP engine.
-        Action::PASS if !PLAIN && otherwise == Action::PASS && ip.protocol == UDP => {
-            begun_by_server(host, ip.fragment)
+        Action::PASS if otherwise == Action::PASS && PLAIN && tells_real_servers(host) => {
+            Action::GENERAL
+        }
+        Action::PASS if otherwise == Action::PASS && !PLAIN => {
+            // The real server may begin by itself, for a service with the SIP engine.
+            match if ip.protocol == UDP { begun_by_server(host, ip.fragment) } else { Action::PASS }
+            {
+                Action::PASS if tells_real_servers(host) => refuse_stray(host, ip, &transport),
+                action => action,
+            }
         }
         Action::PASS => otherwise,
         action => action,
@@ -227,6 +239,21 @@ fn forward_known<const PLAIN: bool, H: Host, F: Frame>(
 #[inline(always)]
 pub(crate) fn begun_by_server<H: Host>(host: &H, fragment: bool) -> Action {
     if !fragment && has_call_servers(host) { Action::SIP_SERVER } else { Action::PASS }
+}
+
+/// A packet of no connection from what may be a masqueraded real server: if it is one, by its port, it is told
+/// (`nat_icmp_send`); a reset is not.
+#[inline(always)]
+fn refuse_stray<H: Host>(host: &H, ip: &Ipv4, transport: &Transport) -> Action {
+    if transport.flags.resets() {
+        return Action::PASS;
+    }
+    let Some(index) = find_real_server(host, ip.source, transport.source_port(), ip.protocol)
+    else {
+        return Action::PASS;
+    };
+    let source = host.destination(index).map_or(0, |destination| destination.tunnel_source);
+    refuse_and_tell(host, Counter::NoConnection, Report::PORT_UNREACHABLE, source)
 }
 
 /// Last stage of [`process`]: schedules a packet that belongs to no known connection. [`Action::SCHEDULE`] means that
@@ -325,11 +352,11 @@ fn known<const PLAIN: bool, H: Host, F: Frame>(
         return Action::GENERAL;
     }
     if destination.flags & DestinationFlags::AVAILABLE == 0 {
-        if !PLAIN && host.settings() & SettingFlags::EXPIRE_NODEST_CONN != 0 {
-            end_for::<Narrow, _>(host, found, Counter::ExpiredNodest);
-            return Action::SCHEDULE;
+        if PLAIN {
+            return Action::GENERAL;
         }
-        return drop(host, Counter::DestinationGone);
+        let flags = destination.flags;
+        return leave_removed::<Narrow, _>(host, ip, transport, found, flags);
     }
     if !track::<PLAIN, _, _, _>(host, ip.protocol, transport.flags, found, index, direction) {
         return Action::GENERAL;

@@ -2,11 +2,11 @@
 
 use elvs_common::{
     FRAGMENT_PROGRAM, FULL_NAT_ICMP_PROGRAM, FULL_NAT_OPEN_PROGRAM, FULL_NAT_PROGRAM,
-    FULL_NAT_REPLY_PROGRAM, GENERAL_PROGRAM, ICMP_PROGRAM, IPSEC_PROGRAM, NARROW_PROGRAM,
-    PERSIST_PROGRAM, REPORT_PROGRAM, SCHEDULE_PROGRAM, SIP_PROGRAM, SIP_SEND_PROGRAM,
-    SIP_SERVER_PROGRAM, TUNNEL_PROGRAM, WIDE_CONNECT_PROGRAM, WIDE_FRAGMENT_PROGRAM,
-    WIDE_ICMP_PROGRAM, WIDE_OPEN_PROGRAM, WIDE_PERSIST_PROGRAM, WIDE_PROGRAM, WIDE_REPLY_PROGRAM,
-    WIDE_SEND_PROGRAM,
+    FULL_NAT_REPLY_PROGRAM, GENERAL_PROGRAM, ICMP_OPEN_PROGRAM, ICMP_PROGRAM, IPSEC_PROGRAM,
+    NARROW_PROGRAM, PERSIST_PROGRAM, REPORT_PROGRAM, RESET_PROGRAM, SCHEDULE_PROGRAM, SIP_PROGRAM,
+    SIP_SEND_PROGRAM, SIP_SERVER_PROGRAM, TUNNEL_PROGRAM, WIDE_CONNECT_PROGRAM,
+    WIDE_FRAGMENT_PROGRAM, WIDE_ICMP_PROGRAM, WIDE_OPEN_PROGRAM, WIDE_PERSIST_PROGRAM,
+    WIDE_PROGRAM, WIDE_REPLY_PROGRAM, WIDE_SEND_PROGRAM,
 };
 
 use crate::flow::Step;
@@ -162,6 +162,10 @@ impl Action {
     pub const FULL_NAT: Self = Self::stage(FULL_NAT_PROGRAM);
     /// Not decided yet: the packet may be a reply to the local address that is noted.
     pub const FULL_NAT_REPLY: Self = Self::stage(FULL_NAT_REPLY_PROGRAM);
+    /// Refused and counted; its sender is to be answered by a reset.
+    pub const RESET: Self = Self::stage(RESET_PROGRAM);
+    /// Not decided yet: an ICMP error about a packet of no known connection.
+    pub const ICMP_OPEN: Self = Self::stage(ICMP_OPEN_PROGRAM);
     /// Not decided yet: AH or ESP, maybe after a known IKE flow.
     pub const IPSEC: Self = Self::stage(IPSEC_PROGRAM);
     /// Not decided yet: an error that may concern a connection by full NAT.

@@ -193,6 +193,9 @@ pub trait Host: FlowMemory<Addresses = <Self as FlowMemory>::Word> {
     /// Settings in force; see [`elvs_common::SettingFlags`].
     fn settings(&self) -> u32;
 
+    /// One of so many new connections is to be dropped; 0 = none.
+    fn drop_rate(&self) -> u32;
+
     /// Idle ticks after which a connection in `state` may be replaced.
     fn timeout(&self, protocol: u8, state: u8) -> u32;
 
@@ -258,6 +261,8 @@ pub enum Note {
     CallClient = 18,
     /// Second word of that.
     CallClientEnd = 19,
+    /// New connections until this CPU drops one (`drop_packet`); stays from packet to packet.
+    DropCountdown = 22,
 }
 
 /// Answer of [`Host::client_hop`].

@@ -7,7 +7,7 @@
 //! | tunnel's outer packet with the client's in it | a router on the way to the real server | the client, as the director's own error (`ip_vs_in_icmp`) |
 //!
 //! Destination unreachable, source quench and time exceeded are such errors; everything else, echo requests among it, and
-//! what concerns no known connection is the stack's business.
+//! what concerns no known connection, unless `schedule_icmp` has it scheduled, is the stack's business.
 //!
 //! **Invariant:** an error is changed only if it came to the address that sent the packet it quotes (RFC 792).
 //!
@@ -15,6 +15,7 @@
 
 use elvs_common::{
     Counter, DestinationFlags, DestinationRecord, DestinationStats, FilterBits, Method, NextHop,
+    SettingFlags,
 };
 
 use crate::checksum::Delta;
@@ -25,9 +26,12 @@ use crate::forward::{address_frame, fits, next_hop, outer, send_to};
 use crate::fragment::readdress;
 use crate::frame::{Action, Frame};
 use crate::host::{ClientHop, Host, drop};
+use crate::open::open_for_error;
 use crate::packet::{FRAGMENT_OFFSET, Ipv4, is_balanced, parse_ipv4};
 use crate::report::{Report, tell};
 use crate::service::{may_be_real_server, virtual_tables};
+use crate::side::Narrow;
+use crate::wide::open_wide_icmp;
 
 /// Type of a source quench (RFC 792), which IPVS forwards still.
 const SOURCE_QUENCH: u8 = 4;
@@ -51,6 +55,46 @@ struct Embedded {
     source_port: u16,
     destination_port: u16,
     dont_fragment: bool,
+}
+
+impl Embedded {
+    /// Key of the connection of a packet to its client.
+    #[inline(always)]
+    const fn key(&self) -> FlowKey {
+        FlowKey::new(
+            self.destination,
+            self.source,
+            self.destination_port,
+            self.source_port,
+            self.protocol,
+        )
+    }
+}
+
+/// What becomes of an error about a packet that a service sent and that is of no known connection.
+#[inline(always)]
+pub(crate) fn of_nobody<H: Host>(host: &H) -> Action {
+    if host.settings() & SettingFlags::SCHEDULE_ICMP != 0 {
+        Action::ICMP_OPEN
+    } else {
+        Action::PASS
+    }
+}
+
+/// Stage of [`crate::process`] after [`forward_icmp`] and [`crate::forward_wide_icmp`] for errors of no known connection:
+/// opens one, and goes back.
+#[inline(always)]
+pub fn open_icmp<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
+    let Some(ip) = parse_ipv4(host, frame) else { return open_wide_icmp(host, frame) };
+    let payload = (host.forget(ip.payload as u64) & 0x7f) as usize;
+    let ip = Ipv4 { payload, ..ip };
+    match embedded(frame, &ip, payload + HEADER) {
+        Some(embedded) => {
+            let (key, ingress) = (embedded.key(), frame.ingress());
+            open_for_error::<Narrow, _>(host, &key, ingress, Action::ICMP)
+        }
+        None => Action::PASS,
+    }
 }
 
 /// Stage of [`crate::process`] for ICMP.
@@ -89,7 +133,8 @@ pub fn forward_icmp<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let tables = virtual_tables(host, embedded.source);
     if tables & FilterBits::NARROW != 0 {
         let action = of_client(host, frame, &ip, &embedded);
-        if action != Action::PASS {
+        let unknown = action == Action::PASS || action == Action::ICMP_OPEN;
+        if !unknown || tables & FilterBits::WIDE == 0 {
             return action;
         }
     }
@@ -132,15 +177,9 @@ fn embedded<F: Frame>(frame: &mut F, ip: &Ipv4, at: usize) -> Option<Embedded> {
 /// An error about a packet of a virtual service to its client.
 #[inline(always)]
 fn of_client<H: Host, F: Frame>(host: &H, frame: &mut F, ip: &Ipv4, embedded: &Embedded) -> Action {
-    let key = FlowKey::new(
-        embedded.destination,
-        embedded.source,
-        embedded.destination_port,
-        embedded.source_port,
-        embedded.protocol,
-    );
+    let key = embedded.key();
     let Some(found) = find_key(host, &key, host.buckets(), host.seed()) else {
-        return Action::PASS;
+        return of_nobody(host);
     };
     let index = destination_of(found.ports_destination);
     let method = found.control.method_bits();

@@ -22,6 +22,7 @@ mod mark;
 mod open;
 mod packet;
 mod report;
+mod reset;
 mod schedule;
 mod sctp;
 mod service;
@@ -47,10 +48,11 @@ pub use flow::{
 pub use fragment::{Fragment, FragmentKey, forward_fragment};
 pub use frame::{Action, Frame, ShrinkFrame, Verdict};
 pub use host::{ClientHop, Host, Note};
-pub use icmp::forward_icmp;
+pub use icmp::{forward_icmp, open_icmp};
 pub use local::is_own_traffic;
 pub use open::{Remembered, memorize, memory_control, remember};
 pub use report::report;
+pub use reset::reset;
 pub use schedule::{
     Asked, Located, MAGLEV_PRIMES, MAX_POOL, MaglevEntry, MaglevProgress, Pick, carry_over,
     dh_table, locate, memory_key, mh_table, pick, sh_table, wrr_parameters,
@@ -59,7 +61,7 @@ pub use sctp::{checksum_change, next_sctp_state, sctp_event};
 pub use service::{find_service, find_wide_service, service_record};
 pub use side::{Narrow, Side, Wide};
 pub use sip::{find_call, open_for_server, send_for_server};
-pub use tcp::{Direction, TcpFlags, next_state};
+pub use tcp::{Direction, TcpFlags, next_secure_state, next_state};
 pub use tunnel::{forward_tunnel, largest_inner};
 pub use wide::{
     Local, LocalEnd, PortSlot, Taken, WideFragment, WideFragmentKey, WideMemory, connect_wide,

@@ -21,7 +21,7 @@ use crate::schedule::{Asked, Located, Pick, memory_key, pick_at_once};
 use crate::service::{find_service_at_once, service_record};
 use crate::side::{Narrow, Side};
 use crate::sip::{found_by_call, look_for_call};
-use crate::tcp::{Direction, TcpFlags};
+use crate::tcp::{Direction, TcpFlags, next_secure_state};
 use crate::track::next;
 
 /// TCP port 20, as loaded: IPVS never schedules connections from it (active FTP's data connections).
@@ -56,12 +56,24 @@ pub(crate) fn may_open_any<H: Host>(host: &H, protocol: u8, transport: &Transpor
     may_open(protocol, transport) || may_open_sloppily(host, transport)
 }
 
-/// Control word of a connection after its first packet, to a destination of a forwarding method's bits.
+/// Control word of a connection after its first packet, to a destination of a forwarding method's bits; `secure` as
+/// [`is_secure`].
 #[inline(always)]
-pub(crate) fn opened<H: Host>(host: &H, protocol: u8, flags: TcpFlags, method: u32) -> Control {
-    let tick = host.tick();
+pub(crate) fn opened<H: Host>(
+    host: &H,
+    protocol: u8,
+    flags: TcpFlags,
+    method: u32,
+    secure: bool,
+) -> Control {
+    let (tick, direction) = (host.tick(), Direction::of_request(method));
     // No state has number 0 in every protocol.
-    let (state, inactive) = next(host, protocol, Direction::of_request(method), 0, flags);
+    let (state, inactive) = if secure && protocol == TCP {
+        let state = next_secure_state(direction, TcpState::None as u8, flags);
+        (state, !TcpState::is_active_bits(state))
+    } else {
+        next(host, protocol, direction, 0, flags)
+    };
     Control::live(protocol, state, Method::Nat, inactive, tick).with_method_bits(method)
 }
 
@@ -111,7 +123,7 @@ pub(crate) fn open_at_once<H: Host, F: Frame>(
         claim.give_back();
         return Action::SCHEDULE;
     }
-    let control = opened(host, ip.protocol, transport.flags, method);
+    let control = opened(host, ip.protocol, transport.flags, method, false);
     claim.publish(&flow_key(ip, transport), control, index);
     add_load(host, index, DestinationLoad::unit(control.inactive()));
     host.add_stats(index, first_packet(ip.length as u64));
@@ -163,6 +175,9 @@ pub(crate) trait Path: Side {
 
     /// Refuses a packet for whose service there is no destination; its sender is told, by TCP as well (`ip_vs_leave`).
     fn refuse_for_nobody<H: Host>(host: &H, packet: &Self::Packet) -> Action;
+
+    /// Refuses a packet of a connection whose destination was removed, and that is to be told so.
+    fn refuse_for_removed<H: Host>(host: &H, packet: &Self::Packet) -> Action;
 
     /// [`connect`], after something was remembered.
     fn connect<H: Host, F: Frame>(
@@ -220,6 +235,12 @@ impl Path for Narrow {
     #[inline(always)]
     fn refuse_for_nobody<H: Host>(host: &H, packet: &Ipv4) -> Action {
         let (why, report) = (Counter::NoDestination, Report::PORT_UNREACHABLE);
+        refuse_and_tell(host, why, report, packet.destination)
+    }
+
+    #[inline(always)]
+    fn refuse_for_removed<H: Host>(host: &H, packet: &Ipv4) -> Action {
+        let (why, report) = (Counter::DestinationGone, Report::PORT_UNREACHABLE);
         refuse_and_tell(host, why, report, packet.destination)
     }
 
@@ -286,6 +307,8 @@ pub(crate) fn open<P: Path, H: Host, F: Frame>(
         }
         Pick::ByCall => return look_for_call::<P, _>(host, false),
         Pick::OnceByCall => return look_for_call::<P, _>(host, true),
+        Pick::Shed => return drop(host, Counter::DropPacket),
+        Pick::Bypass => return bypass(host),
     };
     connect::<P, _, _>(host, frame, packet, transport, &key, index, once)
 }
@@ -314,8 +337,9 @@ pub(crate) fn open_remembered<P: Path, H: Host, F: Frame>(
                 Pick::Once(index) => (index, true),
                 Pick::Nobody => return P::refuse_for_nobody(host, packet),
                 Pick::Contended => return P::REMEMBER,
+                Pick::Bypass => return bypass(host),
                 Pick::NoService => return Action::PASS,
-                Pick::NoTemplate | Pick::ByCall | Pick::OnceByCall => {
+                Pick::NoTemplate | Pick::ByCall | Pick::OnceByCall | Pick::Shed => {
                     return P::OPEN;
                 }
             };
@@ -329,6 +353,64 @@ pub(crate) fn open_remembered<P: Path, H: Host, F: Frame>(
         }
     };
     P::connect(host, frame, packet, transport, &key, index, once)
+}
+
+/// Has an ICMP error of no connection open one by the packet that it quotes, if `schedule_icmp` says so: a director that a
+/// router sends the error to need not be the one that knows the connection (`ip_vs_try_to_schedule`). `again` is the stage
+/// that finds it. What a service remembers no connections of (one-packet scheduling), and clients of whom a persistent one
+/// remembers nothing, are left to the stack.
+#[inline(always)]
+pub(crate) fn open_for_error<S: Side, H: Host>(
+    host: &H,
+    key: &FlowKey<S::Value>,
+    ingress: u32,
+    again: Action,
+) -> Action {
+    let index = match S::pick(host, key, ingress, Asked::Destination) {
+        Pick::Destination(index) => index,
+        Pick::Nobody => return drop(host, Counter::NoDestination),
+        Pick::Shed => return drop(host, Counter::DropPacket),
+        Pick::Once(_)
+        | Pick::NoService
+        | Pick::NoTemplate
+        | Pick::ByCall
+        | Pick::OnceByCall
+        | Pick::Contended
+        | Pick::Bypass => return Action::PASS,
+    };
+    let Some(destination) = host.destination(index) else { return drop(host, Counter::Bug) };
+    let method = destination.method;
+    if method == Method::FullNat as u32 {
+        return Action::PASS;
+    }
+    // No packet of the connection was seen: the state of one that was not, with the shortest of timeouts.
+    let none = TcpState::None as u8;
+    let control = Control::live(key.protocol, none, Method::Nat, true, host.tick());
+    match S::remember(host, key, control.with_method_bits(method), index) {
+        Remembered::New => {
+            give_load(host, index, true);
+            let stats = DestinationStats { connections: 1, ..DestinationStats::default() };
+            host.add_stats(index, stats);
+            again
+        }
+        Remembered::Known { .. } => again,
+        Remembered::Full => drop(host, Counter::TableFull),
+        Remembered::Contended | Remembered::Unwanted => drop(host, Counter::InsertContended),
+    }
+}
+
+/// Leaves a packet to the host, which routes it to its own destination (`ip_vs_bypass_xmit`); no connection is kept, since
+/// later packets of TCP are left to the host as well.
+#[inline(always)]
+fn bypass<H: Host>(host: &H) -> Action {
+    host.count(Counter::CacheBypass);
+    Action::PASS
+}
+
+/// Whether new connections go by the state table for attacks.
+#[inline(always)]
+pub(crate) fn is_secure<H: Host>(host: &H) -> bool {
+    host.settings() & SettingFlags::SECURE_TCP != 0
 }
 
 /// Makes a connection to a destination, unless it is for `once`, and forwards its first packet.
@@ -350,7 +432,7 @@ pub(crate) fn connect<P: Path, H: Host, F: Frame>(
         return stage;
     }
     if !once {
-        let control = opened(host, P::protocol(packet), transport.flags, method);
+        let control = opened(host, P::protocol(packet), transport.flags, method, is_secure(host));
         match P::remember(host, key, control, index) {
             Remembered::New => give_load(host, index, control.inactive()),
             Remembered::Known { destination, method: known } => {

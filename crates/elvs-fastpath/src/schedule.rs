@@ -12,7 +12,7 @@ mod weigh;
 
 use elvs_common::{
     Line, POOL_ENTRIES_PER_LINE, PoolEntry, SchedulerWord, ServiceFlags, ServiceRecord,
-    scheduler_id,
+    SettingFlags, scheduler_id, service_kind,
 };
 
 use crate::atomic::Atomic64;
@@ -73,6 +73,10 @@ pub enum Pick {
     ByCall,
     /// The same, and the destination is for this packet alone.
     OnceByCall,
+    /// It is one of the new connections that are dropped to save memory (`drop_packet`).
+    Shed,
+    /// No destination can take a connection, and the packet is to go on to its own one (`cache_bypass`).
+    Bypass,
 }
 
 /// Bit of [`Pick::Once`] and [`Located::Once`] in a word.
@@ -91,6 +95,8 @@ impl From<Pick> for u64 {
             Pick::NoTemplate => 3,
             Pick::ByCall => 4,
             Pick::OnceByCall => 5,
+            Pick::Shed => 6,
+            Pick::Bypass => 7,
         }
     }
 }
@@ -105,6 +111,8 @@ impl From<u64> for Pick {
             3 => Self::NoTemplate,
             4 => Self::ByCall,
             5 => Self::OnceByCall,
+            6 => Self::Shed,
+            7 => Self::Bypass,
             word if word & ONCE != 0 => Self::Once(Choice(word).destination()),
             word => Self::Destination(Choice(word).destination()),
         }
@@ -121,6 +129,9 @@ pub fn pick<S: Side, H: Host>(
     asked: Asked,
 ) -> Pick {
     let Some(record) = record::<S, _>(host, opening, ingress) else { return Pick::NoService };
+    if matches!(asked, Asked::Destination) && is_shed(host) {
+        return Pick::Shed;
+    }
     let persistent = record.flags & ServiceFlags::PERSISTENT != 0;
     let by_locality =
         record.scheduler == scheduler_id::LBLC || record.scheduler == scheduler_id::LBLCR;
@@ -150,6 +161,7 @@ pub fn pick<S: Side, H: Host>(
         Pick::Destination(index) if record.flags & ServiceFlags::ONE_PACKET != 0 => {
             Pick::Once(index)
         }
+        Pick::Nobody if may_bypass(host, &record) => Pick::Bypass,
         Pick::Destination(_)
         | Pick::Once(_)
         | Pick::Nobody
@@ -157,6 +169,8 @@ pub fn pick<S: Side, H: Host>(
         | Pick::NoTemplate
         | Pick::ByCall
         | Pick::OnceByCall
+        | Pick::Shed
+        | Pick::Bypass
         | Pick::NoService => picked,
     }
 }
@@ -175,6 +189,28 @@ fn by_call<S: Side, H: Host>(
     host.note(Note::CallClient, first);
     host.note(Note::CallClientEnd, second);
     if service.flags & ServiceFlags::ONE_PACKET != 0 { Pick::OnceByCall } else { Pick::ByCall }
+}
+
+/// Whether a new connection is one of those that are dropped: each CPU counts its own down (`ip_vs_todrop`).
+#[inline(always)]
+fn is_shed<H: Host>(host: &H) -> bool {
+    let rate = host.drop_rate();
+    if rate == 0 {
+        return false;
+    }
+    // One that is left of another rate may be longer.
+    let left = host.noted(Note::DropCountdown).min(rate as u64);
+    let shed = left <= 1;
+    host.note(Note::DropCountdown, if shed { rate as u64 } else { left - 1 });
+    shed
+}
+
+/// Whether packets that a service has no destination for go on to their own (`ip_vs_leave`): those by firewall mark do, with
+/// `cache_bypass`.
+#[inline(always)]
+fn may_bypass<H: Host>(host: &H, service: &ServiceRecord) -> bool {
+    (service.kind == service_kind::MARK || service.kind == service_kind::MARK6)
+        && host.settings() & SettingFlags::CACHE_BYPASS != 0
 }
 
 /// Key of the entry that remembers a scheduler's choice, a destination; `None` if the service, which may have changed meanwhile, wants

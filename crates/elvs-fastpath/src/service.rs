@@ -158,7 +158,7 @@ pub(crate) fn find_wide_service_by<'a, const EXACT: bool, H: Host>(
 }
 
 /// As [`find_service`], if the service lies in the first slot of its key (another one may be in its place), if there are no
-/// firewall marks, and if no real server's replies are rewritten or `source`, as that filter says, is none: a packet could
+/// firewall marks, if no defence may be in the way of new connections, and if no real server's replies are rewritten or `source`, as that filter says, is none: a packet could
 /// be such a reply as well.
 #[inline(always)]
 pub(crate) fn find_service_at_once<H: Host>(
@@ -170,8 +170,9 @@ pub(crate) fn find_service_at_once<H: Host>(
 ) -> Option<&Line> {
     let header = host.line(HEADER_LINE)?;
     let [mask, seed, _, flags, ..] = header.0;
-    let narrow = flags & (HeaderFlags::MARKS | HeaderFlags::MASQUERADING);
-    if narrow != 0 && (narrow & HeaderFlags::MARKS != 0 || may_be_real_server(host, source)) {
+    const LEFT: u64 = HeaderFlags::MARKS | HeaderFlags::DEFENDED;
+    let narrow = flags & (LEFT | HeaderFlags::MASQUERADING);
+    if narrow != 0 && (narrow & LEFT != 0 || may_be_real_server(host, source)) {
         return None;
     }
     let slot = service_hash(address, port, protocol, seed) & low(mask);
@@ -217,6 +218,39 @@ pub(crate) fn may_be_either<H: Host>(host: &H, address: WideAddress, line: u32) 
 #[inline(always)]
 pub(crate) fn may_be_wide_real_server<H: Host>(host: &H, address: WideAddress) -> bool {
     filter_bits(host, FILTER_REAL_SERVER_LINE, address.fold()) & FilterBits::WIDE != 0
+}
+
+/// Whether real servers are told of packets that belong to no connection.
+#[inline(always)]
+pub(crate) fn tells_real_servers<H: Host>(host: &H) -> bool {
+    host.line(HEADER_LINE).is_some_and(|header| {
+        let [_, _, _, flags, ..] = header.0;
+        flags & HeaderFlags::TELLS_REAL_SERVERS != 0
+    })
+}
+
+/// Index of a destination that is a masqueraded real server's, by its port and protocol (`ip_vs_has_real_service`).
+#[inline(always)]
+pub(crate) fn find_real_server<H: Host>(
+    host: &H,
+    address: u32,
+    port: u16,
+    protocol: u8,
+) -> Option<u32> {
+    let found = host.opaque(find(host, address, port, protocol, service_kind::REAL_SERVER));
+    Some(service_record(found?).index)
+}
+
+/// As [`find_real_server`], of IPv6.
+#[inline(always)]
+pub(crate) fn find_wide_real_server<H: Host>(
+    host: &H,
+    address: WideAddress,
+    port: u16,
+    protocol: u8,
+) -> Option<u32> {
+    let found = host.opaque(find_wide(host, address, port, protocol, service_kind::REAL_SERVER6));
+    Some(service_record(found?).index)
 }
 
 /// Whether a packet is for a service by full NAT.

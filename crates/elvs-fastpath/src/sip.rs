@@ -106,7 +106,9 @@ const fn located(picked: Pick) -> Located {
         | Pick::NoService
         | Pick::NoTemplate
         | Pick::ByCall
-        | Pick::OnceByCall => Located::Newcomer(0),
+        | Pick::OnceByCall
+        | Pick::Shed
+        | Pick::Bypass => Located::Newcomer(0),
     }
 }
 

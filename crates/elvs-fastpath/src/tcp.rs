@@ -1,9 +1,12 @@
 //! TCP state tracking: the kernel's `tcp_states` table (`ip_vs_proto_tcp.c`), one word per row.
 //!
-//! A row holds the next state for each of the eleven states, four bits apiece, so that a transition is a shift of a
-//! constant and needs no memory.
+//! A row holds the next state for each of the states, four bits apiece, so that a transition is a shift of a constant and
+//! needs no memory. The last two columns are those of half-open connections that began while `secure_tcp` acted, by the
+//! kernel's table for attacks (`tcp_states_dos`), which differs in them alone but for who begins there: `tcp_states` never
+//! leads to SYNACK, and SYN_RECV has a second number. So which table a packet goes by lies in its connection, and nobody has
+//! to ask for a setting but those who open connections.
 
-use elvs_common::{Method, TcpState};
+use elvs_common::{Method, SECURE_SYN_RECV, TcpState};
 
 /// TCP flags byte (RFC 9293 section 3.1), FIN in bit 0; with SCTP, see [`crate::sctp_event`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,10 +61,10 @@ impl Direction {
     }
 }
 
-const fn row(next: [u8; 11]) -> u64 {
+const fn row(next: [u8; 12]) -> u64 {
     let mut word = 0;
     let mut i = 0;
-    while i < 11 {
+    while i < 12 {
         #[expect(
             clippy::indexing_slicing,
             reason = "constant evaluation; the index is bounded by the loop"
@@ -83,22 +86,39 @@ const CL: u8 = TcpState::Close as u8;
 const CW: u8 = TcpState::CloseWait as u8;
 const LA: u8 = TcpState::LastAck as u8;
 const LI: u8 = TcpState::Listen as u8;
+const SA: u8 = TcpState::SynAck as u8;
+const R2: u8 = SECURE_SYN_RECV;
 
-//                                      NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
-const INPUT_SYN: u64 = row([SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR]);
-const INPUT_FIN: u64 = row([CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, TW]);
-const INPUT_ACK: u64 = row([ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES]);
-const INPUT_RST: u64 = row([CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, SR]);
-const OUTPUT_SYN: u64 = row([SS, ES, SS, SR, SS, SS, SS, SS, SS, LI, SR]);
-const OUTPUT_FIN: u64 = row([TW, FW, SS, TW, FW, TW, CL, TW, LA, LI, TW]);
-const OUTPUT_ACK: u64 = row([ES, ES, SS, ES, FW, TW, CL, CW, LA, ES, ES]);
-const OUTPUT_RST: u64 = row([CL, CL, SS, CL, CL, TW, CL, CL, CL, CL, CL]);
-const ONLY_SYN: u64 = row([SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR]);
-const ONLY_FIN: u64 = row([CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW]);
-const ONLY_ACK: u64 = row([ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES]);
-const ONLY_RST: u64 = row([CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL]);
+//                                      NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA  R2
+const INPUT_SYN: u64 = row([SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SA, R2]);
+const INPUT_FIN: u64 = row([CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, SA, TW]);
+const INPUT_ACK: u64 = row([ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, SA, R2]);
+const INPUT_RST: u64 = row([CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL, R2]);
+const OUTPUT_SYN: u64 = row([SS, ES, SS, SR, SS, SS, SS, SS, SS, LI, SA, SA]);
+const OUTPUT_FIN: u64 = row([TW, FW, SS, TW, FW, TW, CL, TW, LA, LI, TW, TW]);
+const OUTPUT_ACK: u64 = row([ES, ES, SS, ES, FW, TW, CL, CW, LA, ES, ES, ES]);
+const OUTPUT_RST: u64 = row([CL, CL, SS, CL, CL, TW, CL, CL, CL, CL, CL, CL]);
+const ONLY_SYN: u64 = row([SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SA, R2]);
+const ONLY_FIN: u64 = row([CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW, TW]);
+const ONLY_ACK: u64 = row([ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES, ES]);
+const ONLY_RST: u64 = row([CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL, R2]);
 
 const _: () = assert!(NO == 0);
+
+/// As [`next_state`], while `secure_tcp` acts: a client's SYN that begins a connection, or one anew, has it go by the table for
+/// attacks until it is established.
+#[inline(always)]
+pub const fn next_secure_state(direction: Direction, state: u8, flags: TcpFlags) -> u8 {
+    let next = next_state(direction, state, flags);
+    if next != SR || state == SR || flags.resets() || !flags.syn() {
+        return next;
+    }
+    match direction {
+        Direction::Input => R2,
+        Direction::InputOnly => SA,
+        Direction::Output => next,
+    }
+}
 
 /// State after a packet with `flags` in `state` (bits of a [`TcpState`]).
 ///

@@ -25,10 +25,11 @@ pub use self::fragment::{WideFragment, WideFragmentKey, forward_wide_fragment};
 use self::fragment::{lead_reply, lead_request};
 pub use self::fullnat::{forward_full_nat_icmp, open_full_nat, reply_full_nat, send_full_nat};
 pub use self::icmp::forward_wide_icmp;
+pub(crate) use self::icmp::open_wide_icmp;
 use self::ipsec::follows_ike;
 pub use self::ipsec::forward_ipsec;
-pub(crate) use self::packet::WidePacket;
-use self::packet::{parse_wide, read_transport};
+use self::packet::read_transport;
+pub(crate) use self::packet::{WidePacket, parse_wide};
 pub use self::ports::{
     Local, LocalEnd, PortSlot, Taken, WideMemory, fill_ring, free_ports, give_port, take_port,
 };
@@ -43,9 +44,11 @@ use crate::host::{ClientHop, Host, Note, drop};
 use crate::open::{Path, arrival, connect, may_open_any, open, open_remembered};
 use crate::packet::{Transport, is_balanced};
 use crate::report::{Report, refuse_and_tell_wide};
+use crate::reset::leave_removed;
 use crate::sctp;
 use crate::service::{
-    find_local, is_any_virtual, is_full_nat, may_be_either, may_be_wide, may_be_wide_real_server,
+    find_local, find_wide_real_server, is_any_virtual, is_full_nat, may_be_either, may_be_wide,
+    may_be_wide_real_server, tells_real_servers,
 };
 use crate::side::{self, Wide};
 use crate::tcp::Direction;
@@ -98,6 +101,10 @@ pub fn reply_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
         if action != Action::PASS {
             return action;
         }
+        let stray = packet.ipv6 && is_balanced(packet.protocol);
+        if stray && !is_to_virtual(host, &packet) && tells_real_servers(host) {
+            return refuse_stray(host, &packet, &transport);
+        }
     }
     if is_to_virtual(host, &packet) {
         return Action::WIDE_OPEN;
@@ -106,6 +113,20 @@ pub fn reply_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
         return begun_by_server(host, packet.fragment);
     }
     none_of_ours(&packet)
+}
+
+/// As that of IPv4: a packet of no connection from what may be a masqueraded real server.
+#[inline(always)]
+fn refuse_stray<H: Host>(host: &H, packet: &WidePacket, transport: &Transport) -> Action {
+    if transport.flags.resets() {
+        return Action::PASS;
+    }
+    let (port, protocol) = (transport.source_port(), packet.protocol);
+    let Some(index) = find_wide_real_server(host, packet.source, port, protocol) else {
+        return Action::PASS;
+    };
+    let source = host.destination(index).map_or(WideAddress([0; 2]), own_address);
+    refuse_and_tell_wide(host, Counter::NoConnection, Report::PORT_UNREACHABLE, source)
 }
 
 /// The stage after [`forward_wide`] for packets of no known connection; as [`crate::forward_new`].
@@ -289,11 +310,8 @@ fn known<H: Host, F: Frame>(
     let index = destination_of(found.ports_destination);
     let Some(destination) = host.destination(index) else { return drop(host, Counter::Bug) };
     if destination.flags & DestinationFlags::AVAILABLE == 0 {
-        if host.settings() & SettingFlags::EXPIRE_NODEST_CONN != 0 {
-            end_for::<Wide, _>(host, found, Counter::ExpiredNodest);
-            return Action::WIDE_OPEN;
-        }
-        return drop(host, Counter::DestinationGone);
+        let flags = destination.flags;
+        return leave_removed::<Wide, _>(host, packet, transport, found, flags);
     }
     let method = found.control.method_bits();
     let direction = Direction::of_request(method);
@@ -444,6 +462,11 @@ impl Path for Wide {
     #[inline(always)]
     fn refuse_for_nobody<H: Host>(host: &H, packet: &WidePacket) -> Action {
         forward::refuse(host, packet, Counter::NoDestination, Report::PORT_UNREACHABLE)
+    }
+
+    #[inline(always)]
+    fn refuse_for_removed<H: Host>(host: &H, packet: &WidePacket) -> Action {
+        forward::refuse(host, packet, Counter::DestinationGone, Report::PORT_UNREACHABLE)
     }
 
     #[inline(always)]

@@ -30,8 +30,9 @@ pub use mark::{
     MarkSyntaxError, MarkedPacket, PortRange, Prefix,
 };
 pub use service::{
-    Destination, DestinationKey, Family, ForwardingMethod, Netmask, Persistence, Protocol,
-    Scheduler, SchedulerFlags, ServiceKey, TunnelChecksum, TunnelKind, UnknownName, VirtualService,
+    Destination, DestinationKey, Family, ForwardingMethod, Netmask, OnDelete, Persistence,
+    Protocol, Scheduler, SchedulerFlags, ServiceKey, TunnelChecksum, TunnelKind, UnknownName,
+    VirtualService,
 };
 pub use setting::{
     MAGLEV_PRIMES, Setting, SettingError, SettingSupport, SettingValue, SettingView, Settings,

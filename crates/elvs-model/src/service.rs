@@ -238,6 +238,40 @@ pub struct Persistence {
     pub timeout: u32,
 }
 
+/// What becomes of the connections of a destination that is deleted: ELVS's own (`on_delete`, `--on-delete`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDelete {
+    /// Their packets are dropped until they expire, or the destination is added again, as with IPVS; with
+    /// `expire_nodest_conn` they are scheduled anew.
+    #[default]
+    Drop,
+    /// The next packet of the client is answered by a reset (by ICMP port unreachable if it is not TCP), and the connection
+    /// ends, so that the client connects anew at once.
+    Reset,
+}
+
+impl OnDelete {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Drop, Self::Reset];
+
+    /// The word typed and printed.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Drop => "drop",
+            Self::Reset => "reset",
+        }
+    }
+}
+
+impl FromStr for OnDelete {
+    type Err = UnknownName;
+
+    fn from_str(s: &str) -> Result<Self, UnknownName> {
+        Self::ALL.into_iter().find(|k| k.name() == s).ok_or_else(|| UnknownName(s.to_owned()))
+    }
+}
+
 /// A virtual service: the key and how its connections are scheduled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VirtualService {
@@ -259,6 +293,9 @@ pub struct VirtualService {
     /// Persistence engine (`--pe`), e.g. `sip`.
     #[serde(default)]
     pub engine: Option<String>,
+    /// What becomes of the connections of a destination that is deleted.
+    #[serde(default)]
+    pub on_delete: OnDelete,
 }
 
 impl VirtualService {
@@ -275,6 +312,7 @@ impl VirtualService {
             },
             one_packet: false,
             engine: None,
+            on_delete: OnDelete::Drop,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `elvs run`: the daemon in the foreground.
 //!
-//! Tasks, all on one thread: the API's server; the ticker, which expires connections, moves rates and gives up what is
-//! no longer used; the router, which learns next hops from the kernel; and the main task, which waits for signals.
+//! Tasks, all on one thread: the API's server; the ticker, which expires connections, keeps the defence level, moves rates
+//! and gives up what is no longer used; the router, which learns next hops from the kernel; and the main task, which waits for signals.
 //! The table is changed under one lock, by the API or by a reload, never by both at once. Any task may be cancelled
 //! at any await: what packets need is in the kernel, and the state file is written before the kernel's tables change.
 //!
@@ -13,6 +13,7 @@ mod api;
 mod interfaces;
 mod local;
 mod logging;
+mod memory;
 mod node;
 mod routes;
 
@@ -26,7 +27,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use elvs_common::DEFAULT_LOCALS;
 use elvs_config::{Diagnostic, Severity, render};
-use elvs_dataplane::{DEFAULT_CONNECTIONS, Estimator, PIN_ROOT, Plane, STATE_ROOT};
+use elvs_dataplane::{DEFAULT_CONNECTIONS, Defence, Estimator, PIN_ROOT, Plane, STATE_ROOT};
 use elvs_model::Desired;
 use elvs_net::Netlink;
 use tokio::net::UnixListener;
@@ -209,7 +210,9 @@ async fn tick(node: Arc<Node>) {
     let mut slices = interval(Duration::from_millis(1_000 / u64::from(SLICES)));
     slices.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut rates = interval(Estimator::PERIOD);
+    let mut defence = interval(Duration::from_secs(1));
     let mut collection = interval(Duration::from_secs(60));
+    let mut level = Defence::default();
     loop {
         tokio::select! {
             _ = slices.tick() => node.with_plane(|plane| {
@@ -221,6 +224,17 @@ async fn tick(node: Arc<Node>) {
                     warn!("rates cannot be read: {error}");
                 }
             }
+            _ = defence.tick() => {
+                let before = std::mem::replace(&mut level, defend(&node));
+                if before != level {
+                    info!(
+                        drop_entry = level.drop_entry,
+                        drop_packet = level.drop_rate,
+                        secure_tcp = level.secure_tcp,
+                        "defence level changed"
+                    );
+                }
+            }
             _ = collection.tick() => {
                 if let Err(error) = node.with_plane(|plane| plane.collect()) {
                     warn!("removed destinations cannot be given up: {error}");
@@ -228,6 +242,13 @@ async fn tick(node: Arc<Node>) {
             }
         }
     }
+}
+
+/// Puts the defence level of this moment in force.
+fn defend(node: &Node) -> Defence {
+    let asks = node.with_plane(|plane| plane.asks_for_memory());
+    let free_pages = if asks { memory::free_pages() } else { None };
+    node.with_plane(|plane| plane.defend(free_pages))
 }
 
 /// What a signal asks for.

@@ -100,10 +100,12 @@ fn show(
         }
         (None, false) => {
             writeln!(out, "{:<26} {:>8} {:>8}  Status", "Setting", "Value", "Default")?;
-            for SettingView { setting, value, default, support, .. } in shown {
+            for SettingView { setting, value, default, support, note, .. } in shown {
                 let (value, default) = (value.to_string(), default.to_string());
                 let status = support.words();
-                writeln!(out, "{:<26} {value:>8} {default:>8}  {status}", setting.name())?;
+                let reason = if note.is_empty() { String::new() } else { format!(": {note}") };
+                let name = setting.name();
+                writeln!(out, "{name:<26} {value:>8} {default:>8}  {status}{reason}")?;
             }
         }
     }

@@ -10,8 +10,9 @@ use std::path::Path;
 use adm_support::{FixedNames, Memory, invoke, invoke_with_input};
 use elvs::adm::{Command, Director, DirectorError, Failure, parse};
 use elvs_model::{
-    Change, ChangeError, ConnectionState, ConnectionView, ForwardingMethod, Netmask, Persistence,
-    Protocol, Scheduler, ServiceKey, ServiceView, Timeouts, TunnelChecksum, TunnelKind,
+    Change, ChangeError, ConnectionState, ConnectionView, ForwardingMethod, Netmask, OnDelete,
+    Persistence, Protocol, Scheduler, ServiceKey, ServiceView, Timeouts, TunnelChecksum,
+    TunnelKind,
 };
 use serde::Deserialize;
 
@@ -58,9 +59,9 @@ fn key(protocol: Protocol, address: &str, port: u16) -> ServiceKey {
 
 #[test]
 fn reads_a_service_with_everything() {
-    let Change::AddService(service) =
-        change("-A -u [fd00::100]:sip -s sh -p 60 -M 64 --pe sip -o -b sh-port,sh-fallback")
-    else {
+    let Change::AddService(service) = change(
+        "-A -u [fd00::100]:sip -s sh -p 60 -M 64 --pe sip -o -b sh-port,sh-fallback --on-delete reset",
+    ) else {
         panic!("no added service");
     };
     assert_eq!(service.key, key(Protocol::Udp, "fd00::100", 5060));
@@ -70,6 +71,7 @@ fn reads_a_service_with_everything() {
     assert_eq!(service.netmask, Netmask::V6(64));
     assert!(service.one_packet);
     assert_eq!(service.engine.as_deref(), Some("sip"));
+    assert_eq!(service.on_delete, OnDelete::Reset);
 }
 
 #[test]
@@ -81,6 +83,7 @@ fn leaves_defaults_where_nothing_is_said() {
     assert_eq!(service.scheduler, Scheduler::Wlc);
     assert_eq!(service.persistence, Some(Persistence { timeout: 360 }));
     assert_eq!(service.netmask, Netmask::V4(u32::MAX));
+    assert_eq!(service.on_delete, OnDelete::Drop);
     let Change::AddDestination { destination, .. } =
         change("-a -t 10.0.0.100:80 -r 10.0.0.21:8080")
     else {
@@ -168,7 +171,7 @@ fn what_was_saved_restores_to_the_same_table() {
         "ipvsadm -a -t 10.0.0.100:80 -r 10.0.0.22 -i --tun-type gue --tun-port 6080 --tun-csum",
         "ipvsadm -A -u [fd00::100]:53 -o",
         "ipvsadm -a -u [fd00::100]:53 -r [fd00::21]:53",
-        "ipvsadm -A -t 10.0.0.100:443",
+        "ipvsadm -A -t 10.0.0.100:443 --on-delete reset",
         "ipvsadm --add-laddr -t 10.0.0.100:443 -z 10.0.0.200-201",
         "ipvsadm --add-laddr -t 10.0.0.100:443 -z 10.0.0.210",
         "ipvsadm -a -t 10.0.0.100:443 -r 10.0.0.21:8443 --fullnat",
@@ -380,6 +383,35 @@ fn a_range_of_local_addresses_is_added_whole_or_not_at_all() {
     let printed = invoke("ipvsadm --add-laddr -t 10.0.0.100:80 -z 10.0.0.199-200", &mut director);
     assert_eq!((printed.code, printed.stderr.as_str()), (255, "Local address already exists\n"));
     assert_eq!(director.table, before);
+}
+
+#[test]
+fn on_delete_is_listed_and_refused_where_it_means_nothing() {
+    let mut director = Memory::default();
+    assert_eq!(
+        invoke("ipvsadm -A -t 10.0.0.100:80 -s rr --on-delete reset", &mut director).code,
+        0
+    );
+    let listed = invoke("ipvsadm -L -n", &mut director).stdout;
+    assert!(listed.contains("TCP  10.0.0.100:80 rr on-delete reset\n"), "{listed}");
+    let saved = invoke("ipvsadm -S -n", &mut director).stdout;
+    assert_eq!(saved, "-A -t 10.0.0.100:80 -s rr --on-delete reset\n");
+    for (line, stderr) in [
+        (
+            "-A -t 10.0.0.100:81 --on-delete abort",
+            "`abort' is no value of --on-delete: write drop or reset\n",
+        ),
+        (
+            "-d -t 10.0.0.100:80 -r 10.0.0.21 --on-delete reset",
+            "Illegal 'on-delete' option with the 'delete-server' command\n",
+        ),
+    ] {
+        let printed = invoke(&format!("ipvsadm {line}"), &mut director);
+        assert_eq!((printed.code, printed.stderr.as_str()), (2, stderr), "{line}");
+    }
+    // As with everything else of a service, what is not said again is as if it never was.
+    assert_eq!(invoke("ipvsadm -E -t 10.0.0.100:80 -s rr", &mut director).code, 0);
+    assert_eq!(invoke("ipvsadm -S -n", &mut director).stdout, "-A -t 10.0.0.100:80 -s rr\n");
 }
 
 #[test]

@@ -392,3 +392,33 @@ fn many_connections_are_shared_out_exactly() {
         assert_eq!(got, server * 2_000, "server {server}");
     }
 }
+
+#[test]
+fn new_connections_are_dropped_by_drop_packet_and_known_ones_are_not() {
+    let mut script =
+        "ipvsadm -A -t 192.0.2.1:80 -s rr\nipvsadm -a -t 192.0.2.1:80 -r 10.0.0.21 -m\n\
+         elvs set drop_packet 3\nelvs set am_droprate 3\n"
+            .to_owned();
+    for port in 1..=7 {
+        writeln!(script, "open c{port} tcp 10.9.0.1:{port} 192.0.2.1:80").unwrap();
+    }
+    let run = simulate(&["--json", "-"], &script);
+    let report = json(&run);
+    let steps = report["steps"].as_array().unwrap().iter();
+    let reasons: Vec<_> = steps.map(|step| step["reason"].as_str().unwrap_or("-")).collect();
+    assert_eq!(reasons.join(" "), "drop_packet - - drop_packet - - drop_packet");
+}
+
+#[test]
+fn half_open_and_idle_entries_end_by_drop_entry() {
+    let script = "ipvsadm -A -u 192.0.2.1:53 -s rr\nipvsadm -a -u 192.0.2.1:53 -r 10.0.0.21 -m\n\
+         elvs set drop_entry 3\npacket udp 10.9.0.1:1 192.0.2.1:53\nwait 50\nlist\nwait 240\nlist\n";
+    let run = simulate(&["-"], script);
+    let counts: Vec<&str> = run
+        .stdout
+        .lines()
+        .filter(|line| line.trim_start().starts_with("-> 10.0.0.21"))
+        .map(|line| line.split_whitespace().last().unwrap())
+        .collect();
+    assert_eq!(counts, ["1", "0"], "before its 300 seconds are over: {}{}", run.stdout, run.stderr);
+}

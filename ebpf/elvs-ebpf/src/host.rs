@@ -311,6 +311,11 @@ impl Host for KernelHost<'_> {
     }
 
     #[inline(always)]
+    fn drop_rate(&self) -> u32 {
+        ELVS_SETTINGS.get(0).map_or(0, |settings| settings.drop_rate)
+    }
+
+    #[inline(always)]
     fn timeout(&self, protocol: u8, state: u8) -> u32 {
         ELVS_SETTINGS.get(0).map_or(u32::MAX, |settings| settings.timeout(protocol, state))
     }

@@ -25,8 +25,9 @@ use elvs_fastpath::{
     Action, Frame, Host, connect_wide, decapsulate, find_call, forward_fragment,
     forward_full_nat_icmp, forward_general, forward_icmp, forward_ipsec, forward_narrow,
     forward_new, forward_plain, forward_tunnel, forward_wide, forward_wide_fragment,
-    forward_wide_icmp, is_own_traffic, open_for_server, open_full_nat, open_wide, persist,
-    persist_wide, reply_full_nat, reply_wide, report, send_for_server, send_full_nat, send_wide,
+    forward_wide_icmp, is_own_traffic, open_for_server, open_full_nat, open_icmp, open_wide,
+    persist, persist_wide, reply_full_nat, reply_wide, report, reset, send_for_server,
+    send_full_nat, send_wide,
 };
 
 use crate::frame::{SocketFrame, XdpFrame};
@@ -71,6 +72,15 @@ pub fn elvs_icmp(ctx: XdpContext) -> u32 {
     finish(&ctx, &host, action)
 }
 
+/// Opens connections for ICMP errors of none, and goes back to [`elvs_icmp`] or [`elvs_icmp6`].
+#[xdp]
+#[inline(always)]
+pub fn elvs_icmp_open(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = open_icmp(&host, &mut XdpFrame::new(&ctx));
+    finish(&ctx, &host, action)
+}
+
 /// Fragments without ports.
 #[xdp]
 #[inline(always)]
@@ -86,6 +96,14 @@ pub fn elvs_fragment(ctx: XdpContext) -> u32 {
 pub fn elvs_reply(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
     answer(report(&host, &mut XdpFrame::new(&ctx)))
+}
+
+/// Answers a packet of a removed destination by a reset.
+#[xdp]
+#[inline(always)]
+pub fn elvs_reset(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    answer(reset(&host, &mut XdpFrame::new(&ctx)))
 }
 
 /// Packets of known connections of the wide table.
@@ -277,7 +295,7 @@ fn finish(ctx: &XdpContext, host: &KernelHost<'_>, action: Action) -> u32 {
     // The program is missing, or a scheduler was in contention for as many stages as the kernel allows. What is to be told has
     // been refused and counted before.
     match action {
-        Action::REPORT => {}
+        Action::REPORT | Action::RESET => {}
         Action::SCHEDULE | Action::PERSIST | Action::WIDE_OPEN | Action::WIDE_PERSIST => {
             host.count(Counter::SchedulerContended);
         }

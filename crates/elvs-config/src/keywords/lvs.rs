@@ -27,6 +27,7 @@ pub(super) const ROWS: &[Keyword] = &[
     Keyword::new("persistence_granularity", VIRTUAL).takes(1, 1, "NETMASK|PREFIX_LENGTH").needs(Feature::Persistence),
     Keyword::new("persistence_engine", VIRTUAL).takes(1, 1, "NAME").needs(Feature::PersistenceEngine),
     Keyword::new("ops", VIRTUAL).takes(0, 0, "").needs(Feature::OnePacket).note("each packet is scheduled by itself, and no connection is kept; UDP only"),
+    Keyword::new("on_delete", VIRTUAL).takes(1, 1, "drop|reset").applied().note("keepalived does not have it: `reset` answers the connections of a real server that is removed by a reset, so that their clients connect anew at once; `drop`, as IPVS does, if not given"),
     Keyword::new("hashed", VIRTUAL).takes(0, 0, "").no_effect().note("every service is found by hash"),
     Keyword::new("flag-1", VIRTUAL).takes(0, 0, "").needs(Feature::SchedulerFlags).note("flag of a scheduler"),
     Keyword::new("flag-2", VIRTUAL).takes(0, 0, "").needs(Feature::SchedulerFlags).note("flag of a scheduler"),

@@ -306,6 +306,7 @@ fn service(
     if has(Feature::OnePacket) {
         service.one_packet = settings.one_packet(&key, reporter);
     }
+    service.on_delete = settings.on_delete.get().copied().unwrap_or_default();
     if has(Feature::SchedulerFlags) {
         service.flags = settings.flags;
     }

@@ -1,8 +1,9 @@
 use std::net::Ipv4Addr;
 
 use elvs_model::{
-    Destination, DestinationKey, Family, ForwardingMethod, Netmask, Persistence, Protocol,
-    Scheduler, SchedulerFlags, ServiceKey, Setting, Timeouts, TunnelChecksum, TunnelKind, XdpMode,
+    Destination, DestinationKey, Family, ForwardingMethod, Netmask, OnDelete, Persistence,
+    Protocol, Scheduler, SchedulerFlags, ServiceKey, Setting, Timeouts, TunnelChecksum, TunnelKind,
+    XdpMode,
 };
 
 use crate::{Capabilities, Code, Feature, MapSource, Options, Outcome, Severity, read};
@@ -487,6 +488,29 @@ virtual_server 192.0.2.1 {
     assert_eq!((service.persistence, service.one_packet), (None, false));
     assert_eq!((service.flags, service.netmask), (SchedulerFlags(0), Netmask::V4(u32::MAX)));
     assert_eq!(plain.services[0].destinations[0].upper_threshold, 0);
+}
+
+#[test]
+fn on_delete_is_reset_or_drop_and_drop_if_not_given() {
+    let read = |line: &str| {
+        let text =
+            "virtual_server 192.0.2.1 80 {\nprotocol TCP\nlvs_sched rr\nlvs_method DR\nLINE\n";
+        read_text(&format!("{}real_server 10.0.0.1 80 {{ }}\n}}\n", text.replace("LINE", line)))
+    };
+    for (line, wanted) in [
+        ("", OnDelete::Drop),
+        ("on_delete drop", OnDelete::Drop),
+        ("on_delete reset", OnDelete::Reset),
+    ] {
+        let outcome = read(line);
+        assert_eq!(shown(&outcome), Vec::<String>::new(), "{line}");
+        assert_eq!(outcome.desired.unwrap().services[0].service.on_delete, wanted, "{line}");
+    }
+    for line in ["on_delete", "on_delete abort", "on_delete reset now"] {
+        let outcome = read(line);
+        assert!(outcome.desired.is_none(), "{line}");
+        assert_eq!(outcome.diagnostics[0].span.line, 5, "{line}");
+    }
 }
 
 #[test]

@@ -122,6 +122,8 @@ pub(crate) fn settings_for(
         pad: 0,
         seed,
         sctp_timeouts,
+        drop_rate: 0,
+        pad_end: 0,
     }
 }
 
@@ -275,6 +277,7 @@ fn settings_words(settings: &Settings) -> impl Iterator<Item = u32> {
         .chain(halves(first))
         .chain(halves(second))
         .chain(settings.sctp_timeouts)
+        .chain([settings.drop_rate, settings.pad_end])
 }
 
 fn settings_of(mut words: impl Iterator<Item = u32>) -> Settings {
@@ -311,6 +314,8 @@ fn settings_of(mut words: impl Iterator<Item = u32>) -> Settings {
         pad,
         seed,
         sctp_timeouts,
+        drop_rate: next(),
+        pad_end: next(),
     }
 }
 
@@ -398,6 +403,7 @@ impl Backend for Kernel {
             udp_timeout: settings.udp_timeout,
             sctp_timeouts: settings.sctp_timeouts,
             flags: settings.flags,
+            drop_rate: settings.drop_rate,
             ..self.settings()
         };
         write_settings(&self.settings, &new);

@@ -145,7 +145,7 @@ fn take_template<H: Host>(
 /// Makes the connection; false if there is no room.
 #[inline(always)]
 fn connect<H: Host>(host: &H, key: &FlowKey<WideValue>, index: u32) -> bool {
-    let control = opened(host, UDP, TcpFlags(0), Method::Nat as u32);
+    let control = opened(host, UDP, TcpFlags(0), Method::Nat as u32, false);
     let remembered = if key.wide_address().is_v4() {
         host.remember(&key.fold(), control, index)
     } else {

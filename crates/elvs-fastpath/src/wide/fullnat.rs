@@ -26,7 +26,7 @@ use crate::flow::{
 };
 use crate::frame::{Action, Frame};
 use crate::host::{ClientHop, Host, Note, drop, give_load};
-use crate::open::{Path, Remembered, opened};
+use crate::open::{Path, Remembered, is_secure, opened};
 use crate::packet::{Transport, is_balanced};
 use crate::report::{Report, refuse_and_tell_wide};
 use crate::service::{find_wide_service, low, service_record};
@@ -54,7 +54,8 @@ pub fn open_full_nat<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let [c0, c1, v0, v1, _] = key.addresses;
     let key = FlowKey { addresses: [c0, c1, v0, v1, end.0], ..key };
     let method = Method::FullNat as u32;
-    let control = opened(host, packet.protocol, transport.flags, method);
+    let secure = is_secure(host);
+    let control = opened(host, packet.protocol, transport.flags, method, secure);
     let remembered = host.wide_remember(&key, control, index);
     if remembered != Remembered::New {
         give_port(host.wide(), end);

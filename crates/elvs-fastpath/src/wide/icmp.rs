@@ -6,7 +6,7 @@
 //! | client to masqueraded real server | the real server, or a router on the way | the client, as about what it sent to the service (`ip_vs_out_icmp_v6`) |
 //!
 //! All errors are such messages; everything else (neighbour discovery, echo requests, multicast listeners), and what
-//! concerns no known connection, is the stack's business.
+//! concerns no known connection, unless `schedule_icmp` has it scheduled, is the stack's business.
 //!
 //! **Invariant:** an error is changed only if it came to the address that sent the packet it quotes (RFC 4443 section 2.4).
 //!
@@ -21,9 +21,13 @@ use super::fragment::move_end;
 use super::matches_reply;
 use super::packet::{HEADER, WidePacket, parse_wide, two_addresses, walk};
 use crate::checksum::Delta;
-use crate::flow::{FlowKey, destination_of, find_flow, virtual_port_of, wide_addresses, wide_hash};
+use crate::flow::{
+    FlowKey, WideValue, destination_of, find_flow, virtual_port_of, wide_addresses, wide_hash,
+};
 use crate::frame::{Action, Frame};
 use crate::host::{ClientHop, Host, drop};
+use crate::icmp::of_nobody;
+use crate::open::open_for_error;
 use crate::packet::is_balanced;
 use crate::service::{find_local, may_be_wide, may_be_wide_real_server};
 use crate::side::{self, Wide};
@@ -45,6 +49,32 @@ struct Embedded {
     protocol: u8,
     source_port: u16,
     destination_port: u16,
+}
+
+impl Embedded {
+    /// Key of the connection of a packet to its client.
+    #[inline(always)]
+    const fn key(&self) -> FlowKey<WideValue> {
+        let ([c0, c1], [a0, a1]) = (self.destination.0, self.source.0);
+        FlowKey {
+            addresses: [c0, c1, a0, a1, 0],
+            ports: self.destination_port as u32 | (self.source_port as u32) << 16,
+            protocol: self.protocol,
+        }
+    }
+}
+
+/// As [`crate::open_icmp`], of IPv6.
+#[inline(always)]
+pub(crate) fn open_wide_icmp<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
+    let Some(packet) = parse_wide(host, frame) else { return Action::PASS };
+    match embedded(host, frame, &packet) {
+        Some(embedded) => {
+            let (key, ingress) = (embedded.key(), frame.ingress());
+            open_for_error::<Wide, _>(host, &key, ingress, Action::WIDE_ICMP)
+        }
+        None => Action::PASS,
+    }
 }
 
 /// Stage of [`crate::process`] for ICMPv6.
@@ -110,16 +140,11 @@ fn of_client<H: Host, F: Frame>(
     packet: &WidePacket,
     embedded: &Embedded,
 ) -> Action {
-    let ([c0, c1], [a0, a1]) = (embedded.destination.0, embedded.source.0);
-    let key = FlowKey {
-        addresses: [c0, c1, a0, a1, 0],
-        ports: embedded.destination_port as u32 | (embedded.source_port as u32) << 16,
-        protocol: embedded.protocol,
-    };
+    let key = embedded.key();
     let Some(found) = side::find::<Wide, _>(host, &key) else {
         // A local address is in the filter too.
         let local = find_local(host, embedded.source).is_some();
-        return if local { Action::FULL_NAT_ICMP } else { Action::PASS };
+        return if local { Action::FULL_NAT_ICMP } else { of_nobody(host) };
     };
     let index = destination_of(found.ports_destination);
     let method = found.control.method_bits();

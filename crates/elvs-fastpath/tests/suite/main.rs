@@ -8,6 +8,7 @@
 )]
 
 mod connections;
+mod defence;
 mod flow_table;
 mod forwarding;
 mod fragments;
@@ -15,6 +16,8 @@ mod golden;
 mod hostile;
 mod icmp;
 mod icmp6;
+mod icmp_scheduled;
+mod resets;
 mod schedulers;
 mod sip;
 mod stress;

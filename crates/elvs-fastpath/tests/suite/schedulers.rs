@@ -109,6 +109,8 @@ fn shares_on_four_cpus(scheduler: u8, weights: &[u32], rounds: u32) -> Vec<u32> 
                         | Pick::Nobody
                         | Pick::NoTemplate
                         | Pick::NoService
+                        | Pick::Shed
+                        | Pick::Bypass
                         | Pick::ByCall
                         | Pick::OnceByCall) => panic!("{other:?}"),
                     }

@@ -106,6 +106,8 @@ impl Director {
                 pad: 0,
                 seed: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210],
                 sctp_timeouts,
+                drop_rate: 0,
+                pad_end: 0,
             },
             stats: Mutex::default(),
             counters: (0..COUNTERS).map(|_| AtomicU64::new(0)).collect(),
@@ -165,7 +167,8 @@ impl Director {
             }
             Verdict::Transmit | Verdict::Redirect(_) => {
                 // An answer takes the place of a packet that was refused, or of a tunnel's error.
-                let answer = counted.contains(&Counter::IcmpSent);
+                let answer =
+                    counted.contains(&Counter::IcmpSent) || counted.contains(&Counter::ResetSent);
                 let refused = usize::from(answer && !counted.contains(&Counter::IcmpTunnel));
                 assert_eq!((drops, passes), (refused, 0), "sent, but counted {counted:?}");
             }
@@ -247,7 +250,7 @@ impl Director {
 
     /// TCP state of the connection of a key of the wide table.
     pub fn wide_state(&self, key: FlowKey<WideValue>) -> Option<TcpState> {
-        self.find_wide(key).map(|(control, _)| TcpState::ALL[usize::from(control.state())])
+        self.find_wide(key).map(|(control, _)| TcpState::of_bits(control.state()))
     }
 
     /// Bucket and slot of the connection of a key, found by looking at all of them.
@@ -293,7 +296,7 @@ impl Director {
 
     /// TCP state of the connection of a key.
     pub fn state(&self, key: FlowKey) -> Option<TcpState> {
-        self.control(key).map(|control| TcpState::ALL[usize::from(control.state())])
+        self.control(key).map(|control| TcpState::of_bits(control.state()))
     }
 }
 
@@ -491,6 +494,10 @@ impl Host for Director {
 
     fn settings(&self) -> u32 {
         self.settings.flags
+    }
+
+    fn drop_rate(&self) -> u32 {
+        self.settings.drop_rate
     }
 
     fn timeout(&self, protocol: u8, state: u8) -> u32 {

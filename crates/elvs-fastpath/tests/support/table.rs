@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use elvs_common::{
     DestinationFlags, DestinationLoad, DestinationRecord, FILTER_REAL_SERVER_LINE, FILTER_VIP_LINE,
-    FilterBits, HeaderFlags, Line, MarkLine, Method, NextHop, POOL_ENTRIES_PER_LINE,
+    FilterBits, HEADER_LINE, HeaderFlags, Line, MarkLine, Method, NextHop, POOL_ENTRIES_PER_LINE,
     PersistenceLine, SERVICE_MAX_PROBES, SERVICES_LINE, SchedulerWord, ServiceFlags, ServiceRecord,
     TCP, UDP, WideAddress, WideMark, scheduler_id, service_hash, service_kind, set_filter,
     table_lines,
@@ -70,6 +70,7 @@ pub struct Table {
     marks: Vec<MarkLine>,
     wide_marks: Vec<WideMark>,
     next_tag: u16,
+    tells_real_servers: bool,
 }
 
 impl Table {
@@ -84,6 +85,7 @@ impl Table {
             marks: Vec::new(),
             wide_marks: Vec::new(),
             next_tag: 1,
+            tells_real_servers: false,
         };
         table.write_blob();
         table
@@ -298,6 +300,22 @@ impl Table {
         self.change(id, |list| list.retain(|(index, _)| *index != destination));
     }
 
+    /// Has connections answered by a reset when their destination is removed (`on_delete reset`).
+    pub fn set_reset(&mut self, destination: u32) {
+        self.director.destinations[destination as usize].flags |= DestinationFlags::RESET;
+    }
+
+    /// Has masqueraded real servers told of packets of no connection (`nat_icmp_send`), by TCP and UDP.
+    pub fn tell_real_servers(&mut self) {
+        self.tells_real_servers = true;
+        self.write_blob();
+    }
+
+    /// Says that a defence may be in the way of new connections.
+    pub fn defend(&mut self) {
+        self.director.blob[HEADER_LINE as usize].0[3] |= HeaderFlags::DEFENDED;
+    }
+
     /// Index of a destination of a service by its address.
     pub fn destination(&self, id: ServiceId, address: &str) -> u32 {
         let address: SocketAddr = address.parse().unwrap();
@@ -462,6 +480,26 @@ impl Table {
                 set_filter(&mut blob, FILTER_REAL_SERVER_LINE, record.address, bits);
                 blob[0].0[3] |= HeaderFlags::MASQUERADING;
             }
+        }
+        let homes = self.homes.iter().enumerate().filter(|_| self.tells_real_servers);
+        for (index, (_, home)) in homes {
+            let kinds = (service_kind::REAL_SERVER, service_kind::REAL_SERVER6);
+            for protocol in [TCP, UDP] {
+                let record = ServiceRecord {
+                    address: folded(home.ip()),
+                    address6: bytes6(home.ip()),
+                    port: port(home.port()),
+                    protocol,
+                    kind: kind_of(home.ip(), kinds.0, kinds.1),
+                    index: index as u32,
+                    ..ServiceRecord::default()
+                };
+                let hash = service_hash(record.address, record.port, protocol, HASH_SEED);
+                if !place(&mut blob, slots, hash, line_of(&record)) {
+                    return false;
+                }
+            }
+            blob[0].0[3] |= HeaderFlags::TELLS_REAL_SERVERS;
         }
         for (index, service) in self.services.iter().enumerate().filter(|(_, s)| s.present) {
             let mut flags = service.flags;

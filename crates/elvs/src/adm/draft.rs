@@ -9,8 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use elvs_model::{
     ConnectionFilter, DestinationKey, EndpointFilter, Family, FilterError, ForwardingMethod,
-    LocalRange, Netmask, Persistence, Protocol, SchedulerFlags, ServiceKey, SyncDaemon, SyncRole,
-    TunnelChecksum, TunnelKind,
+    LocalRange, Netmask, OnDelete, Persistence, Protocol, SchedulerFlags, ServiceKey, SyncDaemon,
+    SyncRole, TunnelChecksum, TunnelKind,
 };
 
 use super::command::Failure;
@@ -40,6 +40,7 @@ pub(super) struct Draft<'a> {
     pub(super) engine: &'a str,
     pub(super) persistence: Option<Persistence>,
     pub(super) netmask: Netmask,
+    pub(super) on_delete: OnDelete,
     pub(super) weight: u32,
     pub(super) upper_threshold: u32,
     pub(super) lower_threshold: u32,
@@ -95,6 +96,7 @@ impl<'a> Draft<'a> {
             engine: "",
             persistence: None,
             netmask: Netmask::V4(u32::MAX),
+            on_delete: OnDelete::Drop,
             weight: 1,
             upper_threshold: 0,
             lower_threshold: 0,
@@ -281,6 +283,11 @@ impl<'a> Draft<'a> {
                     let state = name.parse().map_err(|error| filter_failure(kind, &error))?;
                     self.filter.states.push(state);
                 }
+            }
+            Kind::OnDelete => {
+                let unknown =
+                    || fail(format!("`{text}' is no value of --on-delete: write drop or reset"));
+                self.on_delete = text.parse().ok().ok_or_else(unknown)?;
             }
             Kind::Weight => self.weight = int(text, 0, "illegal weight specified")?,
             Kind::UpperThreshold => {

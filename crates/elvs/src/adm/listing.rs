@@ -8,8 +8,8 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
 
 use elvs_model::{
-    DestinationView, ForwardingMethod, Netmask, Rates, ServiceView, Statistics, TunnelChecksum,
-    TunnelKind, VirtualService,
+    DestinationView, ForwardingMethod, Netmask, OnDelete, Rates, ServiceView, Statistics,
+    TunnelChecksum, TunnelKind, VirtualService,
 };
 
 use super::command::{Columns, List};
@@ -68,9 +68,13 @@ pub(super) fn save(
             out.write_all(b" -o")?;
         }
         match flags(service).as_str() {
-            "" => writeln!(out)?,
-            flags => writeln!(out, " -b {flags}")?,
+            "" => {}
+            flags => write!(out, " -b {flags}")?,
         }
+        if service.on_delete == OnDelete::Reset {
+            write!(out, " --on-delete {}", service.on_delete.name())?;
+        }
+        writeln!(out)?;
         for local in &view.local_addresses {
             writeln!(out, "--add-laddr {name} -z {}", local.address)?;
         }
@@ -164,6 +168,9 @@ fn service(
     }
     if service.one_packet {
         out.write_all(b" ops")?;
+    }
+    if service.on_delete == OnDelete::Reset {
+        write!(out, " on-delete {}", service.on_delete.name())?;
     }
     writeln!(out)
 }

@@ -100,11 +100,12 @@ pub(super) enum Kind {
     Json,
     LocalAddress,
     Ifname,
+    OnDelete,
 }
 
 impl Kind {
     /// Every kind, in the order of the checks.
-    pub(super) const ALL: [Self; 39] = [
+    pub(super) const ALL: [Self; 40] = [
         Self::Numeric,
         Self::Connection,
         Self::Service,
@@ -144,6 +145,7 @@ impl Kind {
         Self::Json,
         Self::LocalAddress,
         Self::Ifname,
+        Self::OnDelete,
     ];
 
     /// Its name in messages.
@@ -188,6 +190,7 @@ impl Kind {
             Self::Json => "json",
             Self::LocalAddress => "local-address",
             Self::Ifname => "ifname",
+            Self::OnDelete => "on-delete",
         }
     }
 }
@@ -221,7 +224,13 @@ pub(super) const fn rule(verb: Verb, kind: Kind) -> Rule {
         | (Verb::AddServer | Verb::EditServer | Verb::DeleteServer, K::Server) => Rule::Required,
         (
             Verb::AddService | Verb::EditService,
-            K::Scheduler | K::Persistent | K::Netmask | K::OnePacket | K::Engine | K::SchedFlags,
+            K::Scheduler
+            | K::Persistent
+            | K::Netmask
+            | K::OnePacket
+            | K::Engine
+            | K::SchedFlags
+            | K::OnDelete,
         )
         | (
             Verb::AddServer | Verb::EditServer,
@@ -392,6 +401,7 @@ pub(super) const SPELLINGS: &[Spelling] = &[
     long("client", Takes::Value, Meaning::Kind(Kind::Client)),
     long("state", Takes::Value, Meaning::Kind(Kind::State)),
     long("json", Takes::Nothing, Meaning::Kind(Kind::Json)),
+    long("on-delete", Takes::Value, Meaning::Kind(Kind::OnDelete)),
     // DPVS's, without the letters of its commands, which ipvsadm refuses, and without `-b`, its `--sched-flags`.
     long("fullnat", Takes::Nothing, Meaning::FullNat),
     long_verb("add-laddr", Takes::Nothing, Verb::AddLocal),

@@ -201,6 +201,7 @@ fn service(edit: bool, draft: &Draft<'_>, flags: SchedulerFlags) -> Result<Comma
         persistence: draft.persistence,
         netmask: draft.netmask,
         one_packet: draft.has(Kind::OnePacket),
+        on_delete: draft.on_delete,
         engine: (!draft.engine.is_empty()).then(|| draft.engine.to_owned()),
     };
     Ok(Command::Service { edit, service })

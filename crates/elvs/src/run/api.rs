@@ -141,7 +141,7 @@ impl elvs_api::Backend for Api {
     }
 
     async fn settings(&self) -> Result<Vec<SettingView>, ApiError> {
-        Ok(self.0.table().settings().views())
+        Ok(self.0.with_plane(|plane| plane.settings()).views())
     }
 
     async fn marks(&self) -> Result<MarkRules, ApiError> {

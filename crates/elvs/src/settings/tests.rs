@@ -64,7 +64,11 @@ fn all_are_listed_with_value_default_and_status() {
         assert_eq!(text.lines().count(), 34, "the title and 33 settings");
         let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap();
         let words: Vec<&str> = line("conntrack ").split_whitespace().collect();
-        assert_eq!(words, ["conntrack", "1", "0", "no", "meaning", "on", "XDP"]);
+        assert_eq!(
+            words.join(" "),
+            "conntrack 1 0 no meaning on XDP: packets are forwarded before netfilter sees them"
+        );
+        assert!(line("drop_entry ").ends_with("  in effect"));
         let (json, _) = get_line(socket, "--json").unwrap();
         let all: Vec<SettingView> = serde_json::from_str(&json).unwrap();
         assert_eq!(all.len(), 33);

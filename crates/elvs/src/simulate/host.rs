@@ -151,13 +151,14 @@ impl Host {
         self.plane.collect().map(drop)
     }
 
-    /// Moves the clock and the rates on.
+    /// Moves the clock, the defence and the rates on.
     fn advance(&mut self, seconds: u32) -> Result<(), InstallError> {
         // Before that nothing of the rates of now would be left.
         let lively = seconds.min(RATES_S);
         self.plane.backend().advance_seconds(seconds - lively);
         for _ in 0..lively {
             self.plane.backend().advance_seconds(1);
+            self.plane.defend(None);
             self.estimated_s += 1;
             if self.estimated_s >= Estimator::PERIOD.as_secs() {
                 self.plane.estimate()?;
@@ -192,7 +193,9 @@ impl Host {
             | Pick::NoService
             | Pick::NoTemplate
             | Pick::ByCall
-            | Pick::OnceByCall => None,
+            | Pick::OnceByCall
+            | Pick::Shed
+            | Pick::Bypass => None,
         }
     }
 

@@ -7,7 +7,7 @@
 use std::net::Ipv4Addr;
 
 use elvs_model::{
-    Family, ForwardingMethod, Netmask, Persistence, Protocol, Scheduler, SchedulerFlags,
+    Family, ForwardingMethod, Netmask, OnDelete, Persistence, Protocol, Scheduler, SchedulerFlags,
     ServiceKey, VirtualService,
 };
 
@@ -44,6 +44,7 @@ pub(super) struct Settings {
     pub flags: SchedulerFlags,
     pub has_real_servers: bool,
     one_packet: Once<()>,
+    pub on_delete: Once<OnDelete>,
 }
 
 const PROTOCOLS: [(&str, Protocol); 3] =
@@ -119,6 +120,12 @@ impl Settings {
             "persistence_granularity" => {
                 if let Some(netmask) = netmask(word, reporter) {
                     self.netmask.set(item, netmask, reporter);
+                }
+            }
+            "on_delete" => {
+                let known = OnDelete::ALL.map(|choice| (choice.name(), choice));
+                if let Some(choice) = value::name(keyword, word, &known, reporter) {
+                    self.on_delete.set(item, choice, reporter);
                 }
             }
             "laddr_group_name" => self.local_group.set(item, word.clone(), reporter),

@@ -93,7 +93,7 @@ fn a_mistake_names_value_and_cure() {
         ("wait 1 -> none", "`wait 1` goes nowhere"),
         ("short tcp 10.0.0.1:1 10.0.0.2:2 -> rs1", "`rs1` is no place to go"),
         ("list all", "`list all` has another form: `list`"),
-        ("elvs set amemthresh 1", "amemthresh is kept, and"),
+        ("elvs set sync_ports 2", "sync_ports is kept, and"),
         ("elvs set amemtresh 1", "`elvs set amemtresh 1`: "),
         ("elvs status", "`elvs status` is no line of a script"),
         ("elvs mark add --mark 0", "`elvs mark add --mark 0`"),
