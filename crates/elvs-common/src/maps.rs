@@ -1,7 +1,7 @@
 //! Names and sizes of maps and programs.
 
 /// Version of every layout in this crate; part of the pin path.
-pub const LAYOUT_VERSION: u32 = 5;
+pub const LAYOUT_VERSION: u32 = 6;
 
 /// Destinations there is room for, those that only old connections refer to included.
 pub const MAX_DESTINATIONS: u32 = 16_384;
@@ -47,6 +47,10 @@ pub const FULL_NAT_REPLY_PROGRAM: u32 = 18;
 pub const NARROW_PROGRAM: u32 = 19;
 /// Element of the program map that holds the program for tunnels other than IPv4 in IPv4.
 pub const TUNNEL_PROGRAM: u32 = 8;
+/// Element of the program for new flows during a flood.
+pub const FLOOD_PROGRAM: u32 = 21;
+/// Element of the program for new flows of the wide table during a flood.
+pub const WIDE_FLOOD_PROGRAM: u32 = 22;
 /// Elements of the program map.
 pub const PROGRAMS: u32 = 32;
 
@@ -80,7 +84,7 @@ impl LocalPort {
 }
 
 /// Words that the programs of one packet leave for one another, per CPU.
-pub const NOTES: usize = 16;
+pub const NOTES: usize = 24;
 
 /// Names of maps; the kernel keeps 15 bytes.
 pub mod map_names {
@@ -122,8 +126,12 @@ pub mod map_names {
     /// Next hops between the host's own stack and the director; see [`crate::LocalPort`].
     pub const LOCAL: &str = "ELVS_LOCAL";
 
+    /// When a core last kept new flows out because of a flood: a word, see [`crate::FloodWord`].
+    pub const FLOOD: &str = "ELVS_FLOOD";
+
     /// All of them.
-    pub const ALL: [&str; 18] = [
+    pub const ALL: [&str; 19] = [
+        FLOOD,
         LOCALS,
         PORTS,
         FLOWS,
@@ -187,8 +195,12 @@ pub mod program_names {
     pub const FULL_NAT: &str = "elvs_fnat";
     /// Replies by full NAT: element [`super::FULL_NAT_REPLY_PROGRAM`].
     pub const FULL_NAT_REPLY: &str = "elvs_fnat_reply";
+    /// New flows during a flood: element [`super::FLOOD_PROGRAM`].
+    pub const FLOOD: &str = "elvs_flood";
+    /// New flows of the wide table during a flood: element [`super::WIDE_FLOOD_PROGRAM`].
+    pub const WIDE_FLOOD: &str = "elvs_wide_flood";
     /// The director's stages in the program map: element and name.
-    pub const STAGES: [(u32, &str); 19] = [
+    pub const STAGES: [(u32, &str); 21] = [
         (super::SCHEDULE_PROGRAM, SCHEDULE),
         (super::GENERAL_PROGRAM, GENERAL),
         (super::PERSIST_PROGRAM, PERSIST),
@@ -208,6 +220,8 @@ pub mod program_names {
         (super::FULL_NAT_OPEN_PROGRAM, FULL_NAT_OPEN),
         (super::FULL_NAT_PROGRAM, FULL_NAT),
         (super::FULL_NAT_REPLY_PROGRAM, FULL_NAT_REPLY),
+        (super::FLOOD_PROGRAM, FLOOD),
+        (super::WIDE_FLOOD_PROGRAM, WIDE_FLOOD),
     ];
     /// Looks at what the host itself sends, and hands the director its business; a classifier, where the others are XDP
     /// programs.

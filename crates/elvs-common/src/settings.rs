@@ -30,7 +30,37 @@ pub struct Settings {
     pub pad: u32,
     /// Secret of the flow hash.
     pub seed: [u64; 2],
+    /// New flows per second and core above which half-open ones are kept out of the table; 0 = never.
+    pub flood_threshold: u32,
+    /// Zero.
+    pub flood_pad: u32,
 }
+
+/// The word that says when a core last kept new flows out of the table because of a flood: its tick, and a bit above it that
+/// makes it no 0, which means never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FloodWord(pub u64);
+
+impl FloodWord {
+    const EVER: u64 = 1 << 32;
+
+    /// At a tick.
+    #[inline(always)]
+    pub const fn at(tick: u32) -> Self {
+        Self(tick as u64 | Self::EVER)
+    }
+
+    /// Whether it happened in the `ticks` before `now`.
+    #[inline(always)]
+    pub const fn within(self, now: u32, ticks: u32) -> bool {
+        #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
+        let tick = self.0 as u32;
+        self.0 != 0 && crate::idle_ticks(now, tick) <= ticks
+    }
+}
+
+/// Ticks of a window in which new flows are counted against [`Settings::flood_threshold`]: about a second.
+pub const FLOOD_WINDOW: u32 = 16;
 
 /// Bits of [`Settings::flags`]: settings of `net.ipv4.vs` that packets depend on.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +105,7 @@ pub const fn ticks_from_seconds(seconds: u32, jiffies_per_second: u32, tick_shif
     ticks
 }
 
-const _: () = assert!(size_of::<Settings>() == 120);
+const _: () = assert!(size_of::<Settings>() == 128);
 const _: () = assert!(core::mem::offset_of!(Settings, seed) == 104);
 
 #[cfg(test)]

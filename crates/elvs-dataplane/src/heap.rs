@@ -11,8 +11,9 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use elvs_common::{
-    BLOB_LINES, COUNTERS, Counter, DestinationRecord, DestinationStats, LOCAL_PORTS, Line,
-    LocalPort, MAX_DESTINATIONS, MAX_SERVICES, NOTES, NextHop, Settings, TAIL_BUCKETS, WideAddress,
+    BLOB_LINES, COUNTERS, Counter, DestinationRecord, DestinationStats, FloodWord, LOCAL_PORTS,
+    Line, LocalPort, MAX_DESTINATIONS, MAX_SERVICES, NOTES, NextHop, Settings, TAIL_BUCKETS,
+    WideAddress,
 };
 use elvs_fastpath::{
     Bucket, ClientHop, FlowMemory, Fragment, FragmentKey, Frame, Host, Local, Note, PortSlot,
@@ -82,6 +83,7 @@ pub struct Heap {
     refuses_swaps: bool,
     random: AtomicU64,
     notes: [AtomicU64; NOTES],
+    flood: AtomicU64,
     fragments: Mutex<BTreeMap<FragmentKey, Fragment>>,
     wide_fragments: Mutex<BTreeMap<WideFragmentKey, WideFragment>>,
 }
@@ -128,6 +130,7 @@ impl Heap {
             refuses_swaps: false,
             random: AtomicU64::new(0),
             notes: Default::default(),
+            flood: AtomicU64::new(0),
             fragments: Mutex::default(),
             wide_fragments: Mutex::default(),
         }
@@ -290,6 +293,14 @@ impl Host for Heap {
         self.settings.timeout(protocol, state)
     }
 
+    fn flood_threshold(&self) -> u32 {
+        self.settings.flood_threshold
+    }
+
+    fn flood_word(&self) -> Option<&AtomicU64> {
+        Some(&self.flood)
+    }
+
     fn count(&self, counter: Counter) {
         if let Some(word) = at(&self.counters, counter as u32) {
             word.fetch_add(1, Ordering::Relaxed);
@@ -336,6 +347,11 @@ impl Backend for Heap {
         self.settings.tcp_timeouts = settings.tcp_timeouts;
         self.settings.udp_timeout = settings.udp_timeout;
         self.settings.flags = settings.flags;
+        self.settings.flood_threshold = settings.flood_threshold;
+    }
+
+    fn flood(&self) -> FloodWord {
+        FloodWord(self.flood.load(Ordering::Relaxed))
     }
 
     fn load(&self, index: u32) -> Option<&AtomicU64> {

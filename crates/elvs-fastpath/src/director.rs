@@ -30,8 +30,8 @@ use crate::tcp::Direction;
 use crate::track::{asks_anew, end_for, is_reuse, track};
 use crate::tunnel::forward_tunnel;
 use crate::wide::{
-    connect_wide, forward_wide, forward_wide_fragment, forward_wide_icmp, open_full_nat, open_wide,
-    persist_wide, reply_full_nat, reply_wide, send_full_nat, send_wide,
+    connect_wide, flood_wide, forward_wide, forward_wide_fragment, forward_wide_icmp,
+    open_full_nat, open_wide, persist_wide, reply_full_nat, reply_wide, send_full_nat, send_wide,
 };
 
 /// Times that [`forward_new`] is tried; the kernel allows as many tail calls.
@@ -62,6 +62,8 @@ pub fn process<H: Host, F: Frame>(host: &H, frame: &mut F) -> Verdict {
             Action::FULL_NAT_OPEN => open_full_nat(host, frame),
             Action::FULL_NAT => send_full_nat(host, frame),
             Action::FULL_NAT_REPLY => reply_full_nat(host, frame),
+            Action::FLOOD => flood(host, frame),
+            Action::WIDE_FLOOD => flood_wide(host, frame),
             decided => return decided.verdict(),
         };
         tries += 1;
@@ -225,6 +227,14 @@ pub fn persist<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
         Some((ip, transport)) => open_remembered::<Narrow, _, _>(host, frame, &ip, &transport),
         None => Action::PASS,
     }
+}
+
+/// The stage after [`forward_new`] in flood mode; see [`crate::flood`].
+#[inline(always)]
+pub fn flood<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
+    let Some(ip) = parse_ipv4(host, frame) else { return Action::PASS };
+    let Some(transport) = parse_transport(frame, &ip) else { return Action::PASS };
+    crate::flood::forward::<Narrow, _, _>(host, frame, &ip, &transport)
 }
 
 /// Headers that the stages before have seen to be there.

@@ -118,6 +118,9 @@ fn advance<H: Host>(
     let (state, inactive) = if protocol == TCP {
         let state = next_state(direction, control.state(), flags);
         (state, !TcpState::is_active_bits(state))
+    } else if direction as u8 == Direction::Output as u8 {
+        // Only its client confirms a provisional entry.
+        (control.state(), true)
     } else {
         (0, true)
     };

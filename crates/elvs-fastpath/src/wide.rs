@@ -28,6 +28,7 @@ pub use self::ports::{
     Local, LocalEnd, PortSlot, Taken, WideMemory, fill_ring, free_ports, give_port, take_port,
 };
 pub(crate) use self::report::report_wide;
+use crate::flood;
 use crate::flow::{
     Addresses, FlowKey, FoundOf, WideValue, client_port_of, destination_of, find_flow,
     virtual_port_of, wide_addresses, wide_hash,
@@ -117,6 +118,15 @@ pub fn persist_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
         Some((packet, transport)) => {
             open_remembered::<Wide, _, _>(host, frame, &packet, &transport)
         }
+        None => Action::PASS,
+    }
+}
+
+/// The stage after [`open_wide`] in flood mode; see [`crate::flood`].
+#[inline(always)]
+pub fn flood_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
+    match parse(host, frame) {
+        Some((packet, transport)) => flood::forward::<Wide, _, _>(host, frame, &packet, &transport),
         None => Action::PASS,
     }
 }
@@ -322,6 +332,7 @@ impl Path for Wide {
 
     const OPEN: Action = Action::WIDE_OPEN;
     const REMEMBER: Action = Action::WIDE_PERSIST;
+    const FLOOD: Action = Action::WIDE_FLOOD;
 
     #[inline(always)]
     fn key(packet: &WidePacket, transport: &Transport) -> FlowKey<WideValue> {
@@ -370,11 +381,11 @@ impl Path for Wide {
     }
 
     #[inline(always)]
-    fn diverts<H: Host>(host: &H, index: u32, method: u32) -> Option<Action> {
+    fn diverts<H: Host>(host: &H, index: u32, method: u32, flood: bool) -> Option<Action> {
         if method != Method::FullNat as u32 {
             return None;
         }
-        host.note(Note::Destination, index as u64);
+        host.note(Note::Destination, index as u64 | (flood as u64) << 32);
         Some(Action::FULL_NAT_OPEN)
     }
 

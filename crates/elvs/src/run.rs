@@ -210,11 +210,13 @@ async fn tick(node: Arc<Node>) {
     slices.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut rates = interval(Estimator::PERIOD);
     let mut collection = interval(Duration::from_secs(60));
+    let mut flood = FloodWatch::default();
     loop {
         tokio::select! {
             _ = slices.tick() => node.with_plane(|plane| {
                 let buckets = plane.buckets().div_ceil(SLICES);
                 plane.sweep(buckets);
+                flood.look(plane);
             }),
             _ = rates.tick() => {
                 if let Err(error) = node.with_plane(|plane| plane.estimate()) {
@@ -226,6 +228,31 @@ async fn tick(node: Arc<Node>) {
                     warn!("removed destinations cannot be given up: {error}");
                 }
             }
+        }
+    }
+}
+
+/// Tells the log of floods, once as each begins and ends.
+#[derive(Default)]
+struct FloodWatch {
+    on: bool,
+}
+
+impl FloodWatch {
+    fn look(&mut self, plane: &dyn Plane) {
+        let on = plane.is_flooded();
+        if on == self.on {
+            return;
+        }
+        self.on = on;
+        let connections = plane.live_connections();
+        if on {
+            warn!(
+                connections,
+                "flood: half-open flows are kept out of the flow table (docs/flood-defence.md)"
+            );
+        } else {
+            info!(connections, "the flood is over");
         }
     }
 }

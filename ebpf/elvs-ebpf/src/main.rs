@@ -22,10 +22,10 @@ use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use elvs_common::{Counter, GENERAL_PROGRAM, LOCAL_MTU, LocalPort, SCHEDULE_PROGRAM, WIDE_PROGRAM};
 use elvs_fastpath::{
-    Action, Frame, Host, connect_wide, decapsulate, forward_fragment, forward_general,
-    forward_icmp, forward_narrow, forward_new, forward_plain, forward_tunnel, forward_wide,
-    forward_wide_fragment, forward_wide_icmp, is_own_traffic, open_full_nat, open_wide, persist,
-    persist_wide, reply_full_nat, reply_wide, report, send_full_nat, send_wide,
+    Action, Frame, Host, connect_wide, decapsulate, flood, flood_wide, forward_fragment,
+    forward_general, forward_icmp, forward_narrow, forward_new, forward_plain, forward_tunnel,
+    forward_wide, forward_wide_fragment, forward_wide_icmp, is_own_traffic, open_full_nat,
+    open_wide, persist, persist_wide, reply_full_nat, reply_wide, report, send_full_nat, send_wide,
 };
 
 use crate::frame::{SocketFrame, XdpFrame};
@@ -214,6 +214,24 @@ pub fn elvs_persist(ctx: XdpContext) -> u32 {
     finish(&ctx, &host, action)
 }
 
+/// New flows during a flood, and packets of flows that it kept out of the table.
+#[xdp]
+#[inline(always)]
+pub fn elvs_flood(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = flood(&host, &mut XdpFrame::new(&ctx));
+    finish(&ctx, &host, action)
+}
+
+/// As [`elvs_flood`], for the wide table.
+#[xdp]
+#[inline(always)]
+pub fn elvs_wide_flood(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = flood_wide(&host, &mut XdpFrame::new(&ctx));
+    finish(&ctx, &host, action)
+}
+
 /// Goes on to another program; returns only if that cannot be.
 #[inline(always)]
 fn go_on(ctx: &XdpContext, program: u32) {
@@ -232,7 +250,11 @@ fn finish(ctx: &XdpContext, host: &KernelHost<'_>, action: Action) -> u32 {
     // been refused and counted before.
     match action {
         Action::REPORT => {}
-        Action::SCHEDULE | Action::PERSIST | Action::WIDE_OPEN | Action::WIDE_PERSIST => {
+        Action::SCHEDULE
+        | Action::PERSIST
+        | Action::WIDE_OPEN
+        | Action::WIDE_PERSIST
+        | Action::FULL_NAT_OPEN => {
             host.count(Counter::SchedulerContended);
         }
         _ => host.count(Counter::Bug),

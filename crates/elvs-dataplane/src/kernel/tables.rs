@@ -16,8 +16,8 @@ use aya::programs::{SchedClassifier, Xdp};
 use aya_obj::generated::{BPF_F_MMAPABLE, bpf_map_type};
 use aya_obj::programs::XdpAttachType;
 use elvs_common::{
-    BLOB_LINES, COUNTERS, Counter, DestinationRecord, Line, LocalPort, NextHop, Settings,
-    TCP_STATES, map_names, program_names, ticks_from_seconds,
+    BLOB_LINES, COUNTERS, Counter, DestinationRecord, FloodWord, Line, LocalPort, NextHop,
+    Settings, TCP_STATES, map_names, program_names, ticks_from_seconds,
 };
 use elvs_fastpath::{Bucket, FlowMemory, Local, PortSlot, WideBucket, WideMemory, WideWords};
 use elvs_model::{Statistics, XdpMode};
@@ -43,6 +43,7 @@ pub struct Kernel {
     loads: Mapping,
     schedulers: Mapping,
     settings: Mapping,
+    flood: Mapping,
     config: ArrayOfMaps<MapData, MapData>,
     statistics: PerCpuArray<MapData, [u64; 5]>,
     counters: PerCpuArray<MapData, u64>,
@@ -115,6 +116,8 @@ pub(crate) fn settings_for(
         locals,
         pad: 0,
         seed,
+        flood_threshold: 0,
+        flood_pad: 0,
     }
 }
 
@@ -164,6 +167,7 @@ impl Kernel {
             loads: mapped(directory, map_names::LOADS)?,
             schedulers: mapped(directory, map_names::SCHEDULERS)?,
             settings: mapped(directory, map_names::SETTINGS)?,
+            flood: mapped(directory, map_names::FLOOD)?,
             config: config.try_into().map_err(map_error(map_names::CONFIG))?,
             statistics: statistics.try_into().map_err(map_error(map_names::STATS))?,
             counters: counters.try_into().map_err(map_error(map_names::COUNTERS))?,
@@ -257,6 +261,7 @@ fn settings_words(settings: &Settings) -> impl Iterator<Item = u32> {
         ])
         .chain(halves(first))
         .chain(halves(second))
+        .chain([settings.flood_threshold, settings.flood_pad])
 }
 
 fn settings_of(mut words: impl Iterator<Item = u32>) -> Settings {
@@ -275,7 +280,10 @@ fn settings_of(mut words: impl Iterator<Item = u32>) -> Settings {
         let [e, f, g, h] = next().to_ne_bytes();
         *word = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
     }
+    let (flood_threshold, flood_pad) = (next(), next());
     Settings {
+        flood_threshold,
+        flood_pad,
         tcp_timeouts,
         udp_timeout,
         buckets,
@@ -374,9 +382,15 @@ impl Backend for Kernel {
             tcp_timeouts: settings.tcp_timeouts,
             udp_timeout: settings.udp_timeout,
             flags: settings.flags,
+            flood_threshold: settings.flood_threshold,
             ..self.settings()
         };
         write_settings(&self.settings, &new);
+    }
+
+    fn flood(&self) -> FloodWord {
+        let word = element(self.flood.slice::<AtomicU64>(), 0);
+        FloodWord(word.map_or(0, |word| word.load(Ordering::Acquire)))
     }
 
     fn load(&self, index: u32) -> Option<&AtomicU64> {

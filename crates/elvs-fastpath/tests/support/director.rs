@@ -48,6 +48,8 @@ pub struct Director {
     tick: AtomicU32,
     random: AtomicU64,
     notes: [AtomicU64; NOTES],
+    /// See [`elvs_common::FloodWord`].
+    pub flood: AtomicU64,
     fragments: Mutex<HashMap<(u64, u64), Fragment>>,
     wide_fragments: Mutex<HashMap<([u64; 4], u64), WideFragment>>,
 }
@@ -101,6 +103,7 @@ impl Director {
             counters: (0..COUNTERS).map(|_| AtomicU64::new(0)).collect(),
             tick: AtomicU32::new(1_000_000),
             notes: Default::default(),
+            flood: AtomicU64::new(0),
             fragments: Mutex::default(),
             wide_fragments: Mutex::default(),
             random: AtomicU64::new(0x2545_f491_4f6c_dd1d),
@@ -463,6 +466,14 @@ impl Host for Director {
 
     fn timeout(&self, protocol: u8, state: u8) -> u32 {
         self.settings.timeout(protocol, state)
+    }
+
+    fn flood_threshold(&self) -> u32 {
+        self.settings.flood_threshold
+    }
+
+    fn flood_word(&self) -> Option<&AtomicU64> {
+        Some(&self.flood)
     }
 
     fn count(&self, counter: Counter) {
