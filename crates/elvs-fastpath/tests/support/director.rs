@@ -97,6 +97,8 @@ impl Director {
                 wide_connections: buckets * 4,
                 locals: 0,
                 pad: 0,
+                flood_threshold: 0,
+                flood_pad: 0,
                 seed: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210],
             },
             stats: Mutex::default(),
