@@ -152,6 +152,9 @@ pub(crate) fn forward<P: Path, H: Host, F: Frame>(
         Remembered::New => {
             host.count(Counter::FloodProvisional);
             give_load(host, index, control.inactive());
+            if method == Method::Nat as u32 {
+                P::learn_client(host, frame, packet);
+            }
         }
         Remembered::Known { destination, method } => to = (destination, method),
         // The reply would find no way back.

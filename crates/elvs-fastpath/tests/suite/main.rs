@@ -8,6 +8,7 @@
 )]
 
 mod connections;
+mod flood;
 mod flow_table;
 mod forwarding;
 mod fragments;
