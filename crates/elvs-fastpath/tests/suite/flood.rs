@@ -47,7 +47,8 @@ fn sent(table: &Table, packet: &Packet) -> u32 {
     let outcome = table.director.run(packet.build());
     assert_eq!(outcome.verdict, Verdict::Transmit, "{packet:?}: {:?}", outcome.counted);
     let mac = Seen::read(&outcome.frame.bytes).destination_mac;
-    (0..).find(|index| server_mac(*index) == mac).unwrap()
+    let found = (0..100).find(|index| server_mac(*index) == mac);
+    found.unwrap_or_else(|| panic!("{packet:?}: {:?}", outcome.counted))
 }
 
 /// Has as many flows open as there may be, and one more.
@@ -168,7 +169,7 @@ const SCHEDULERS: [u8; 14] = [
 fn every_scheduler_has_a_flow_keep_its_real_server() {
     for scheduler in SCHEDULERS {
         for method in [Method::Dr, Method::Tun, Method::Nat] {
-            let (table, _) = service(TCP, scheduler, method, &[3, 1, 2]);
+            let (table, _) = service(TCP, scheduler, method, &[30, 10, 20]);
             flood(&table, TCP);
             let mut used = BTreeMap::new();
             for number in 0..200 {
@@ -391,7 +392,8 @@ fn ipv6_is_the_same() {
             let outcome = table.director.run(Packet6::tcp(client, VIP6, flags).build());
             assert_eq!(outcome.verdict, Verdict::Transmit, "{:?}", outcome.counted);
             let mac = Seen6::read(&outcome.frame.bytes).destination_mac;
-            (0..).find(|index| server_mac(*index) == mac).unwrap()
+            let found = (0..100).find(|index| server_mac(*index) == mac);
+            found.unwrap_or_else(|| panic!("{client}: {:?}", outcome.counted))
         };
         for number in 0..THRESHOLD {
             sent(&client(number), SYN);
