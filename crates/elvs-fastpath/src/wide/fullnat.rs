@@ -109,7 +109,9 @@ struct MakeRoom<'a, H> {
 impl<H: Host> Step for MakeRoom<'_, H> {
     #[inline(always)]
     fn step(&mut self, round: u32) -> bool {
+        // On from the table's end at its beginning.
         let index = low(self.home).wrapping_add(round >> 2);
+        let Some(index) = index.checked_rem(self.host.wide_buckets()) else { return false };
         let memory = self.host.wide();
         let Some(bucket) = memory.bucket(index) else { return false };
         let slot = bucket.slot(round);
