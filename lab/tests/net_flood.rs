@@ -296,6 +296,7 @@ fn survives(name: &str, method: ForwardingMethod) {
     });
 }
 
+#[allow(clippy::print_stdout, reason = "figures for who runs it")]
 fn report(name: &str, daemon: &Daemon, seen: &Seen, took: Duration, cpu: ((u64, u64), (u64, u64))) {
     let ((busy, all), (busy_after, all_after)) = cpu;
     let sent = seen.sent.load(Ordering::Relaxed);

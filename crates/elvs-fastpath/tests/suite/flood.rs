@@ -199,10 +199,9 @@ fn every_scheduler_has_a_flow_keep_its_real_server() {
 
 fn stable(table: &Table, client: &str) -> u32 {
     let key = tcp(client, SYN).key();
-    match pick_stable::<Narrow, _>(&table.director, &key, 2) {
-        Pick::Destination(index) => index,
-        other => panic!("{other:?}"),
-    }
+    let pick = pick_stable::<Narrow, _>(&table.director, &key, 2);
+    let Pick::Destination(index) = pick else { panic!("{client}: {pick:?}") };
+    index
 }
 
 #[test]
