@@ -17,14 +17,21 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use aya::TestRunOptions;
+use aya::programs::{TestRun, Xdp};
+use aya_obj::programs::XdpAttachType;
+use elvs_common::{LAYOUT_VERSION, program_names};
 use elvs_lab::bed::VIP;
 use elvs_lab::{Daemon, Echo, Topology, method, output_of, wait_until};
 use elvs_model::ForwardingMethod;
 use elvs_net::bed::{CLIENT, Host};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 
 const PORT: u16 = 80;
 const REAL_SERVERS: u8 = 2;
@@ -44,6 +51,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// New clients during the flood.
 const NEWCOMERS: usize = 20;
 const MESSAGE: usize = 512;
+const XDP_REDIRECT: u32 = 4;
 
 fn size(name: &str, otherwise: u64) -> u64 {
     env::var(name).ok().map_or(otherwise, |value| value.parse().unwrap())
@@ -75,8 +83,8 @@ impl Spoofer {
         Self { socket: opened.unwrap().unwrap(), frames: vec![frame; BATCH], sums, random: 1 }
     }
 
-    /// Sends a batch; how many frames the kernel took.
-    fn send(&mut self) -> u64 {
+    /// Makes every frame another client's.
+    fn renew(&mut self) {
         for frame in &mut self.frames {
             // xorshift64 (Marsaglia 2003).
             self.random ^= self.random << 13;
@@ -93,6 +101,11 @@ impl Spoofer {
             frame[24..26].copy_from_slice(&checksum(ip));
             frame[50..52].copy_from_slice(&checksum(tcp + sum(&port) + sum(&s)));
         }
+    }
+
+    /// Sends a batch; how many frames the kernel took.
+    fn send(&mut self) -> u64 {
+        self.renew();
         let mut parts: Vec<libc::iovec> = self.frames.iter_mut().map(part).collect();
         let mut messages: Vec<libc::mmsghdr> = parts.iter_mut().map(message).collect();
         let count = u32::try_from(BATCH).unwrap();
@@ -280,6 +293,9 @@ fn survives(name: &str, method: ForwardingMethod) {
     for stream in &mut streams {
         exchange(stream, 7).expect("a connection that lives on after the flood");
     }
+    if method == ForwardingMethod::Dr {
+        price(name, &daemon, &mut spoofer);
+    }
     // What a window lets in before flood mode, on each CPU and each time, and one of four places of a bucket (NAT).
     let cpus = u64::try_from(thread::available_parallelism().unwrap().get()).unwrap();
     let windows = counter(&daemon, "flood_entered") + counter(&daemon, "flood_left") + cpus;
@@ -294,6 +310,44 @@ fn survives(name: &str, method: ForwardingMethod) {
     wait_until("the end of the flood", || {
         !daemon.status().flooded && daemon.process.log().contains("the flood is over")
     });
+}
+
+/// What a SYN costs in flood mode, from the program's entry to its verdict, by the same program on this thread's CPU.
+#[allow(clippy::print_stdout, reason = "a figure for who runs it")]
+fn price(name: &str, daemon: &Daemon, spoofer: &mut Spoofer) {
+    // A packet lives for as many runs.
+    const REPEAT: u32 = 200;
+    const CALLS: u32 = 500;
+    let pins = format!("/sys/fs/bpf/elvs/lab-{name}/v{LAYOUT_VERSION}");
+    let pin = Path::new(&pins).join(program_names::DIRECTOR);
+    let program = Xdp::from_pin(pin, XdpAttachType::Interface).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &this_cpu()).unwrap();
+    let mut run = |repeat| {
+        spoofer.renew();
+        let mut frame = spoofer.frames[0];
+        frame[22] = 255;
+        let mut options = TestRunOptions::new();
+        (options.data_in, options.repeat) = (Some(&frame[..]), repeat);
+        let result = program.test_run(options).unwrap();
+        assert_eq!(result.return_value, XDP_REDIRECT);
+        result.duration
+    };
+    for _ in 0..2 * THRESHOLD {
+        run(1);
+    }
+    let before = counter(daemon, "flood_stateless");
+    let least = (0..CALLS).map(|_| run(REPEAT)).min().unwrap();
+    let counted = counter(daemon, "flood_stateless") - before;
+    println!("{name}: {least:?} for a SYN without entry, {counted} of {} runs", REPEAT * CALLS);
+}
+
+/// The CPU that this thread is on.
+fn this_cpu() -> CpuSet {
+    let mut set = CpuSet::new();
+    // SAFETY: no arguments.
+    let cpu = unsafe { libc::sched_getcpu() };
+    set.set(usize::try_from(cpu).unwrap()).unwrap();
+    set
 }
 
 #[allow(clippy::print_stdout, reason = "figures for who runs it")]
