@@ -40,6 +40,9 @@ const XDP_REDIRECT: u32 = 4;
 
 /// TCP to port 80 and UDP to port 53, half a million connections each.
 const CONFIG: &str = "
+data_plane {
+    flood_threshold off
+}
 virtual_server 10.0.0.100 80 {
     lb_algo rr
     lb_kind DR

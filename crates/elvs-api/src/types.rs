@@ -67,6 +67,9 @@ pub struct Status {
     /// Interfaces by which what the host itself sends is looked at for the director's business; none = it is not.
     #[serde(default)]
     pub local_traffic: Vec<String>,
+    /// Whether half-open flows are kept out of the flow table at the moment, because of a flood.
+    #[serde(default)]
+    pub flooded: bool,
     /// Bytes of the flow table.
     pub table_bytes: u64,
     /// Connections alive.

@@ -127,6 +127,14 @@ counters! {
     ResetSent = Event "reset_sent",
     /// Fragment without ports followed the first one of its datagram.
     FragmentForwarded = Event "fragment_forwarded",
+    /// A core began to keep half-open flows out of the table: more new flows in a second than `data_plane { flood_threshold N }`, or a part of the table full of half-open ones.
+    FloodEntered = Event "flood_entered",
+    /// A core ended that: fewer new flows than half of the threshold in a second.
+    FloodLeft = Event "flood_left",
+    /// Packet of a flow that is not in the table was sent to the real server that a hash names (flood).
+    FloodStateless = Event "flood_stateless",
+    /// New flow got one of the places for half-open ones, which it loses to the next one unless its client goes on (flood).
+    FloodProvisional = Event "flood_provisional",
 }
 
 /// Number of counters.

@@ -61,6 +61,10 @@ pub const RESET_PROGRAM: u32 = 23;
 pub const ICMP_OPEN_PROGRAM: u32 = 24;
 /// Element of the program for AH and ESP.
 pub const IPSEC_PROGRAM: u32 = 15;
+/// Element of the program for new flows during a flood.
+pub const FLOOD_PROGRAM: u32 = 21;
+/// Element of the program for new flows of the wide table during a flood.
+pub const WIDE_FLOOD_PROGRAM: u32 = 22;
 /// Elements of the program map.
 pub const PROGRAMS: u32 = 32;
 
@@ -142,8 +146,12 @@ pub mod map_names {
     /// Next hops between the host's own stack and the director; see [`crate::LocalPort`].
     pub const LOCAL: &str = "ELVS_LOCAL";
 
+    /// When a core last kept new flows out because of a flood: a word, see [`crate::FloodWord`].
+    pub const FLOOD: &str = "ELVS_FLOOD";
+
     /// All of them.
-    pub const ALL: [&str; 21] = [
+    pub const ALL: [&str; 22] = [
+        FLOOD,
         LOCALS,
         PORTS,
         FLOWS,
@@ -224,8 +232,12 @@ pub mod program_names {
     pub const ICMP_OPEN: &str = "elvs_icmp_open";
     /// Resets of the director's own: element [`super::RESET_PROGRAM`].
     pub const RESET: &str = "elvs_reset";
+    /// New flows during a flood: element [`super::FLOOD_PROGRAM`].
+    pub const FLOOD: &str = "elvs_flood";
+    /// New flows of the wide table during a flood: element [`super::WIDE_FLOOD_PROGRAM`].
+    pub const WIDE_FLOOD: &str = "elvs_wide_flood";
     /// The director's stages in the program map: element and name.
-    pub const STAGES: [(u32, &str); 26] = [
+    pub const STAGES: [(u32, &str); 28] = [
         (super::SCHEDULE_PROGRAM, SCHEDULE),
         (super::GENERAL_PROGRAM, GENERAL),
         (super::PERSIST_PROGRAM, PERSIST),
@@ -252,6 +264,8 @@ pub mod program_names {
         (super::SIP_PROGRAM, SIP),
         (super::SIP_SERVER_PROGRAM, SIP_SERVER),
         (super::SIP_SEND_PROGRAM, SIP_SEND),
+        (super::FLOOD_PROGRAM, FLOOD),
+        (super::WIDE_FLOOD_PROGRAM, WIDE_FLOOD),
     ];
     /// Looks at what the host itself sends, and hands the director its business; a classifier, where the others are XDP
     /// programs.

@@ -34,9 +34,35 @@ pub struct Settings {
     pub sctp_timeouts: [u32; 16],
     /// One of so many new connections is dropped (`drop_packet`); 0 = none.
     pub drop_rate: u32,
-    /// Zero.
-    pub pad_end: u32,
+    /// New flows per second and core above which half-open ones are kept out of the table; 0 = never.
+    pub flood_threshold: u32,
 }
+
+/// The word that says when a core last kept new flows out of the table because of a flood: its tick, and a bit above it that
+/// makes it no 0, which means never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FloodWord(pub u64);
+
+impl FloodWord {
+    const EVER: u64 = 1 << 32;
+
+    /// At a tick.
+    #[inline(always)]
+    pub const fn at(tick: u32) -> Self {
+        Self(tick as u64 | Self::EVER)
+    }
+
+    /// Whether it happened in the `ticks` before `now`.
+    #[inline(always)]
+    pub const fn within(self, now: u32, ticks: u32) -> bool {
+        #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
+        let tick = self.0 as u32;
+        self.0 != 0 && crate::idle_ticks(now, tick) <= ticks
+    }
+}
+
+/// Ticks of a window in which new flows are counted against [`Settings::flood_threshold`]: about a second.
+pub const FLOOD_WINDOW: u32 = 16;
 
 /// Bits of [`Settings::flags`]: settings of `net.ipv4.vs` that packets depend on.
 #[derive(Clone, Copy, Debug)]

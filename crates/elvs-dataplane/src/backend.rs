@@ -8,8 +8,8 @@ use std::io;
 use std::sync::atomic::AtomicU64;
 
 use elvs_common::{
-    Call, CallHash, Caller, Counter, DestinationRecord, Line, LocalPort, NextHop, Settings,
-    idle_ticks,
+    Call, CallHash, Caller, Counter, DestinationRecord, FloodWord, Line, LocalPort, NextHop,
+    Settings, idle_ticks,
 };
 use elvs_fastpath::{FlowMemory, WideMemory};
 use elvs_model::{Statistics, XdpMode};
@@ -143,7 +143,10 @@ pub trait Backend: FlowMemory<Word = AtomicU64, Addresses = AtomicU64> {
     /// Settings in force.
     fn settings(&self) -> Settings;
 
-    /// Changes timeouts and flags in the settings; the other fields are for the backend alone.
+    /// When a core last kept new flows out of the table because of a flood.
+    fn flood(&self) -> FloodWord;
+
+    /// Changes timeouts, flags and the threshold of floods in the settings; the other fields are for the backend alone.
     fn write_settings(&mut self, settings: &Settings);
 
     /// Load word of a destination.

@@ -11,8 +11,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use elvs_common::{
     BLOB_LINES, COUNTERS, Call, CallHash, Caller, Counter, DestinationRecord, DestinationStats,
-    LOCAL_PORTS, Line, LocalPort, MAX_DESTINATIONS, MAX_SERVICES, NOTES, NextHop, Settings,
-    TAIL_BUCKETS, WideAddress,
+    FloodWord, LOCAL_PORTS, Line, LocalPort, MAX_DESTINATIONS, MAX_SERVICES, NOTES, NextHop,
+    Settings, TAIL_BUCKETS, WideAddress,
 };
 use elvs_fastpath::{
     Bucket, ClientHop, FlowMemory, Fragment, FragmentKey, Frame, Host, Local, Note, PortSlot,
@@ -82,6 +82,7 @@ pub struct Heap {
     refuses_swaps: bool,
     random: AtomicU64,
     notes: [AtomicU64; NOTES],
+    flood: AtomicU64,
     fragments: Mutex<BTreeMap<FragmentKey, Fragment>>,
     wide_fragments: Mutex<BTreeMap<WideFragmentKey, WideFragment>>,
     calls: Mutex<Calls>,
@@ -141,6 +142,7 @@ impl Heap {
             refuses_swaps: false,
             random: AtomicU64::new(0),
             notes: Default::default(),
+            flood: AtomicU64::new(0),
             fragments: Mutex::default(),
             wide_fragments: Mutex::default(),
             calls: Mutex::new(Calls {
@@ -336,6 +338,14 @@ impl Host for Heap {
         self.settings.timeout(protocol, state)
     }
 
+    fn flood_threshold(&self) -> u32 {
+        self.settings.flood_threshold
+    }
+
+    fn flood_word(&self) -> Option<&AtomicU64> {
+        Some(&self.flood)
+    }
+
     fn count(&self, counter: Counter) {
         if let Some(word) = at(&self.counters, counter as u32) {
             word.fetch_add(1, Ordering::Relaxed);
@@ -384,6 +394,11 @@ impl Backend for Heap {
         self.settings.sctp_timeouts = settings.sctp_timeouts;
         self.settings.flags = settings.flags;
         self.settings.drop_rate = settings.drop_rate;
+        self.settings.flood_threshold = settings.flood_threshold;
+    }
+
+    fn flood(&self) -> FloodWord {
+        FloodWord(self.flood.load(Ordering::Relaxed))
     }
 
     fn load(&self, index: u32) -> Option<&AtomicU64> {

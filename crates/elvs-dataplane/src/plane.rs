@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use elvs_common::{Counter, DestinationLoad, LocalPort, NextHop, TAIL_BUCKETS};
+use elvs_common::{Counter, DestinationLoad, FLOOD_WINDOW, LocalPort, NextHop, TAIL_BUCKETS};
 use elvs_fastpath::Atomic64;
 use elvs_model::{
     DestinationKey, Rates, ServiceKey, ServiceView, Settings, Statistics, Table, XdpMode,
@@ -148,6 +148,12 @@ pub trait Plane: Send {
     ///
     /// [`BackendError`] if the statistics cannot be read.
     fn estimate(&mut self) -> Result<(), BackendError>;
+
+    /// Sets how many new flows per second and core there may be before half-open ones are kept out of the table; 0 = any number.
+    fn set_flood_threshold(&mut self, flows: u32);
+
+    /// Whether some core has kept new flows out of the table in the last seconds, because of a flood.
+    fn is_flooded(&self) -> bool;
 
     /// Connections in table order.
     fn connections(&self) -> Box<dyn Iterator<Item = Connection> + '_>;
@@ -303,6 +309,19 @@ impl<B: Backend + Send> Plane for Director<B> {
 
     fn estimate(&mut self) -> Result<(), BackendError> {
         self.move_rates()
+    }
+
+    fn set_flood_threshold(&mut self, flows: u32) {
+        let old = self.backend().settings();
+        if old.flood_threshold != flows {
+            let settings = elvs_common::Settings { flood_threshold: flows, ..old };
+            self.backend_mut().write_settings(&settings);
+        }
+    }
+
+    fn is_flooded(&self) -> bool {
+        // Flood mode renews the word with each new flow, and lasts a window at least.
+        self.backend().flood().within(self.backend().now().tick(), 2 * FLOOD_WINDOW)
     }
 
     fn connections(&self) -> Box<dyn Iterator<Item = Connection> + '_> {

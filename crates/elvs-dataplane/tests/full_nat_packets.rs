@@ -196,3 +196,45 @@ fn without_a_free_port_or_room_for_the_option_a_packet_is_refused_by_name() {
     assert_eq!(plane.process(&mut with_sums(crowded)), Verdict::Drop);
     assert_eq!(count(&plane, Counter::ToaNoRoom), 1);
 }
+
+#[test]
+fn a_flood_takes_no_port_from_a_connection_and_leaves_one_for_the_next() {
+    let mut plane = director(WEB);
+    plane.set_flood_threshold(1);
+    let begin = |port| {
+        let mut syn = segment((CLIENT, port), (VIP, 80), SYN);
+        assert_eq!(plane.process(&mut syn), Verdict::Transmit, "client port {port}");
+        ends(&syn).0
+    };
+    // Established before there is a flood.
+    let local = begin(4000);
+    assert_eq!(plane.process(&mut segment((server(1), 80), local, SYN | ACK)), Verdict::Transmit);
+    assert_eq!(plane.process(&mut segment((CLIENT, 4000), (VIP, 80), ACK)), Verdict::Transmit);
+    // All but 20 of the ports are somebody else's.
+    let ring = plane.backend().wide().local(0).unwrap();
+    let tail = ring.tail.load(std::sync::atomic::Ordering::Relaxed);
+    ring.head.store(tail - 20, std::sync::atomic::Ordering::Relaxed);
+    for port in 5_000..6_000 {
+        let taken = begin(port);
+        assert_ne!(taken, local, "the connection's own port");
+    }
+    assert_eq!(free(&plane), 0);
+    assert_eq!(count(&plane, Counter::LocalPortsExhausted), 0);
+    assert!(plane.is_flooded());
+    // The last one's handshake is completed all the same.
+    let last = begin(6_000);
+    assert_eq!(plane.process(&mut segment((server(1), 80), last, SYN | ACK)), Verdict::Transmit);
+    for (client, own) in [(6_000, last), (4_000, local)] {
+        let mut ack = segment((CLIENT, client), (VIP, 80), ACK);
+        assert_eq!(plane.process(&mut ack), Verdict::Transmit);
+        assert_eq!(ends(&ack), (own, (server(1), 80)));
+    }
+    // One that lost its entry is nobody's: its local end was in it.
+    let mut lost = segment((CLIENT, 5_000), (VIP, 80), ACK);
+    assert_eq!(plane.process(&mut lost), Verdict::Pass);
+    plane.backend().advance_seconds(62);
+    sweep(&mut plane);
+    assert_eq!(plane.connections().count(), 2);
+    assert_eq!(free(&plane), 19, "those of the half-open ones came back");
+    assert!(!plane.is_flooded());
+}

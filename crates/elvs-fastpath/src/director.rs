@@ -34,9 +34,9 @@ use crate::tcp::Direction;
 use crate::track::{asks_anew, end_for, is_reuse, track};
 use crate::tunnel::forward_tunnel;
 use crate::wide::{
-    connect_wide, forward_full_nat_icmp, forward_ipsec, forward_wide, forward_wide_fragment,
-    forward_wide_icmp, open_full_nat, open_wide, persist_wide, reply_full_nat, reply_wide,
-    send_full_nat, send_wide,
+    connect_wide, flood_wide, forward_full_nat_icmp, forward_ipsec, forward_wide,
+    forward_wide_fragment, forward_wide_icmp, open_full_nat, open_wide, persist_wide,
+    reply_full_nat, reply_wide, send_full_nat, send_wide,
 };
 
 /// Times that [`forward_new`] is tried; the kernel allows as many tail calls.
@@ -74,6 +74,8 @@ pub fn process<H: Host, F: Frame>(host: &H, frame: &mut F) -> Verdict {
             Action::SIP => find_call(host, frame),
             Action::SIP_SERVER => open_for_server(host, frame),
             Action::SIP_SEND => send_for_server(host, frame),
+            Action::FLOOD => flood(host, frame),
+            Action::WIDE_FLOOD => flood_wide(host, frame),
             decided => return decided.verdict(),
         };
         tries += 1;
@@ -277,6 +279,14 @@ pub fn persist<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     }
 }
 
+/// The stage after [`forward_new`] in flood mode; see [`crate::flood`].
+#[inline(always)]
+pub fn flood<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
+    let Some(ip) = parse_ipv4(host, frame) else { return Action::PASS };
+    let Some(transport) = parse_transport(frame, &ip) else { return Action::PASS };
+    crate::flood::forward::<Narrow, _, _>(host, frame, &ip, &transport)
+}
+
 /// Headers that the stages before have seen to be there.
 #[inline(always)]
 fn parse_new<H: Host, F: Frame>(host: &H, frame: &mut F) -> Option<(Ipv4, Transport)> {
@@ -285,6 +295,14 @@ fn parse_new<H: Host, F: Frame>(host: &H, frame: &mut F) -> Option<(Ipv4, Transp
         _ => parse_ipv4(host, frame),
     }?;
     let transport = parse_transport(frame, &ip)?;
+    // One word, so that nothing of it is where something else was on another way through the header.
+    let word = host.forget(ip.protocol as u64 | (ip.ttl as u64) << 8 | (ip.length as u64) << 16);
+    let ip = Ipv4 {
+        protocol: (word & 0xff) as u8,
+        ttl: (word >> 8 & 0xff) as u8,
+        length: (word >> 16 & 0xffff) as u16,
+        ..ip
+    };
     Some((ip, transport))
 }
 

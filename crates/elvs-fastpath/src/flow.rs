@@ -876,6 +876,29 @@ pub(crate) fn insert_entry<M: FlowMemory>(
     flow: &Entry<'_, ValueOf<M>>,
     eviction: &impl Fn(Control) -> Eviction,
 ) -> Inserted {
+    insert::<false, _>(memory, buckets, flow, eviction)
+}
+
+/// As [`insert_flow`], for a connection that gives way itself: in its home bucket it replaces one that may go; if none may, it
+/// takes a free slot; if there is none, what there is in the chain, again those that may go first. So such connections
+/// have one slot in a bucket each, and more only where there were more before.
+#[inline(always)]
+pub(crate) fn insert_provisional<M: FlowMemory>(
+    memory: &M,
+    buckets: u32,
+    flow: &Entry<'_, ValueOf<M>>,
+    eviction: &impl Fn(Control) -> Eviction,
+) -> Inserted {
+    insert::<true, _>(memory, buckets, flow, eviction)
+}
+
+#[inline(always)]
+fn insert<const PROVISIONAL: bool, M: FlowMemory>(
+    memory: &M,
+    buckets: u32,
+    flow: &Entry<'_, ValueOf<M>>,
+    eviction: &impl Fn(Control) -> Eviction,
+) -> Inserted {
     let home = home_bucket(flow.hash, buckets);
     let Some(bucket) = memory.bucket(home) else { return Inserted::only(Insertion::Full) };
     if !bucket.try_lock() {
@@ -885,7 +908,7 @@ pub(crate) fn insert_entry<M: FlowMemory>(
             return Inserted::only(Insertion::Contended);
         }
     }
-    let inserted = insert_locked(memory, bucket, home, flow, eviction);
+    let inserted = insert_locked::<PROVISIONAL, _>(memory, bucket, home, flow, eviction);
     bucket.unlock();
     inserted
 }
@@ -912,7 +935,7 @@ impl<M: FlowMemory> Step for Lock<'_, M> {
 }
 
 #[inline(always)]
-fn insert_locked<M: FlowMemory>(
+fn insert_locked<const PROVISIONAL: bool, M: FlowMemory>(
     memory: &M,
     bucket: &BucketOf<M>,
     home: u32,
@@ -930,6 +953,12 @@ fn insert_locked<M: FlowMemory>(
             local_end: 0,
         };
     }
+    if PROVISIONAL {
+        let place = victim_at(memory, home, WAYS, eviction);
+        if let Some(place) = Place::decode(home, place) {
+            return replace(memory, place, flow, eviction);
+        }
+    }
     let mut round = 0;
     while round < WAYS {
         let slot = bucket.slot(round);
@@ -942,18 +971,39 @@ fn insert_locked<M: FlowMemory>(
         }
         round += 1;
     }
+    if PROVISIONAL {
+        let place = victim_at(memory, home, CHAIN_BUCKETS * WAYS, eviction);
+        if let Some(place) = Place::decode(home, place) {
+            return replace(memory, place, flow, eviction);
+        }
+    }
     let mut free = Free { memory, home: home as u64, place: 0, control: 0 };
     memory.repeat(CHAIN_BUCKETS * WAYS, &mut free);
     if let Some(place) = Place::decode(home, free.place) {
         fill(memory, Control(free.control), place, flow);
         return Inserted::only(Insertion::Done);
     }
-    let mut victim = Victim { memory, home: home as u64, eviction, place: 0 };
-    memory.repeat(CHAIN_BUCKETS * WAYS, &mut victim);
-    match Place::decode(home, victim.place) {
+    if PROVISIONAL {
+        return Inserted::only(Insertion::Full);
+    }
+    let place = victim_at(memory, home, CHAIN_BUCKETS * WAYS, eviction);
+    match Place::decode(home, place) {
         Some(place) => replace(memory, place, flow, eviction),
         None => Inserted::only(Insertion::Full),
     }
+}
+
+/// [`Place`] of a connection that may go among the first `slots` of a chain; 0 = none.
+#[inline(always)]
+fn victim_at<M: FlowMemory>(
+    memory: &M,
+    home: u32,
+    slots: u32,
+    eviction: &impl Fn(Control) -> Eviction,
+) -> u64 {
+    let mut victim = Victim { memory, home: home as u64, eviction, place: 0 };
+    memory.repeat(slots, &mut victim);
+    victim.place
 }
 
 /// A slot by its place in a chain.

@@ -6,11 +6,12 @@ use elvs_common::{
 };
 
 use crate::atomic::Atomic64;
+use crate::flood::has_room;
 use crate::flow::{FlowKey, FlowMemory, WideValue};
 use crate::fragment::{Fragment, FragmentKey};
 use crate::frame::Action;
-use crate::open::{Remembered, memorize, remember};
-use crate::schedule::{Asked, Located, Pick, locate, pick};
+use crate::open::{Remembered, memorize, remember, remember_provisional};
+use crate::schedule::{Asked, Located, Pick, locate, pick, pick_stable};
 use crate::sctp::{checksum_change, next_sctp_state};
 use crate::side::{Narrow, Wide};
 use crate::tcp::{Direction, TcpFlags};
@@ -160,6 +161,64 @@ pub trait Host: FlowMemory<Addresses = <Self as FlowMemory>::Word> {
         checksum_change(ports, length)
     }
 
+    /// Chooses a destination that need not be remembered; see [`pick_stable`]. A function of its own in the kernel.
+    #[inline(always)]
+    fn pick_stable(&self, opening: &FlowKey, ingress: u32) -> Pick
+    where
+        Self: Sized,
+    {
+        pick_stable::<Narrow, _>(self, opening, ingress)
+    }
+
+    /// As [`Self::pick_stable`], for the wide table.
+    #[inline(always)]
+    fn wide_pick_stable(&self, opening: &FlowKey<WideValue>, ingress: u32) -> Pick
+    where
+        Self: Sized,
+    {
+        pick_stable::<Wide, _>(self, opening, ingress)
+    }
+
+    /// As [`Self::remember`], in a place for entries that give way; see [`remember_provisional`].
+    #[inline(always)]
+    fn remember_provisional(&self, key: &FlowKey, control: Control, destination: u32) -> Remembered
+    where
+        Self: Sized,
+    {
+        remember_provisional::<Narrow, _>(self, key, control, destination)
+    }
+
+    /// As [`Self::remember_provisional`], in the wide table.
+    #[inline(always)]
+    fn wide_remember_provisional(
+        &self,
+        key: &FlowKey<WideValue>,
+        control: Control,
+        destination: u32,
+    ) -> Remembered
+    where
+        Self: Sized,
+    {
+        remember_provisional::<Wide, _>(self, key, control, destination)
+    }
+
+    /// New flows per second and core above which half-open ones are kept out of the table; 0 = never.
+    fn flood_threshold(&self) -> u32;
+
+    /// The [`elvs_common::FloodWord`] of all CPUs.
+    fn flood_word(&self) -> Option<&Self::Word>;
+
+    /// Counts a new flow, if there is room for it in this CPU's window.
+    #[inline(always)]
+    fn admits_at_once(&self, tick: u32) -> bool {
+        let window = self.noted(Note::NewFlows);
+        let room = has_room(window, tick);
+        if room {
+            self.note(Note::NewFlows, window.wrapping_sub(1));
+        }
+        room
+    }
+
     /// Leaves a word for a later stage of the same packet; see [`Note`].
     fn note(&self, note: Note, value: u64);
 
@@ -263,6 +322,11 @@ pub enum Note {
     CallClientEnd = 19,
     /// New connections until this CPU drops one (`drop_packet`); stays from packet to packet.
     DropCountdown = 22,
+    /// This CPU's window of new flows: the tick it began at (high half), flows that may still open in it (low half); stays from
+    /// packet to packet.
+    NewFlows = 20,
+    /// New flows of the window in flood mode, 0 = it is not on; stays from packet to packet.
+    Flood = 21,
 }
 
 /// Answer of [`Host::client_hop`].

@@ -11,6 +11,7 @@ mod atomic;
 mod checksum;
 mod decap;
 mod director;
+mod flood;
 mod flow;
 mod forward;
 mod fragment;
@@ -36,8 +37,10 @@ mod wide;
 pub use atomic::Atomic64;
 pub use decap::decapsulate;
 pub use director::{
-    SCHEDULE_TRIES, forward_general, forward_narrow, forward_new, forward_plain, persist, process,
+    SCHEDULE_TRIES, flood, forward_general, forward_narrow, forward_new, forward_plain, persist,
+    process,
 };
+pub use flood::has_room;
 pub use flow::{
     AddressValue, Addresses, Bucket, BucketOf, Claim, Eviction, FlowKey, FlowMemory, FoundFlow,
     FoundOf, Inserted, Insertion, NewFlow, Slot, SlotOf, Step, ValueOf, WideBucket, WideValue,
@@ -50,12 +53,12 @@ pub use frame::{Action, Frame, ShrinkFrame, Verdict};
 pub use host::{ClientHop, Host, Note};
 pub use icmp::{forward_icmp, open_icmp};
 pub use local::is_own_traffic;
-pub use open::{Remembered, memorize, memory_control, remember};
+pub use open::{Remembered, memorize, memory_control, remember, remember_provisional};
 pub use report::report;
 pub use reset::reset;
 pub use schedule::{
     Asked, Located, MAGLEV_PRIMES, MAX_POOL, MaglevEntry, MaglevProgress, Pick, carry_over,
-    dh_table, locate, memory_key, mh_table, pick, sh_table, wrr_parameters,
+    dh_table, locate, memory_key, mh_table, pick, pick_stable, sh_table, wrr_parameters,
 };
 pub use sctp::{checksum_change, next_sctp_state, sctp_event};
 pub use service::{find_service, find_wide_service, service_record};
@@ -65,7 +68,7 @@ pub use tcp::{Direction, TcpFlags, next_secure_state, next_state};
 pub use tunnel::{forward_tunnel, largest_inner};
 pub use wide::{
     Local, LocalEnd, PortSlot, Taken, WideFragment, WideFragmentKey, WideMemory, connect_wide,
-    fill_ring, forward_full_nat_icmp, forward_ipsec, forward_wide, forward_wide_fragment,
-    forward_wide_icmp, free_ports, give_port, open_full_nat, open_wide, persist_wide,
-    reply_full_nat, reply_wide, send_full_nat, send_wide, take_port,
+    fill_ring, flood_wide, forward_full_nat_icmp, forward_ipsec, forward_wide,
+    forward_wide_fragment, forward_wide_icmp, free_ports, give_port, open_full_nat, open_wide,
+    persist_wide, reply_full_nat, reply_wide, send_full_nat, send_wide, take_port,
 };

@@ -5,12 +5,16 @@
 //! Called by [`crate::director`].
 
 use elvs_common::{
-    Control, Counter, DestinationLoad, DestinationStats, Method, NextHop, REFRESH_TICKS, SCTP,
-    SctpState, SettingFlags, TCP, TcpState, idle_ticks,
+    Control, Counter, DestinationLoad, DestinationStats, Method, NextHop, REFRESH_TICKS,
+    SettingFlags, TCP, TcpState, idle_ticks,
 };
 
 use crate::atomic::Atomic64;
-use crate::flow::{Bucket, Entry, Eviction, FlowKey, Insertion, claim_at_home, insert_entry};
+use crate::flood::{self, is_provisional};
+use crate::flow::{
+    Bucket, Entry, Eviction, FlowKey, Inserted, Insertion, claim_at_home, insert_entry,
+    insert_provisional,
+};
 use crate::forward::{daemon_hop, is_ready, passes, send, send_to};
 use crate::fragment::lead_request;
 use crate::frame::{Action, Frame};
@@ -39,7 +43,13 @@ pub(crate) const fn flow_key(ip: &Ipv4, transport: &Transport) -> FlowKey {
 /// Whether a packet of no known connection may open one.
 #[inline(always)]
 pub(crate) const fn may_open(protocol: u8, transport: &Transport) -> bool {
-    protocol != TCP || transport.flags.opens() && transport.source_port() != FTP_DATA
+    protocol != TCP || transport.flags.opens() && !is_ftp_data(transport)
+}
+
+/// Whether a packet comes from the port of active FTP's data connections.
+#[inline(always)]
+pub(crate) const fn is_ftp_data(transport: &Transport) -> bool {
+    transport.source_port() == FTP_DATA
 }
 
 /// As [`may_open`] for TCP, by `sloppy_tcp`: any packet but a reset.
@@ -47,7 +57,7 @@ pub(crate) const fn may_open(protocol: u8, transport: &Transport) -> bool {
 pub(crate) fn may_open_sloppily<H: Host>(host: &H, transport: &Transport) -> bool {
     host.settings() & SettingFlags::SLOPPY_TCP != 0
         && !transport.flags.resets()
-        && transport.source_port() != FTP_DATA
+        && !is_ftp_data(transport)
 }
 
 /// Whether a packet of no known connection may open one by the settings in force.
@@ -115,6 +125,10 @@ pub(crate) fn open_at_once<H: Host, F: Frame>(
     if !is_ready(destination, hop) || !passes(ip, method, destination) {
         return Action::SCHEDULE;
     }
+    let tick = host.tick();
+    if !host.admits_at_once(tick) {
+        return Action::SCHEDULE;
+    }
     let claim = claim_at_home(home, insertions);
     if !claim.taken {
         return Action::SCHEDULE;
@@ -154,6 +168,8 @@ pub(crate) trait Path: Side {
     const OPEN: Action;
     /// [`persist`](crate::director::persist), or the like of it.
     const REMEMBER: Action;
+    /// [`flood`](crate::director::flood), or the like of it.
+    const FLOOD: Action;
 
     /// Key of the connection that a packet opens.
     fn key(packet: &Self::Packet, transport: &Transport) -> FlowKey<Self::Value>;
@@ -190,8 +206,9 @@ pub(crate) trait Path: Side {
         once: bool,
     ) -> Action;
 
-    /// The stage that makes connections by a forwarding method's bits, if it is another one; it finds the destination noted.
-    fn diverts<H: Host>(host: &H, index: u32, method: u32) -> Option<Action>;
+    /// The stage that makes connections by a forwarding method's bits, if it is another one; it finds the destination noted,
+    /// and whether that is for a flood.
+    fn diverts<H: Host>(host: &H, index: u32, method: u32, flood: bool) -> Option<Action>;
 
     /// Sends a packet of no connection, or the first one of a connection, to a destination.
     fn send<H: Host, F: Frame>(
@@ -209,6 +226,7 @@ impl Path for Narrow {
     const IS_WIDE: bool = false;
     const OPEN: Action = Action::SCHEDULE;
     const REMEMBER: Action = Action::PERSIST;
+    const FLOOD: Action = Action::FLOOD;
 
     #[inline(always)]
     fn key(packet: &Ipv4, transport: &Transport) -> FlowKey {
@@ -258,7 +276,7 @@ impl Path for Narrow {
     }
 
     #[inline(always)]
-    fn diverts<H: Host>(host: &H, _index: u32, method: u32) -> Option<Action> {
+    fn diverts<H: Host>(host: &H, _index: u32, method: u32, _flood: bool) -> Option<Action> {
         // Whole packets of such services are the wide stages', so this is a fragment.
         (method == Method::FullNat as u32).then(|| drop(host, Counter::FragmentRefused))
     }
@@ -289,14 +307,23 @@ pub(crate) fn open<P: Path, H: Host, F: Frame>(
 ) -> Action {
     let key = P::key(packet, transport);
     if !P::may_open(host, packet, transport) {
+        if flood::may_follow(host, P::protocol(packet), transport) {
+            return P::FLOOD;
+        }
         if P::find_service(host, &key, frame.ingress()).is_some() {
             host.count(Counter::NotSyn);
         }
         return Action::PASS;
     }
+    if !flood::admits(host) {
+        return P::FLOOD;
+    }
     let (index, once) = match P::pick(host, &key, frame.ingress(), Asked::Destination) {
         Pick::Destination(index) => (index, false),
-        Pick::Once(index) => (index, true),
+        Pick::Once(index) => {
+            flood::forgo(host);
+            (index, true)
+        }
         Pick::Nobody => return P::refuse_for_nobody(host, packet),
         Pick::Contended => return P::OPEN,
         Pick::NoService => return Action::PASS,
@@ -428,7 +455,7 @@ pub(crate) fn connect<P: Path, H: Host, F: Frame>(
     let mut index = index;
     let mut method = destination.method;
     let mut connections = 1;
-    if let Some(stage) = P::diverts(host, index, method) {
+    if let Some(stage) = P::diverts(host, index, method, false) {
         return stage;
     }
     if !once {
@@ -523,6 +550,33 @@ pub fn remember<S: Side, H: Host>(
     let inserted = insert_entry(S::memory(host), S::buckets(host), &flow, &|other| {
         evictable(host, other, tick)
     });
+    if inserted.outcome == Insertion::EvictedHalfOpen {
+        flood::press(host);
+    }
+    settle::<S, _>(host, &inserted)
+}
+
+/// As [`remember`], for an entry that gives way to others: it takes the place of one like it near its home, and a free one only
+/// where there is none.
+#[inline(always)]
+pub fn remember_provisional<S: Side, H: Host>(
+    host: &H,
+    key: &FlowKey<S::Value>,
+    control: Control,
+    destination: u32,
+) -> Remembered {
+    let hash = key.hash(host.seed());
+    let flow = Entry { key, hash, control, destination };
+    let tick = control.tick();
+    let inserted = insert_provisional(S::memory(host), S::buckets(host), &flow, &|other| {
+        evictable(host, other, tick)
+    });
+    settle::<S, _>(host, &inserted)
+}
+
+/// Ends what an insertion had to replace.
+#[inline(always)]
+fn settle<S: Side, H: Host>(host: &H, inserted: &Inserted) -> Remembered {
     match inserted.outcome {
         Insertion::Done => return Remembered::New,
         Insertion::Exists => {
@@ -571,19 +625,10 @@ fn evictable<H: Host>(host: &H, control: Control, tick: u32) -> Eviction {
     let idle = idle_ticks(tick, control.tick());
     if idle > host.timeout(control.protocol(), control.state()).saturating_add(REFRESH_TICKS) {
         Eviction::Expired
-    } else if is_half_open(control) {
+    } else if is_provisional(control) {
         Eviction::HalfOpen
     } else {
         Eviction::Keep
-    }
-}
-
-#[inline(always)]
-const fn is_half_open(control: Control) -> bool {
-    match control.protocol() {
-        TCP => TcpState::is_half_open_bits(control.state()),
-        SCTP => SctpState::is_half_open_bits(control.state()),
-        _ => false,
     }
 }
 

@@ -7,6 +7,7 @@ mod cursor;
 mod hash;
 mod locality;
 mod persist;
+mod stable;
 mod twos;
 mod weigh;
 
@@ -25,6 +26,7 @@ pub(crate) use cursor::pick_at_once;
 pub use hash::{MAGLEV_PRIMES, MaglevEntry, MaglevProgress, dh_table, mh_table, sh_table};
 pub(crate) use locality::MEMORY;
 pub use locality::{Located, locate};
+pub use stable::pick_stable;
 
 /// Most destinations of one service.
 pub const MAX_POOL: u32 = 1_024;

@@ -74,6 +74,17 @@ pub trait Side {
         destination: u32,
     ) -> Remembered;
 
+    /// [`Host::pick_stable`], or the like of it.
+    fn pick_stable<H: Host>(host: &H, opening: &FlowKey<Self::Value>, ingress: u32) -> Pick;
+
+    /// [`Host::remember_provisional`], or the like of it.
+    fn remember_provisional<H: Host>(
+        host: &H,
+        key: &FlowKey<Self::Value>,
+        control: Control,
+        destination: u32,
+    ) -> Remembered;
+
     /// Puts back what a connection that has ended had besides its entry: the local end of full NAT.
     fn give_back<H: Host>(host: &H, local_end: u64);
 
@@ -198,6 +209,21 @@ impl Side for Narrow {
     }
 
     #[inline(always)]
+    fn pick_stable<H: Host>(host: &H, opening: &FlowKey, ingress: u32) -> Pick {
+        host.pick_stable(opening, ingress)
+    }
+
+    #[inline(always)]
+    fn remember_provisional<H: Host>(
+        host: &H,
+        key: &FlowKey,
+        control: Control,
+        destination: u32,
+    ) -> Remembered {
+        host.remember_provisional(key, control, destination)
+    }
+
+    #[inline(always)]
     fn give_back<H: Host>(_host: &H, _local_end: u64) {}
 
     #[inline(always)]
@@ -312,6 +338,21 @@ impl Side for Wide {
         place: u8,
     ) -> Remembered {
         host.wide_memorize(opening, ingress, destination, place)
+    }
+
+    #[inline(always)]
+    fn pick_stable<H: Host>(host: &H, opening: &FlowKey<WideValue>, ingress: u32) -> Pick {
+        host.wide_pick_stable(opening, ingress)
+    }
+
+    #[inline(always)]
+    fn remember_provisional<H: Host>(
+        host: &H,
+        key: &FlowKey<WideValue>,
+        control: Control,
+        destination: u32,
+    ) -> Remembered {
+        host.wide_remember_provisional(key, control, destination)
     }
 
     #[inline(always)]

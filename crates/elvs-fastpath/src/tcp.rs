@@ -29,6 +29,12 @@ impl TcpFlags {
         self.0 & (Self::SYN | Self::RST) == Self::SYN
     }
 
+    /// Whether ACK is set.
+    #[inline(always)]
+    pub const fn acknowledges(self) -> bool {
+        self.0 & Self::ACK != 0
+    }
+
     /// Whether RST is set.
     #[inline(always)]
     pub const fn resets(self) -> bool {

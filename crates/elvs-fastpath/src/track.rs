@@ -121,6 +121,9 @@ pub(crate) fn next<H: Host>(
     } else if protocol == SCTP {
         let state = host.sctp_state(direction, state, flags);
         (state, !SctpState::is_active_bits(state))
+    } else if direction as u8 == Direction::Output as u8 {
+        // Only its client confirms a provisional entry.
+        (state, true)
     } else {
         (0, true)
     }

@@ -35,6 +35,7 @@ pub use self::ports::{
 };
 pub(crate) use self::report::report_wide;
 use crate::director::begun_by_server;
+use crate::flood;
 use crate::flow::{
     Addresses, FlowKey, FoundOf, WideValue, client_port_of, destination_of, find_flow,
     virtual_port_of, wide_addresses, wide_hash,
@@ -158,6 +159,15 @@ pub fn persist_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
         Some((packet, transport)) => {
             open_remembered::<Wide, _, _>(host, frame, &packet, &transport)
         }
+        None => Action::PASS,
+    }
+}
+
+/// The stage after [`open_wide`] in flood mode; see [`crate::flood`].
+#[inline(always)]
+pub fn flood_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
+    match parse(host, frame) {
+        Some((packet, transport)) => flood::forward::<Wide, _, _>(host, frame, &packet, &transport),
         None => Action::PASS,
     }
 }
@@ -422,6 +432,7 @@ impl Path for Wide {
     const IS_WIDE: bool = true;
     const OPEN: Action = Action::WIDE_OPEN;
     const REMEMBER: Action = Action::WIDE_PERSIST;
+    const FLOOD: Action = Action::WIDE_FLOOD;
 
     #[inline(always)]
     fn key(packet: &WidePacket, transport: &Transport) -> FlowKey<WideValue> {
@@ -484,11 +495,11 @@ impl Path for Wide {
     }
 
     #[inline(always)]
-    fn diverts<H: Host>(host: &H, index: u32, method: u32) -> Option<Action> {
+    fn diverts<H: Host>(host: &H, index: u32, method: u32, flood: bool) -> Option<Action> {
         if method != Method::FullNat as u32 {
             return None;
         }
-        host.note(Note::Destination, index as u64);
+        host.note(Note::Destination, index as u64 | (flood as u64) << 32);
         Some(Action::FULL_NAT_OPEN)
     }
 

@@ -57,11 +57,20 @@ pub struct DataPlaneSettings {
     /// least 16.
     #[serde(default)]
     pub local_addresses: Option<u32>,
+    /// New flows per second and core above which half-open ones are kept out of the flow table; 0 = any number, `None` =
+    /// [`Self::FLOOD_THRESHOLD`].
+    #[serde(default)]
+    pub flood_threshold: Option<u32>,
     /// How the program is attached.
     pub xdp_mode: XdpMode,
     /// Whether the host's own traffic to its services, and that of real servers on the host itself, is left alone.
     #[serde(default)]
     pub without_local_traffic: bool,
+}
+
+impl DataPlaneSettings {
+    /// [`Self::flood_threshold`] if it is not given: Katran's (`MAX_CONN_RATE`).
+    pub const FLOOD_THRESHOLD: u32 = 125_000;
 }
 
 /// How the XDP program is attached.

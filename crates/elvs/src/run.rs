@@ -213,11 +213,13 @@ async fn tick(node: Arc<Node>) {
     let mut defence = interval(Duration::from_secs(1));
     let mut collection = interval(Duration::from_secs(60));
     let mut level = Defence::default();
+    let mut flood = FloodWatch::default();
     loop {
         tokio::select! {
             _ = slices.tick() => node.with_plane(|plane| {
                 let buckets = plane.buckets().div_ceil(SLICES);
                 plane.sweep(buckets);
+                flood.look(plane);
             }),
             _ = rates.tick() => {
                 if let Err(error) = node.with_plane(|plane| plane.estimate()) {
@@ -249,6 +251,31 @@ fn defend(node: &Node) -> Defence {
     let asks = node.with_plane(|plane| plane.asks_for_memory());
     let free_pages = if asks { memory::free_pages() } else { None };
     node.with_plane(|plane| plane.defend(free_pages))
+}
+
+/// Tells the log of floods, once as each begins and ends.
+#[derive(Default)]
+struct FloodWatch {
+    on: bool,
+}
+
+impl FloodWatch {
+    fn look(&mut self, plane: &dyn Plane) {
+        let on = plane.is_flooded();
+        if on == self.on {
+            return;
+        }
+        self.on = on;
+        let connections = plane.live_connections();
+        if on {
+            warn!(
+                connections,
+                "flood: half-open flows are kept out of the flow table (docs/flood-defence.md)"
+            );
+        } else {
+            info!(connections, "the flood is over");
+        }
+    }
 }
 
 /// What a signal asks for.

@@ -64,6 +64,9 @@ fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
         status.connection_capacity,
         status.table_bytes >> 20
     )?;
+    if status.flooded {
+        writeln!(out, "FLOOD          half-open flows are kept out of the table")?;
+    }
     for problem in &status.unresolved {
         writeln!(
             out,

@@ -13,15 +13,15 @@ use elvs_fastpath::{
     Asked, Bucket, ClientHop, Direction, FlowKey, FlowMemory, Fragment, FragmentKey, Host, Local,
     Located, Narrow, Note, Pick, PortSlot, Remembered, Step, TcpFlags, Wide, WideBucket,
     WideFragment, WideFragmentKey, WideMemory, WideValue, WideWords, checksum_change,
-    destination_of, locate, memorize, memory_control, memory_key, next_sctp_state, pick, ports_of,
-    remember,
+    destination_of, has_room, locate, memorize, memory_control, memory_key, next_sctp_state, pick,
+    pick_stable, ports_of, remember, remember_provisional,
 };
 
 use crate::clients;
 use crate::maps::{
-    Blob, ELVS_CALL, ELVS_CALLERS, ELVS_CALLS, ELVS_CONFIG, ELVS_COUNTERS, ELVS_DESTS, ELVS_FLOWS,
-    ELVS_FRAGMENTS, ELVS_FRAGS6, ELVS_LOADS, ELVS_LOCALS, ELVS_PORTS, ELVS_SCHEDS, ELVS_SCRATCH,
-    ELVS_SETTINGS, ELVS_STATS, ELVS_WIDE, buckets, seed, tick_shift, wide_buckets,
+    Blob, ELVS_CALL, ELVS_CALLERS, ELVS_CALLS, ELVS_CONFIG, ELVS_COUNTERS, ELVS_DESTS, ELVS_FLOOD,
+    ELVS_FLOWS, ELVS_FRAGMENTS, ELVS_FRAGS6, ELVS_LOADS, ELVS_LOCALS, ELVS_PORTS, ELVS_SCHEDS,
+    ELVS_SCRATCH, ELVS_SETTINGS, ELVS_STATS, ELVS_WIDE, buckets, seed, tick_shift, wide_buckets,
 };
 use crate::word::Word;
 
@@ -239,6 +239,62 @@ impl Host for KernelHost<'_> {
     }
 
     #[inline(always)]
+    fn pick_stable(&self, opening: &FlowKey, _ingress: u32) -> Pick {
+        let protocol = opening.protocol;
+        elvs_pick_stable(self.ctx.ctx, opening.addresses, opening.ports, protocol).into()
+    }
+
+    #[inline(always)]
+    fn wide_pick_stable(&self, opening: &FlowKey<WideValue>, _ingress: u32) -> Pick {
+        leave_key(opening);
+        elvs_wide_stable(self.ctx.ctx).into()
+    }
+
+    #[inline(always)]
+    fn remember_provisional(
+        &self,
+        key: &FlowKey,
+        control: Control,
+        destination: u32,
+    ) -> Remembered {
+        let ports_destination = key.ports as u64 | (destination as u64) << 32;
+        elvs_provide(self.ctx.ctx, key.addresses, ports_destination, control.0).into()
+    }
+
+    #[inline(always)]
+    fn wide_remember_provisional(
+        &self,
+        key: &FlowKey<WideValue>,
+        control: Control,
+        destination: u32,
+    ) -> Remembered {
+        leave_key(key);
+        elvs_wide_provide(self.ctx.ctx, control.0, destination).into()
+    }
+
+    #[inline(always)]
+    fn flood_threshold(&self) -> u32 {
+        ELVS_SETTINGS.get(0).map_or(0, |settings| settings.flood_threshold)
+    }
+
+    #[inline(always)]
+    fn flood_word(&self) -> Option<&Word> {
+        ELVS_FLOOD.get(0)
+    }
+
+    #[inline(always)]
+    fn admits_at_once(&self, tick: u32) -> bool {
+        let Some(notes) = ELVS_SCRATCH.get_ptr_mut(0) else { return false };
+        // SAFETY: this CPU's element, within its words.
+        let word = unsafe { &mut *notes.cast::<u64>().add(Note::NewFlows as usize) };
+        let room = has_room(*word, tick);
+        if room {
+            *word = word.wrapping_sub(1);
+        }
+        room
+    }
+
+    #[inline(always)]
     fn note(&self, note: Note, value: u64) {
         let Some(notes) = ELVS_SCRATCH.get_ptr_mut(0) else { return };
         // SAFETY: this CPU's element, within its words; volatile, since another program reads it.
@@ -416,6 +472,40 @@ pub extern "C" fn elvs_remember(
     remember::<Narrow, _>(&host, &key, control, destination_of(ports_destination)).into()
 }
 
+/// [`KernelHost::pick_stable`] as a global function; the answer is a [`Pick`] as a word.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn elvs_pick_stable(
+    ctx: *mut xdp_md,
+    addresses: u64,
+    ports: u32,
+    protocol: u8,
+) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    let Some(host) = KernelHost::new(&ctx) else { return Pick::NoService.into() };
+    // SAFETY: the context of this run.
+    let ingress = unsafe { (*ctx.ctx).ingress_ifindex };
+    pick_stable::<Narrow, _>(&host, &FlowKey { addresses, ports, protocol }, ingress).into()
+}
+
+/// [`KernelHost::remember_provisional`] as a global function; see [`elvs_remember`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn elvs_provide(
+    ctx: *mut xdp_md,
+    addresses: u64,
+    ports_destination: u64,
+    control: u64,
+) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    let Some(host) = KernelHost::new(&ctx) else { return Remembered::Full.into() };
+    let control = Control(control);
+    let key =
+        FlowKey { addresses, ports: ports_of(ports_destination), protocol: control.protocol() };
+    remember_provisional::<Narrow, _>(&host, &key, control, destination_of(ports_destination))
+        .into()
+}
+
 /// First of the notes that a key of the wide table is left in; those before are [`Note`]s.
 const KEY_NOTE: usize = 8;
 
@@ -485,6 +575,28 @@ pub extern "C" fn elvs_wide_remember(ctx: *mut xdp_md, control: u64, destination
     let Some(host) = KernelHost::new(&ctx) else { return Remembered::Full.into() };
     let Some(key) = left_key() else { return Remembered::Full.into() };
     remember::<Wide, _>(&host, key, Control(control), destination).into()
+}
+
+/// [`KernelHost::wide_pick_stable`] as a global function; see [`elvs_pick_stable`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn elvs_wide_stable(ctx: *mut xdp_md) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    let Some(host) = KernelHost::new(&ctx) else { return Pick::NoService.into() };
+    let Some(key) = left_key() else { return Pick::NoService.into() };
+    // SAFETY: the context of this run.
+    let ingress = unsafe { (*ctx.ctx).ingress_ifindex };
+    pick_stable::<Wide, _>(&host, key, ingress).into()
+}
+
+/// [`KernelHost::wide_remember_provisional`] as a global function; see [`elvs_remember`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn elvs_wide_provide(ctx: *mut xdp_md, control: u64, destination: u32) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    let Some(host) = KernelHost::new(&ctx) else { return Remembered::Full.into() };
+    let Some(key) = left_key() else { return Remembered::Full.into() };
+    remember_provisional::<Wide, _>(&host, key, Control(control), destination).into()
 }
 
 /// The first half of [`KernelHost::wide_memorize`] as a global function: leaves the key of what is to be remembered in

@@ -22,7 +22,7 @@ use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use elvs_common::{Counter, GENERAL_PROGRAM, LOCAL_MTU, LocalPort, SCHEDULE_PROGRAM, WIDE_PROGRAM};
 use elvs_fastpath::{
-    Action, Frame, Host, connect_wide, decapsulate, find_call, forward_fragment,
+    Action, Frame, Host, connect_wide, decapsulate, find_call, flood, flood_wide, forward_fragment,
     forward_full_nat_icmp, forward_general, forward_icmp, forward_ipsec, forward_narrow,
     forward_new, forward_plain, forward_tunnel, forward_wide, forward_wide_fragment,
     forward_wide_icmp, is_own_traffic, open_for_server, open_full_nat, open_icmp, open_wide,
@@ -278,6 +278,24 @@ pub fn elvs_sip_send(ctx: XdpContext) -> u32 {
     finish(&ctx, &host, action)
 }
 
+/// New flows during a flood, and packets of flows that it kept out of the table.
+#[xdp]
+#[inline(always)]
+pub fn elvs_flood(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = flood(&host, &mut XdpFrame::new(&ctx));
+    finish(&ctx, &host, action)
+}
+
+/// As [`elvs_flood`], for the wide table.
+#[xdp]
+#[inline(always)]
+pub fn elvs_wide_flood(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = flood_wide(&host, &mut XdpFrame::new(&ctx));
+    finish(&ctx, &host, action)
+}
+
 /// Goes on to another program; returns only if that cannot be.
 #[inline(always)]
 fn go_on(ctx: &XdpContext, program: u32) {
@@ -296,7 +314,11 @@ fn finish(ctx: &XdpContext, host: &KernelHost<'_>, action: Action) -> u32 {
     // been refused and counted before.
     match action {
         Action::REPORT | Action::RESET => {}
-        Action::SCHEDULE | Action::PERSIST | Action::WIDE_OPEN | Action::WIDE_PERSIST => {
+        Action::SCHEDULE
+        | Action::PERSIST
+        | Action::WIDE_OPEN
+        | Action::WIDE_PERSIST
+        | Action::FULL_NAT_OPEN => {
             host.count(Counter::SchedulerContended);
         }
         _ => host.count(Counter::Bug),

@@ -64,6 +64,10 @@ pub static ELVS_SCHEDS: Array<Word> = Array::with_max_entries(MAX_SERVICES, BPF_
 #[map]
 pub static ELVS_COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS as u32, 0);
 
+/// The [`elvs_common::FloodWord`] of all CPUs.
+#[map]
+pub static ELVS_FLOOD: Array<Word> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
 /// Settings.
 #[map]
 pub static ELVS_SETTINGS: Array<Settings> = Array::with_max_entries(1, BPF_F_MMAPABLE);

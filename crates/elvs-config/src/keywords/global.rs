@@ -184,6 +184,7 @@ pub(super) const ROWS: &[Keyword] = &[
     Keyword::new("connections", DATA_PLANE).takes(1, 1, "N").applied().note("connections the flow table is made for: 1024 to 268435456, 1048576 if not given"),
     Keyword::new("wide_connections", DATA_PLANE).takes(1, 1, "N").applied().note("connections of IPv6 and full NAT there is room for: 1024 to 268435456, a quarter of `connections` if not given"),
     Keyword::new("local_addresses", DATA_PLANE).takes(1, 1, "N").applied().note("local addresses of full NAT there is room for, 1 MiB each: 1 to 4000; if not given those of the configuration at the start, and at least 16"),
+    Keyword::new("flood_threshold", DATA_PLANE).takes(1, 1, "N|off").applied().note("new flows per second and core above which half-open ones are kept out of the flow table: 1 to 1000000000, 125000 if not given; off: never"),
     Keyword::new("xdp_mode", DATA_PLANE).takes(1, 1, "auto|native|generic").applied().note("auto: native where the driver has it, generic otherwise"),
     Keyword::new("local_traffic", DATA_PLANE).takes(1, 1, "on|off").applied().note("off: the host's own clients of its virtual services, and masqueraded real servers on the host itself, are left to its stack"),
 ];

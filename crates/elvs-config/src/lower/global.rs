@@ -82,11 +82,23 @@ pub(super) struct DataPlane {
     connections: Once<u32>,
     wide_connections: Once<u32>,
     local_addresses: Once<u32>,
+    flood_threshold: Once<u32>,
     xdp_mode: Once<XdpMode>,
     local_traffic: Once<bool>,
 }
 
 const SWITCH: [(&str, bool); 2] = [("on", true), ("off", false)];
+
+/// Greatest `flood_threshold`: more than a core can receive packets.
+const MAX_FLOOD_THRESHOLD: u32 = 1_000_000_000;
+
+/// Value of `flood_threshold`; 0 = off.
+fn flood_threshold(word: &Word, reporter: &mut Reporter) -> Option<u32> {
+    if word.text == "off" {
+        return Some(0);
+    }
+    value::number("flood_threshold", word, 1, MAX_FLOOD_THRESHOLD, reporter)
+}
 
 const XDP_MODES: [(&str, XdpMode); 3] =
     [("auto", XdpMode::Auto), ("native", XdpMode::Native), ("generic", XdpMode::Generic)];
@@ -111,6 +123,11 @@ impl DataPlane {
                     let value = value::number(keyword, word, 1, LocalRange::MOST, reporter);
                     if let Some(value) = value {
                         self.local_addresses.set(item, value, reporter);
+                    }
+                }
+                ("flood_threshold", Some(word)) => {
+                    if let Some(flows) = flood_threshold(word, reporter) {
+                        self.flood_threshold.set(item, flows, reporter);
                     }
                 }
                 ("xdp_mode", Some(word)) => {
@@ -163,6 +180,7 @@ impl DataPlane {
             connections: self.connections.get().copied(),
             wide_connections: self.wide_connections.get().copied(),
             local_addresses: self.local_addresses.get().copied(),
+            flood_threshold: self.flood_threshold.get().copied(),
             xdp_mode: self.xdp_mode.get().copied().unwrap_or_default(),
             without_local_traffic: self.local_traffic.get() == Some(&false),
         }

@@ -16,8 +16,9 @@ use aya::programs::{SchedClassifier, Xdp};
 use aya_obj::generated::{BPF_F_MMAPABLE, bpf_map_type};
 use aya_obj::programs::XdpAttachType;
 use elvs_common::{
-    BLOB_LINES, COUNTERS, Call, CallHash, Caller, Counter, DestinationRecord, Line, LocalPort,
-    NextHop, SCTP_STATES, Settings, TCP_STATES, map_names, program_names, ticks_from_seconds,
+    BLOB_LINES, COUNTERS, Call, CallHash, Caller, Counter, DestinationRecord, FloodWord, Line,
+    LocalPort, NextHop, SCTP_STATES, Settings, TCP_STATES, map_names, program_names,
+    ticks_from_seconds,
 };
 use elvs_fastpath::{Bucket, FlowMemory, Local, PortSlot, WideBucket, WideMemory, WideWords};
 use elvs_model::{Statistics, XdpMode};
@@ -43,6 +44,7 @@ pub struct Kernel {
     loads: Mapping,
     schedulers: Mapping,
     settings: Mapping,
+    flood: Mapping,
     config: ArrayOfMaps<MapData, MapData>,
     statistics: PerCpuArray<MapData, [u64; 5]>,
     counters: PerCpuArray<MapData, u64>,
@@ -123,7 +125,7 @@ pub(crate) fn settings_for(
         seed,
         sctp_timeouts,
         drop_rate: 0,
-        pad_end: 0,
+        flood_threshold: 0,
     }
 }
 
@@ -175,6 +177,7 @@ impl Kernel {
             loads: mapped(directory, map_names::LOADS)?,
             schedulers: mapped(directory, map_names::SCHEDULERS)?,
             settings: mapped(directory, map_names::SETTINGS)?,
+            flood: mapped(directory, map_names::FLOOD)?,
             config: config.try_into().map_err(map_error(map_names::CONFIG))?,
             statistics: statistics.try_into().map_err(map_error(map_names::STATS))?,
             counters: counters.try_into().map_err(map_error(map_names::COUNTERS))?,
@@ -277,7 +280,7 @@ fn settings_words(settings: &Settings) -> impl Iterator<Item = u32> {
         .chain(halves(first))
         .chain(halves(second))
         .chain(settings.sctp_timeouts)
-        .chain([settings.drop_rate, settings.pad_end])
+        .chain([settings.drop_rate, settings.flood_threshold])
 }
 
 fn settings_of(mut words: impl Iterator<Item = u32>) -> Settings {
@@ -315,7 +318,7 @@ fn settings_of(mut words: impl Iterator<Item = u32>) -> Settings {
         seed,
         sctp_timeouts,
         drop_rate: next(),
-        pad_end: next(),
+        flood_threshold: next(),
     }
 }
 
@@ -404,9 +407,15 @@ impl Backend for Kernel {
             sctp_timeouts: settings.sctp_timeouts,
             flags: settings.flags,
             drop_rate: settings.drop_rate,
+            flood_threshold: settings.flood_threshold,
             ..self.settings()
         };
         write_settings(&self.settings, &new);
+    }
+
+    fn flood(&self) -> FloodWord {
+        let word = element(self.flood.slice::<AtomicU64>(), 0);
+        FloodWord(word.map_or(0, |word| word.load(Ordering::Acquire)))
     }
 
     fn load(&self, index: u32) -> Option<&AtomicU64> {

@@ -20,12 +20,13 @@ use super::packet::WidePacket;
 use super::ports::{LocalEnd, Taken, WideMemory, give_port, home_of, take_port};
 use crate::atomic::Atomic64;
 use crate::checksum::Delta;
+use crate::flood::{is_provisional, provisional};
 use crate::flow::{
-    FlowKey, FoundOf, Step, WideValue, client_port_of, destination_of, find_from, home_bucket,
-    virtual_port_of, wide_addresses,
+    Addresses, FlowKey, FlowMemory, FoundOf, Step, WideValue, client_port_of, destination_of,
+    find_from, home_bucket, release_flow, virtual_port_of, wide_addresses,
 };
 use crate::frame::{Action, Frame};
-use crate::host::{ClientHop, Host, Note, drop, give_load};
+use crate::host::{ClientHop, Host, Note, drop, give_load, take_load};
 use crate::open::{Path, Remembered, is_secure, opened};
 use crate::packet::{Transport, is_balanced};
 use crate::report::{Report, refuse_and_tell_wide};
@@ -44,10 +45,13 @@ pub fn open_full_nat<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     if packet.fragment {
         return drop(host, Counter::FragmentRefused);
     }
-    let index = low(host.noted(Note::Destination));
+    let noted = host.noted(Note::Destination);
+    let (index, flood) = (low(noted), noted >> 32 != 0);
     let key = Wide::key(&packet, &transport);
     let end = match allot(host, &key, frame.ingress()) {
         Taken::Port(end) => end,
+        // Tried again with the port that has become free, as often as the kernel allows if another CPU takes it first.
+        Taken::Exhausted if flood && make_room(host, &key) => return Action::FULL_NAT_OPEN,
         Taken::Exhausted => return drop(host, Counter::LocalPortsExhausted),
         Taken::Contended => return drop(host, Counter::InsertContended),
     };
@@ -55,8 +59,14 @@ pub fn open_full_nat<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let key = FlowKey { addresses: [c0, c1, v0, v1, end.0], ..key };
     let method = Method::FullNat as u32;
     let secure = is_secure(host);
-    let control = opened(host, packet.protocol, transport.flags, method, secure);
-    let remembered = host.wide_remember(&key, control, index);
+    let mut control = opened(host, packet.protocol, transport.flags, method, secure);
+    let remembered = if flood {
+        control = provisional(control);
+        host.count(Counter::FloodProvisional);
+        host.wide_remember_provisional(&key, control, index)
+    } else {
+        host.wide_remember(&key, control, index)
+    };
     if remembered != Remembered::New {
         give_port(host.wide(), end);
     }
@@ -92,6 +102,49 @@ pub(super) fn leave<H: Host>(host: &H, index: u32, end: LocalEnd, control: Contr
     host.note(Note::Destination, index as u64 | (named as u64) << 32);
     host.note(Note::LocalEnd, end.0);
     Action::FULL_NAT
+}
+
+/// Buckets that are looked through for a connection whose port a flood may have.
+const ROOM_BUCKETS: u32 = 64;
+
+/// Search for a connection by full NAT that has not been confirmed, from a bucket on; ends one.
+struct MakeRoom<'a, H> {
+    host: &'a H,
+    home: u64,
+    made: u64,
+}
+
+impl<H: Host> Step for MakeRoom<'_, H> {
+    #[inline(always)]
+    fn step(&mut self, round: u32) -> bool {
+        // On from the table's end at its beginning.
+        let index = low(self.home).wrapping_add(round >> 2);
+        let Some(index) = index.checked_rem(self.host.wide_buckets()) else { return false };
+        let memory = self.host.wide();
+        let Some(bucket) = memory.bucket(index) else { return false };
+        let slot = bucket.slot(round);
+        let control = Control(slot.control.load());
+        let end = slot.addresses.local_end();
+        let goes = control.is_live() && is_provisional(control) && LocalEnd(end).is_some();
+        let destination = destination_of(slot.ports_destination.load());
+        if !goes || !release_flow(memory, index, slot, control) {
+            return true;
+        }
+        self.host.count(Counter::EvictedHalfOpen);
+        take_load(self.host, destination, control);
+        give_port(memory, LocalEnd(end));
+        self.made = 1;
+        false
+    }
+}
+
+/// Ends a connection that has not been confirmed near the home of a new one, for its port.
+#[inline(always)]
+fn make_room<H: Host>(host: &H, key: &FlowKey<WideValue>) -> bool {
+    let home = home_bucket(key.hash(host.seed()), host.wide_buckets());
+    let mut room = MakeRoom { host, home: home as u64, made: 0 };
+    host.repeat(ROOM_BUCKETS * 4, &mut room);
+    room.made != 0
 }
 
 /// Search for a local address of a service with a free port.

@@ -9,6 +9,7 @@
 
 mod connections;
 mod defence;
+mod flood;
 mod flow_table;
 mod forwarding;
 mod fragments;

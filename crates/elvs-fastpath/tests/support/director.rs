@@ -48,6 +48,8 @@ pub struct Director {
     tick: AtomicU32,
     random: AtomicU64,
     notes: [AtomicU64; NOTES],
+    /// See [`elvs_common::FloodWord`].
+    pub flood: AtomicU64,
     fragments: Mutex<HashMap<(u64, u64), Fragment>>,
     wide_fragments: Mutex<HashMap<([u64; 4], u64), WideFragment>>,
     /// Call-IDs that are kept.
@@ -104,6 +106,8 @@ impl Director {
                 wide_connections: buckets * 4,
                 locals: 0,
                 pad: 0,
+                flood_threshold: 0,
+                flood_pad: 0,
                 seed: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210],
                 sctp_timeouts,
                 drop_rate: 0,
@@ -113,6 +117,7 @@ impl Director {
             counters: (0..COUNTERS).map(|_| AtomicU64::new(0)).collect(),
             tick: AtomicU32::new(1_000_000),
             notes: Default::default(),
+            flood: AtomicU64::new(0),
             fragments: Mutex::default(),
             wide_fragments: Mutex::default(),
             calls: Mutex::default(),
@@ -502,6 +507,14 @@ impl Host for Director {
 
     fn timeout(&self, protocol: u8, state: u8) -> u32 {
         self.settings.timeout(protocol, state)
+    }
+
+    fn flood_threshold(&self) -> u32 {
+        self.settings.flood_threshold
+    }
+
+    fn flood_word(&self) -> Option<&AtomicU64> {
+        Some(&self.flood)
     }
 
     fn count(&self, counter: Counter) {

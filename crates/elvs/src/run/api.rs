@@ -102,6 +102,7 @@ impl elvs_api::Backend for Api {
             config: node.config.clone(),
             interfaces: self.interfaces().await,
             local_traffic: node.with_plane(|plane| plane.attached_egress()),
+            flooded: node.with_plane(|plane| plane.is_flooded()),
             table_bytes: node.with_plane(|plane| plane.memory_bytes()),
             connections: node.with_plane(|plane| plane.live_connections()),
             connection_capacity: node.with_plane(|plane| plane.capacity()).into(),

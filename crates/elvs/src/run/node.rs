@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use elvs_dataplane::{InstallError, Plane, Route};
-use elvs_model::{Change, ChangeError, Desired, SyncDaemon, Table, diff};
+use elvs_model::{Change, ChangeError, DataPlaneSettings, Desired, SyncDaemon, Table, diff};
 use elvs_net::Netlink;
 use tokio::sync::Notify;
 use tracing::{info, warn};
@@ -177,7 +177,11 @@ impl Node {
         let old = addresses(&self.table());
         let new: BTreeSet<IpAddr> = addresses(table).difference(&old).copied().collect();
         self.learn(&new).await;
-        self.with_plane(|plane| plane.install(table))?;
+        let flood = desired.data_plane.flood_threshold;
+        self.with_plane(|plane| {
+            plane.set_flood_threshold(flood.unwrap_or(DataPlaneSettings::FLOOD_THRESHOLD));
+            plane.install(table)
+        })?;
         self.forget_problems(table);
         self.attach(table, desired).await;
         self.routes_stale.notify_one();
