@@ -351,12 +351,20 @@ impl Bench {
 
     /// Remembers what a fixture has met.
     pub fn note(&mut self, verdict: Verdict, counted: &[Counter]) {
-        let mut names: Vec<String> =
-            counted.iter().map(|counter| counter.name().to_owned()).collect();
-        names.push(verdict_name(verdict).to_owned());
-        for name in names {
-            self.seen.entry((name, self.family)).or_default().push(self.fixture);
+        self.note_name(verdict_name(verdict));
+        for counter in counted {
+            self.note_counter(*counter);
         }
+    }
+
+    /// Remembers a counter that no packet raised.
+    pub fn note_counter(&mut self, counter: Counter) {
+        self.note_name(counter.name());
+    }
+
+    fn note_name(&mut self, name: &str) {
+        let met = self.seen.entry((name.to_owned(), self.family)).or_default();
+        met.push(self.fixture);
     }
 }
 
