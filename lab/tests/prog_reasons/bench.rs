@@ -74,6 +74,7 @@ impl Bench {
         self.table = Table::new();
         self.both.renew_budgets();
         tamper::everywhere(&self.both, &Forget);
+        tamper::forget_calls(&mut self.both);
         let tunnel_source = Some(self.director());
         for last in 1..=2 {
             let route = Route { hop: Some(self.hop(last)), mtu: MTU, tunnel_source, local: false };
