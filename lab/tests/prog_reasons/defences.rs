@@ -6,8 +6,8 @@ use elvs_dataplane::Plane;
 use elvs_fastpath::Verdict;
 use elvs_lab::method;
 use elvs_model::{
-    Change, Family as AddressFamily, ForwardingMethod, Mark, MarkRule, OnDelete, Prefix, Scheduler,
-    ServiceKey, Setting, VirtualService,
+    Change, Family as AddressFamily, ForwardingMethod, Mark, MarkRule, OnDelete, Persistence,
+    Prefix, Scheduler, ServiceKey, Setting, VirtualService,
 };
 
 use crate::bench::{ACK, Bench, FIN, Family, Fixture, RST, SYN};
@@ -37,18 +37,30 @@ fn sends_on(bench: &Bench, packet: &Packet) {
 
 /// Of every new connection, and of no known one.
 fn drop_packet(bench: &mut Bench) {
+    let persistence = Some(Persistence { timeout: 300 });
     for method in [method::DR, method::NAT, method::TUN, FULL_NAT] {
         bench.begin_anew();
         bench.serve(method, 1);
         sends_on(bench, &bench.tcp(SYN));
-        bench.set(Setting::DropPacket, 3);
-        bench.set(Setting::AmDroprate, 1);
-        for packet in shapes(bench, &bench.udp()) {
-            bench.drops(&packet, &[Counter::DropPacket]);
-        }
+        shed_all(bench);
         sends_on(bench, &bench.tcp(ACK));
         bench.set(Setting::DropPacket, 0);
         sends_on(bench, &bench.udp());
+    }
+    for engine in [None, Some("sip".to_owned())] {
+        let remembering =
+            |service| VirtualService { persistence, engine: engine.clone(), ..service };
+        bench.begin_anew();
+        bench.serve_with(remembering, |_| (), method::DR, 1, 1);
+        shed_all(bench);
+    }
+}
+
+fn shed_all(bench: &mut Bench) {
+    bench.set(Setting::DropPacket, 3);
+    bench.set(Setting::AmDroprate, 1);
+    for packet in shapes(bench, &bench.udp()) {
+        bench.drops(&packet, &[Counter::DropPacket]);
     }
 }
 
@@ -183,13 +195,17 @@ fn reset_sent(bench: &mut Bench) {
             let segment = Packet { payload: vec![7; data], ..bench.tcp(flags) };
             for shape in 0..shapes(bench, &segment).len() {
                 serve_resetting(bench, method);
+                let indexes = bench.indexes(TCP, method, 1);
+                let before = tamper::held(&bench.both, indexes);
                 sends_on(bench, &bench.tcp(SYN));
+                assert_ne!(tamper::held(&bench.both, indexes), before);
                 bench.remove(method, 1);
                 let segment = Packet { payload: vec![7; data], ..bench.tcp(flags) };
                 let segment = shapes(bench, &segment).swap_remove(shape);
                 let wanted = reset_of(&segment, numbers, answered);
                 bench.expect(&segment.build(), Verdict::Transmit, &wanted, &RESET);
                 // It was the connection's end.
+                assert_eq!(tamper::held(&bench.both, indexes), before, "{method:?}");
                 bench.passes(&bench.tcp(ACK), &[Counter::NotSyn]);
             }
         }

@@ -11,7 +11,7 @@ use elvs_common::{
 use elvs_dataplane::Backend;
 use elvs_fastpath::{
     Addresses, Bucket, Eviction, FlowKey, FlowMemory, Host, Insertion, NewFlow, Slot, WideMemory,
-    insert_flow,
+    free_ports, insert_flow,
 };
 
 use crate::both::Both;
@@ -141,6 +141,16 @@ pub fn load_nobody(both: &Both) {
     for load in [both.kernel.backend().load(NOBODY), Backend::load(both.host.backend(), NOBODY)] {
         load.unwrap().store(DestinationLoad::unit(false) * 1_000, Ordering::SeqCst);
     }
+}
+
+/// What connections hold of each plane: the load of a destination, and free ports of local addresses.
+pub fn held(both: &Both, [kernel, host]: [u32; 2]) -> [(u64, u64); 2] {
+    fn of(backend: &impl Backend, destination: u32) -> (u64, u64) {
+        let locals = (0..).map_while(|index| backend.wide().local(index));
+        let free = locals.map(free_ports).sum();
+        (backend.load(destination).unwrap().load(Ordering::SeqCst), free)
+    }
+    [of(both.kernel.backend(), kernel), of(both.host.backend(), host)]
 }
 
 /// Takes every port of every local address away; what [`give_ports`] wants.
