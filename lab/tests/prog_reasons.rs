@@ -18,6 +18,10 @@
 mod bench;
 #[path = "prog_both/mod.rs"]
 mod both;
+#[path = "prog_reasons/calls.rs"]
+mod calls;
+#[path = "prog_reasons/defences.rs"]
+mod defences;
 #[path = "prog_reasons/events.rs"]
 mod events;
 #[path = "../../crates/elvs-dataplane/tests/support/packet.rs"]
@@ -78,7 +82,13 @@ fn every_verdict_and_every_counter_has_a_fixture_that_raises_it() {
 fn fixtures(way: Way) {
     let rivals = std::thread::available_parallelism().unwrap().get() > 1;
     let mut bench = Bench::new(way);
-    let all: [&[Fixture]; 3] = [&verdicts::FIXTURES, &refusals::FIXTURES, &events::FIXTURES];
+    let all: [&[Fixture]; 5] = [
+        &verdicts::FIXTURES,
+        &refusals::FIXTURES,
+        &events::FIXTURES,
+        &defences::FIXTURES,
+        &calls::FIXTURES,
+    ];
     let mut all = all.concat();
     if rivals {
         all.extend(rivals::FIXTURES);

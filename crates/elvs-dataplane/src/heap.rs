@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use elvs_common::{
-    BLOB_LINES, COUNTERS, Call, CallHash, Caller, Counter, DestinationRecord, DestinationStats,
-    FloodWord, LOCAL_PORTS, Line, LocalPort, MAX_DESTINATIONS, MAX_SERVICES, NOTES, NextHop,
-    Settings, TAIL_BUCKETS, WideAddress,
+    BLOB_LINES, CALLS, COUNTERS, Call, CallHash, Caller, Counter, DestinationRecord,
+    DestinationStats, FloodWord, LOCAL_PORTS, Line, LocalPort, MAX_DESTINATIONS, MAX_SERVICES,
+    NOTES, NextHop, Settings, TAIL_BUCKETS, WideAddress,
 };
 use elvs_fastpath::{
     Bucket, ClientHop, FlowMemory, Fragment, FragmentKey, Frame, Host, Local, Note, PortSlot,
@@ -94,6 +94,15 @@ struct Calls {
     draft: [u8; 256],
     kept: BTreeMap<u64, Call>,
     callers: BTreeMap<Caller, CallHash>,
+}
+
+/// Keeps something in a table as large as the programs'; false if it is full.
+fn keep<K: Ord, V>(kept: &mut BTreeMap<K, V>, key: K, value: V) -> bool {
+    let there = kept.len() < CALLS as usize || kept.contains_key(&key);
+    if there {
+        kept.insert(key, value);
+    }
+    there
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -317,13 +326,11 @@ impl Host for Heap {
     fn keep_call(&self, hash: CallHash, client: WideAddress, length: u64) -> bool {
         let mut calls = lock(&self.calls);
         let id = calls.draft;
-        calls.kept.insert(hash.0, Call { client, length, id });
-        true
+        keep(&mut calls.kept, hash.0, Call { client, length, id })
     }
 
     fn keep_caller(&self, caller: &Caller, hash: CallHash) -> bool {
-        lock(&self.calls).callers.insert(*caller, hash);
-        true
+        keep(&mut lock(&self.calls).callers, *caller, hash)
     }
 
     fn settings(&self) -> u32 {

@@ -8,9 +8,10 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use aya::TestRunOptions;
-use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuValues};
 use aya::programs::{TestRun, Xdp};
 use aya::util::nr_cpus;
 use aya_obj::programs::XdpAttachType;
@@ -109,6 +110,32 @@ impl Both {
         }
         let notes = vec![notes; nr_cpus().unwrap()];
         self.notes.set(0, PerCpuValues::try_from(notes).unwrap(), 0).unwrap();
+    }
+
+    /// Leaves every CPU a window of new flows that began so many ticks ago and is full, and in flood mode if it saw some.
+
+    pub fn fill_windows(&mut self, ago: u32, seen: u64) {
+        let full = |tick: u32| u64::from(tick.wrapping_sub(ago)) << 32;
+        let mut notes = [0; NOTES];
+        notes[Note::NewFlows as usize] = full(self.kernel.backend().now().tick());
+        notes[Note::Flood as usize] = seen;
+        let notes = vec![notes; nr_cpus().unwrap()];
+        self.notes.set(0, PerCpuValues::try_from(notes).unwrap(), 0).unwrap();
+        let host = self.host.backend();
+        host.note(Note::NewFlows, full(host.now().tick()));
+        host.note(Note::Flood, seen);
+    }
+
+    /// No flow opens any more in flood mode, nor has any lately, or above so many a second.
+
+    pub fn set_flood_threshold(&mut self, flows: u32) {
+        self.kernel.set_flood_threshold(flows);
+        self.host.set_flood_threshold(flows);
+        let word = MapData::from_pin(self.pins.join(map_names::FLOOD)).unwrap();
+        let mut word: Array<_, u64> = Map::Array(word).try_into().unwrap();
+        word.set(0, 0, 0).unwrap();
+        self.host.backend().flood_word().unwrap().store(0, Ordering::SeqCst);
+        self.renew_budgets();
     }
 
     /// Runs a frame through the real program; `metadata` bytes in front of it are somebody else's.

@@ -74,6 +74,7 @@ impl Bench {
         self.table = Table::new();
         self.both.renew_budgets();
         tamper::everywhere(&self.both, &Forget);
+        tamper::forget_calls(&mut self.both);
         let tunnel_source = Some(self.director());
         for last in 1..=2 {
             let route = Route { hop: Some(self.hop(last)), mtu: MTU, tunnel_source, local: false };
@@ -351,12 +352,20 @@ impl Bench {
 
     /// Remembers what a fixture has met.
     pub fn note(&mut self, verdict: Verdict, counted: &[Counter]) {
-        let mut names: Vec<String> =
-            counted.iter().map(|counter| counter.name().to_owned()).collect();
-        names.push(verdict_name(verdict).to_owned());
-        for name in names {
-            self.seen.entry((name, self.family)).or_default().push(self.fixture);
+        self.note_name(verdict_name(verdict));
+        for counter in counted {
+            self.note_counter(*counter);
         }
+    }
+
+    /// Remembers a counter that no packet raised.
+    pub fn note_counter(&mut self, counter: Counter) {
+        self.note_name(counter.name());
+    }
+
+    fn note_name(&mut self, name: &str) {
+        let met = self.seen.entry((name.to_owned(), self.family)).or_default();
+        met.push(self.fixture);
     }
 }
 

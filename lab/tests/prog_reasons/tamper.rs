@@ -3,13 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use aya::maps::{HashMap, Map, MapData};
 use elvs_common::{
-    Control, DestinationLoad, MAX_DESTINATIONS, Method, TAIL_BUCKETS, TCP, UDP, WideAddress,
+    CALLS, Call, CallHash, Caller, Control, DestinationLoad, MAX_DESTINATIONS, Method,
+    TAIL_BUCKETS, TCP, UDP, WideAddress, map_names,
 };
 use elvs_dataplane::Backend;
 use elvs_fastpath::{
-    Addresses, Bucket, Eviction, FlowKey, FlowMemory, Insertion, NewFlow, Slot, WideMemory,
-    insert_flow,
+    Addresses, Bucket, Eviction, FlowKey, FlowMemory, Host, Insertion, NewFlow, Slot, WideMemory,
+    free_ports, insert_flow,
 };
 
 use crate::both::Both;
@@ -141,6 +143,16 @@ pub fn load_nobody(both: &Both) {
     }
 }
 
+/// What connections hold of each plane: the load of a destination, and free ports of local addresses.
+pub fn held(both: &Both, [kernel, host]: [u32; 2]) -> [(u64, u64); 2] {
+    fn of(backend: &impl Backend, destination: u32) -> (u64, u64) {
+        let locals = (0..).map_while(|index| backend.wide().local(index));
+        let free = locals.map(free_ports).sum();
+        (backend.load(destination).unwrap().load(Ordering::SeqCst), free)
+    }
+    [of(both.kernel.backend(), kernel), of(both.host.backend(), host)]
+}
+
 /// Takes every port of every local address away; what [`give_ports`] wants.
 pub fn exhaust_ports(both: &Both) -> [Vec<u64>; 2] {
     [exhaust(both.kernel.backend().wide()), exhaust(Backend::wide(both.host.backend()))]
@@ -163,4 +175,46 @@ fn give(memory: &impl WideMemory<Word = AtomicU64>, heads: &[u64]) {
     for (head, local) in heads.iter().zip((0..).map_while(|index| memory.local(index))) {
         local.head.store(*head, Ordering::SeqCst);
     }
+}
+
+/// Keeps as many Call-IDs, and as many connections of calls, as there is room for; the last of them.
+pub fn fill_calls(both: &Both) -> (CallHash, Caller) {
+    let pinned = |name| Map::HashMap(MapData::from_pin(both.pins().join(name)).unwrap());
+    let mut calls: HashMap<_, u64, [u64; Call::WORDS]> =
+        pinned(map_names::CALLS).try_into().unwrap();
+    let mut callers: HashMap<_, Caller, u64> = pinned(map_names::CALLERS).try_into().unwrap();
+    let mut last = (CallHash(0), Caller::default());
+    for number in 0..CALLS {
+        last = (CallHash::of_bits(number.into()), [u64::from(number); 5]);
+        let (hash, caller) = last;
+        calls.insert(hash.0, [0; Call::WORDS], 0).unwrap();
+        callers.insert(caller, hash.0, 0).unwrap();
+        let host = both.host.backend();
+        assert!(host.keep_call(hash, WideAddress([0; 2]), 1) && host.keep_caller(&caller, hash));
+    }
+    last
+}
+
+/// Forgets a Call-ID and a connection.
+pub fn forget_call(both: &mut Both, (hash, caller): &(CallHash, Caller)) {
+    fn forget(backend: &mut impl Backend, hash: CallHash, caller: &Caller) {
+        backend.forget_call(hash);
+        backend.forget_caller(caller);
+    }
+    forget(both.kernel.backend_mut(), *hash, caller);
+    forget(both.host.backend_mut(), *hash, caller);
+}
+
+/// Forgets all of them.
+pub fn forget_calls(both: &mut Both) {
+    fn forget(backend: &mut impl Backend) {
+        for hash in backend.calls() {
+            backend.forget_call(hash);
+        }
+        for caller in backend.callers() {
+            backend.forget_caller(&caller);
+        }
+    }
+    forget(both.kernel.backend_mut());
+    forget(both.host.backend_mut());
 }

@@ -23,7 +23,7 @@ pub const FIXTURES: [Fixture; 8] = [
 ];
 
 /// Untagged, tagged, tagged twice, with options or extension headers, and padded.
-fn shapes(bench: &Bench, packet: &Packet) -> Vec<Packet> {
+pub fn shapes(bench: &Bench, packet: &Packet) -> Vec<Packet> {
     let tagged = |vlans: &[(u16, u16)]| Packet { vlans: vlans.to_vec(), ..packet.clone() };
     let more = match bench.family {
         Family::V4 => Packet { ip_options: vec![1; 8], ..packet.clone() },
