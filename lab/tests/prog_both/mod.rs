@@ -113,7 +113,6 @@ impl Both {
     }
 
     /// Leaves every CPU a window of new flows that began so many ticks ago and is full, and in flood mode if it saw some.
-
     pub fn fill_windows(&mut self, ago: u32, seen: u64) {
         let full = |tick: u32| u64::from(tick.wrapping_sub(ago)) << 32;
         let mut notes = [0; NOTES];
@@ -127,7 +126,6 @@ impl Both {
     }
 
     /// No flow opens any more in flood mode, nor has any lately, or above so many a second.
-
     pub fn set_flood_threshold(&mut self, flows: u32) {
         self.kernel.set_flood_threshold(flows);
         self.host.set_flood_threshold(flows);
