@@ -31,7 +31,7 @@ const JIFFIES_PER_SECOND: u32 = 1_000;
 const TICK_SHIFT: u32 = 6;
 /// Jiffies at which the clock starts: some days after boot.
 const START: u64 = 1 << 28;
-/// Local addresses of full NAT there is room for.
+/// Local addresses of full NAT there is room for if nothing else is said.
 const LOCALS: u32 = 2;
 /// Secret of its flow hash; fixed, so that a test fails the same way twice.
 const SEED: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
@@ -44,6 +44,12 @@ impl FakePlane {
     /// XDP.
     pub fn for_connections(connections: u32) -> Self {
         Self::new(Heap::new(connections), None)
+    }
+
+    /// The same with room for that many connections in each of the two tables, and for that many local addresses of full
+    /// NAT.
+    pub fn with_room(connections: u32, locals: u32) -> Self {
+        Self::new(Heap::with_room(connections, connections, locals), None)
     }
 
     /// Ends what a pass over the whole table would end so many ticks from now if no packet came until then. Totals of
@@ -120,15 +126,21 @@ fn at<T>(values: &[T], index: u32) -> Option<&T> {
 impl Heap {
     /// Tables for that many connections.
     pub fn new(connections: u32) -> Self {
+        Self::with_room(connections, wide_for(connections), LOCALS)
+    }
+
+    fn with_room(connections: u32, wide_connections: u32, locals: u32) -> Self {
         let buckets = buckets_for(connections);
-        let wide_buckets = buckets_for(wide_for(connections));
+        let wide_buckets = buckets_for(wide_connections);
         let lines = usize::try_from(MAX_DESTINATIONS).unwrap_or(0);
         Self {
             flows: (0..buckets + TAIL_BUCKETS).map(|_| Bucket::default()).collect(),
             wide: WideFlows {
                 flows: (0..wide_buckets + TAIL_BUCKETS).map(|_| Bucket::default()).collect(),
-                locals: (0..LOCALS).map(|_| Local::default()).collect(),
-                ports: (0..LOCALS * LOCAL_PORTS).map(|_| PortSlot::default()).collect(),
+                locals: (0..locals).map(|_| Local::default()).collect(),
+                ports: (0..locals.saturating_mul(LOCAL_PORTS))
+                    .map(|_| PortSlot::default())
+                    .collect(),
             },
             lines: Vec::new(),
             records: vec![DestinationRecord::default(); lines],
@@ -138,8 +150,8 @@ impl Heap {
             counters: (0..COUNTERS).map(|_| AtomicU64::new(0)).collect(),
             settings: settings_for(
                 connections,
-                wide_for(connections),
-                LOCALS,
+                wide_connections,
+                locals,
                 JIFFIES_PER_SECOND,
                 TICK_SHIFT,
                 SEED,

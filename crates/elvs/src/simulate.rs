@@ -7,6 +7,7 @@
 //! prints.
 
 mod clients;
+mod conversation;
 mod host;
 mod packet;
 mod report;
@@ -54,7 +55,7 @@ const FORM: &str = "\
 A script has one of these on each line:
   ipvsadm ...                           a command of ipvsadm changes or lists the table
   elvs mark add ...                     a rule that gives packets a firewall mark
-  open NAME PROTO SRC:PORT DST:PORT     a connection that stays; PROTO is tcp or udp
+  open NAME PROTO SRC:PORT DST:PORT     a connection that stays; PROTO is tcp, udp or sctp
   close NAME                            it ends
   short PROTO SRC:PORT DST:PORT         a connection that is opened and closed again
   packet udp SRC:PORT DST:PORT          one datagram

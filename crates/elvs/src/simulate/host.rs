@@ -9,17 +9,18 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use elvs_api::VERSION;
-use elvs_common::{REFRESH_TICKS, TCP, WideAddress};
+use elvs_common::{REFRESH_TICKS, WideAddress};
 use elvs_dataplane::{Backend, Estimator, FakePlane, InstallError, Plane, Route};
 use elvs_fastpath::{Asked, FlowKey, Narrow, Pick, Verdict, Wide, WideValue, pick};
 use elvs_model::{
     Change, ChangeError, ConnectionFilter, ConnectionView, Destination, DestinationKey, Family,
     ForwardingMethod, MarkedPacket, NodeInfo, Protocol, ServiceKey, ServiceView, SyncDaemon, Table,
-    Timeouts,
+    TableService, Timeouts,
 };
 use indexmap::IndexSet;
 
-use super::packet::{ACK, FIN, INTERFACE, SYN, frame, hop_to, sent_to};
+use super::conversation::{self, Speaker, Talk};
+use super::packet::{INTERFACE, Sent, frame, hop_to, sent_to};
 use super::script::Flow;
 use crate::adm::{ConnectionIter, Director, DirectorError};
 use crate::run::CONNECTION_TABLE_SIZE;
@@ -43,6 +44,8 @@ const MTU: u32 = 1_500;
 pub(super) struct Placed {
     /// Real server, and the port that it is reached at.
     pub(super) server: SocketAddr,
+    /// Whom the real server takes for the client, and answers.
+    client: SocketAddr,
     /// The destination, if it is in the table.
     pub(super) destination: Option<Destination>,
     /// Connections that its first packet made: 0 if it belonged to one already.
@@ -64,11 +67,12 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// A director without services, with room for so many connections.
-    pub(super) fn new(connections: usize, seed: u64) -> Self {
+    /// A director without services, with room for so many connections and local addresses of full NAT.
+    pub(super) fn new(connections: usize, locals: usize, seed: u64) -> Self {
         let connections = u32::try_from(connections).unwrap_or(MOST_CONNECTIONS);
         let connections = connections.clamp(LEAST_CONNECTIONS, MOST_CONNECTIONS);
-        let plane = FakePlane::for_connections(connections);
+        let plane =
+            FakePlane::with_room(connections, u32::try_from(locals).unwrap_or(u32::MAX).max(1));
         plane.backend().seed_random(seed);
         Self { plane, servers: IndexSet::new(), counted: HashMap::new(), estimated_s: 0 }
     }
@@ -107,14 +111,10 @@ impl Host {
         })
     }
 
-    /// A client begins a connection: TCP's handshake, or one datagram.
+    /// A client begins a connection: the handshake of TCP or SCTP, or one datagram.
     pub(super) fn begin(&mut self, flow: &Flow) -> Fate {
-        let first = if flow.protocol == Protocol::Tcp { SYN } else { 0 };
-        let placed = self.first(flow, first)?;
-        if flow.protocol == Protocol::Tcp {
-            self.answer(flow, &placed, SYN | ACK);
-            self.ask(flow, ACK);
-        }
+        let placed = self.first(flow)?;
+        self.talk(flow, &placed, conversation::opening(flow.protocol));
         Ok(placed)
     }
 
@@ -129,13 +129,9 @@ impl Host {
         found.map(|connection| connection.expires_s)
     }
 
-    /// The client ends it and the real server agrees. No packet ends a flow of UDP: it expires.
+    /// The client ends it and the real server agrees.
     pub(super) fn end(&self, flow: &Flow, placed: &Placed) {
-        if flow.protocol == Protocol::Tcp {
-            self.ask(flow, FIN | ACK);
-            self.answer(flow, placed, FIN | ACK);
-            self.ask(flow, ACK);
-        }
+        self.talk(flow, placed, conversation::ending(flow.protocol));
     }
 
     /// Lets time pass; what has expired by then is gone.
@@ -181,7 +177,10 @@ impl Host {
     pub(super) fn ask_scheduler(&self, flow: &Flow) -> Option<u32> {
         let backend = self.plane.backend();
         let key = key_of(flow);
-        let picked = if flow.client.is_ipv4() {
+        let wide = flow.client.is_ipv6()
+            || flow.protocol == Protocol::Sctp
+            || self.service_of(flow).is_some_and(|key| self.is_full_nat(&key));
+        let picked = if !wide {
             pick::<Narrow, _>(backend, &key.fold(), INTERFACE, Asked::Scheduler)
         } else {
             pick::<Wide, _>(backend, &key, INTERFACE, Asked::Scheduler)
@@ -199,20 +198,24 @@ impl Host {
         }
     }
 
-    fn first(&mut self, flow: &Flow, flags: u8) -> Fate {
+    /// Whether the destinations of a service are reached by full NAT.
+    fn is_full_nat(&self, key: &ServiceKey) -> bool {
+        self.table().service(key).is_some_and(TableService::is_full_nat)
+    }
+
+    fn first(&mut self, flow: &Flow) -> Fate {
         let before = self.plane.counters().unwrap_or_default();
-        let mut sent = frame(flow.protocol.number(), flow.client, flow.service, flags);
-        let verdict = self.plane.process(&mut sent);
-        let server = match verdict {
-            Verdict::Transmit | Verdict::Redirect(_) => {
-                sent_to(&sent).and_then(|(number, port)| {
-                    let server = self.servers.get_index(usize::try_from(number).ok()?)?;
-                    Some(SocketAddr::new(*server, port))
-                })
-            }
+        let mut packet = frame(conversation::first(flow.protocol), flow.client, flow.service);
+        let verdict = self.plane.process(&mut packet);
+        let sent = match verdict {
+            Verdict::Transmit | Verdict::Redirect(_) => sent_to(&packet).and_then(|sent| {
+                let Sent { server, port, client } = sent;
+                let server = self.servers.get_index(usize::try_from(server).ok()?)?;
+                Some((SocketAddr::new(*server, port), client))
+            }),
             Verdict::Pass | Verdict::Drop => None,
         };
-        let Some(server) = server else {
+        let Some((server, client)) = sent else {
             let after = self.plane.counters().unwrap_or_default();
             let moved = after.iter().zip(&before).find(|(now, then)| now.1 > then.1);
             return Err(moved.map_or("no_service", |((counter, _), _)| counter.name()));
@@ -222,7 +225,8 @@ impl Host {
         let index = service.zip(destination).and_then(|(service, destination)| {
             self.plane.destination_index(&service, &destination.key)
         });
-        Ok(Placed { server, destination, new: index.map_or(0, |index| self.newly(index)) })
+        let new = index.map_or(0, |index| self.newly(index));
+        Ok(Placed { server, client, destination, new })
     }
 
     /// Connections of a destination since the last call.
@@ -239,15 +243,22 @@ impl Host {
         exact.or_else(|| entry.destinations().find(|d| d.key.address == address)).copied()
     }
 
-    /// A segment from the client.
-    fn ask(&self, flow: &Flow, flags: u8) {
-        self.plane.process(&mut frame(TCP, flow.client, flow.service, flags));
-    }
-
-    /// A segment from the real server, if the director sees it.
-    fn answer(&self, flow: &Flow, placed: &Placed, flags: u8) {
-        if placed.destination.is_some_and(|d| d.method == ForwardingMethod::Nat) {
-            self.plane.process(&mut frame(TCP, placed.server, flow.client, flags));
+    /// Both ends of a connection say something; the director sees what the real server says if the way back is through it.
+    fn talk(&self, flow: &Flow, placed: &Placed, talk: Talk) {
+        let answers = placed.destination.is_some_and(|destination| match destination.method {
+            ForwardingMethod::Nat | ForwardingMethod::FullNat => true,
+            ForwardingMethod::Dr | ForwardingMethod::Tun(_) => false,
+        });
+        for (speaker, content) in talk {
+            match speaker {
+                Speaker::Client => {
+                    self.plane.process(&mut frame(*content, flow.client, flow.service));
+                }
+                Speaker::Server if answers => {
+                    self.plane.process(&mut frame(*content, placed.server, placed.client));
+                }
+                Speaker::Server => {}
+            }
         }
     }
 

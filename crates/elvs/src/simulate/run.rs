@@ -118,7 +118,7 @@ pub(super) fn run(
     settings: Settings,
 ) -> Result<Report, Mistake> {
     let mut runner = Runner {
-        host: Host::new(script.connections, settings.seed),
+        host: Host::new(script.connections, script.locals, settings.seed),
         names,
         settings,
         open: HashMap::new(),

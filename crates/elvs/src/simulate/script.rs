@@ -5,7 +5,7 @@
 //!
 //! Called by [`super`].
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -18,6 +18,8 @@ use crate::adm::{self, Command, List, Names, Subject};
 
 /// Longest wait: 31 days, the longest timeout of ipvsadm.
 const MAX_WAIT_S: u32 = 31 * 86_400;
+/// Local addresses of full NAT that there is room for; a mebibyte each.
+const MOST_LOCALS: usize = 256;
 
 /// A script that can be run.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(super) struct Script {
     pub(super) lines: Vec<Line>,
     /// Connections it may make.
     pub(super) connections: usize,
+    /// Local addresses of full NAT that it gives to services.
+    pub(super) locals: usize,
 }
 
 /// One line.
@@ -72,7 +76,7 @@ impl Action {
 /// The ends of a connection; both are of one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Flow {
-    /// TCP or UDP.
+    /// Its protocol.
     pub(super) protocol: Protocol,
     /// The client.
     pub(super) client: SocketAddr,
@@ -117,6 +121,7 @@ pub(super) fn read(text: &str, names: &dyn Names) -> Result<Script, Vec<Mistake>
         names,
         table: Table::new(),
         refused: HashSet::new(),
+        locals: BTreeSet::new(),
         open: HashMap::new(),
         number: 0,
     };
@@ -137,7 +142,7 @@ pub(super) fn read(text: &str, names: &dyn Names) -> Result<Script, Vec<Mistake>
         return Err(mistakes);
     }
     let connections = lines.iter().filter(|line| line.action.is_event()).count();
-    Ok(Script { lines, connections })
+    Ok(Script { lines, connections, locals: reader.locals.len() })
 }
 
 struct Reader<'a> {
@@ -146,6 +151,8 @@ struct Reader<'a> {
     table: Table,
     /// Services that were refused: what is done to them is no further mistake.
     refused: HashSet<ServiceKey>,
+    /// Local addresses of full NAT so far, removed ones too.
+    locals: BTreeSet<IpAddr>,
     /// Lines at which connections were opened that are not closed yet.
     open: HashMap<String, usize>,
     number: usize,
@@ -201,7 +208,7 @@ impl Reader<'_> {
             ["packet", "udp", client, service] => Action::Packet(flow("udp", client, service)?),
             ["packet", protocol, _, _] => {
                 return Err(format!(
-                    "`packet {protocol}`: a single packet is of udp; a connection of tcp is `open` or `short`"
+                    "`packet {protocol}`: a single packet is of udp; a connection of another protocol is `open` or `short`"
                 ));
             }
             ["wait", seconds] => Action::Wait(wait(seconds)?),
@@ -262,11 +269,15 @@ impl Reader<'_> {
                 return Err("there is nobody to synchronise connections with: leave the line out"
                     .to_owned());
             }
-            Command::Changes(_) => {
-                return Err(
-                    "full NAT is not simulated: write the script with NAT (-m), which chooses the same real servers"
-                        .to_owned(),
-                );
+            Command::Changes(changes) => {
+                self.locals.extend(changes.iter().filter_map(local_address));
+                if self.locals.len() > MOST_LOCALS {
+                    return Err(format!(
+                        "that makes {} local addresses: a script has at most {MOST_LOCALS}, of 64512 ports each",
+                        self.locals.len()
+                    ));
+                }
+                changes.iter().try_for_each(|change| self.change(change))
             }
             Command::Change(change) => self.change(change),
             Command::UnknownScheduler { service, .. } => {
@@ -332,6 +343,11 @@ fn told_apart(change: &Change) -> Result<(), ChangeError> {
         | Change::StopSync(_)
         | Change::Set { .. } => Ok(()),
     }
+}
+
+/// The local address that a change adds.
+const fn local_address(change: &Change) -> Option<IpAddr> {
+    if let Change::AddLocalAddress { address, .. } = change { Some(*address) } else { None }
 }
 
 /// The service that a change is about.
@@ -412,8 +428,12 @@ fn flow(protocol: &str, client: &str, service: &str) -> Result<Flow, String> {
     let protocol = match protocol {
         "tcp" => Protocol::Tcp,
         "udp" => Protocol::Udp,
-        "sctp" => return Err("`sctp` has no place in a script: tcp and udp have".to_owned()),
-        _ => return Err(format!("`{protocol}` is no protocol of a connection: tcp and udp are")),
+        "sctp" => Protocol::Sctp,
+        _ => {
+            return Err(format!(
+                "`{protocol}` is no protocol of a connection: tcp, udp and sctp are"
+            ));
+        }
     };
     let flow = Flow { protocol, client: end(client)?, service: end(service)? };
     if flow.client.is_ipv4() != flow.service.is_ipv4() {

@@ -78,9 +78,9 @@ fn a_mistake_names_value_and_cure() {
         ("close b", "no connection `b` is open"),
         (
             "short icmp 10.0.0.1:1 10.0.0.2:2",
-            "`icmp` is no protocol of a connection: tcp and udp are",
+            "`icmp` is no protocol of a connection: tcp, udp and sctp are",
         ),
-        ("short sctp 10.0.0.1:1 10.0.0.2:2", "`sctp` has no place in a script"),
+        ("packet sctp 10.0.0.1:1 10.0.0.2:2", "`packet sctp`: a single packet is of udp"),
         ("short tcp 10.0.0.1 10.0.0.2:2", "`10.0.0.1` is no ADDRESS:PORT"),
         ("short tcp fd00::1:1 [fd00::2]:2", "`fd00::1:1` is no ADDRESS:PORT"),
         (
