@@ -284,7 +284,11 @@ ipvsadm --add-laddr -t 192.0.2.1:80 -z 192.0.2.1
 ipvsadm -A --sctp-service 192.0.2.2:80 -s rr
 ipvsadm --add-laddr --sctp-service 192.0.2.2:80 -z 192.0.2.200
 ipvsadm --add-laddr -t 192.0.2.3:80 -z 192.0.2.200
-ipvsadm --add-laddr -t 192.0.2.1:80 -z 10.9.0.0-10.9.1.0
+ipvsadm -A -t 192.0.2.4:80 -s rr
+ipvsadm --add-laddr -t 192.0.2.4:80 -z 10.9.0.0-10.9.1.0
+ipvsadm --add-laddr -t 192.0.2.4:80 -z 10.9.2.0-255
+ipvsadm -a -t 192.0.2.4:80 -r 10.0.0.1:80 --fullnat
+ipvsadm --del-laddr -t 192.0.2.4:80 -z 10.9.3.0
 ";
     let (_, stderr, code) = simulate(&[], script);
     assert_eq!(code, 2, "{stderr}");
@@ -293,11 +297,56 @@ ipvsadm --add-laddr -t 192.0.2.1:80 -z 10.9.0.0-10.9.1.0
         "-:3: `ipvsadm --add-laddr -t 192.0.2.1:80 -z 192.0.2.1`: ",
         "-:5: `ipvsadm --add-laddr --sctp-service 192.0.2.2:80 -z 192.0.2.200`: ",
         "-:6: `ipvsadm --add-laddr -t 192.0.2.3:80 -z 192.0.2.200`: ",
-        "-:7: `ipvsadm --add-laddr -t 192.0.2.1:80 -z 10.9.0.0-10.9.1.0`: ",
+        "-:8: `ipvsadm --add-laddr -t 192.0.2.4:80 -z 10.9.0.0-10.9.1.0`: that makes 257 local addresses: \
+         a script has at most 256",
+        "-:11: `ipvsadm --del-laddr -t 192.0.2.4:80 -z 10.9.3.0`: ",
     ];
     let lines: Vec<&str> = stderr.lines().collect();
     assert_eq!(lines.len(), parts.len(), "{stderr}");
     for (line, part) in lines.into_iter().zip(parts) {
         assert!(line.starts_with(part), "{line}");
     }
+}
+
+#[test]
+fn there_is_room_for_all_of_a_script_in_the_wide_table() {
+    let mut script = "\
+ipvsadm -A --sctp-service 192.0.2.1:80 -s rr
+ipvsadm -a --sctp-service 192.0.2.1:80 -r 10.0.0.1:80 -m
+"
+    .to_owned();
+    for client in 0..12_000 {
+        let (host, port) = (client / 6_000, 1_024 + client % 6_000);
+        writeln!(script, "open c{client} sctp 198.51.100.{host}:{port} 192.0.2.1:80").unwrap();
+    }
+    script.push_str("list\n");
+    assert_eq!(counts(&output(&script)), ["12000 0"]);
+}
+
+#[test]
+fn moved_clients_are_counted_with_both() {
+    let table = "\
+ipvsadm -A -t 192.0.2.1:80 -s mh
+ipvsadm -a -t 192.0.2.1:80 -r 10.0.0.1:80 -m
+ipvsadm -a -t 192.0.2.1:80 -r 10.0.0.2:80 -m
+ipvsadm -a -t 192.0.2.1:80 -r 10.0.0.3:80 -m
+";
+    let mut script = table.to_owned();
+    for client in 0..200 {
+        writeln!(script, "short tcp 198.51.100.{client}:9 192.0.2.1:80").unwrap();
+    }
+    script.push_str("ipvsadm -d -t 192.0.2.1:80 -r 10.0.0.2:80\n");
+    let moved = |change: fn(&str) -> Option<String>| {
+        let lines: Vec<_> = script.lines().map(|line| change(line).unwrap()).collect();
+        let (stdout, stderr, code) = simulate(&["--moved"], &lines.join("\n"));
+        assert_eq!(code, 0, "{stderr}");
+        let line = stdout.lines().find(|line| line.starts_with("# ")).unwrap();
+        let words: Vec<u32> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
+        assert_eq!(words.last(), Some(&200), "{line}");
+        words[0]
+    };
+    let by_nat = moved(|line| Some(line.to_owned()));
+    assert!((20..150).contains(&by_nat), "{by_nat}");
+    assert_eq!(moved(by_full_nat), by_nat);
+    assert_eq!(moved(of_sctp), by_nat);
 }

@@ -270,14 +270,11 @@ impl Reader<'_> {
                     .to_owned());
             }
             Command::Changes(changes) => {
-                self.locals.extend(changes.iter().filter_map(local_address));
-                if self.locals.len() > MOST_LOCALS {
-                    return Err(format!(
-                        "that makes {} local addresses: a script has at most {MOST_LOCALS}, of 64512 ports each",
-                        self.locals.len()
-                    ));
+                let fate = changes.iter().try_for_each(|change| self.change(change));
+                if fate.is_ok() {
+                    self.add_locals(changes)?;
                 }
-                changes.iter().try_for_each(|change| self.change(change))
+                fate
             }
             Command::Change(change) => self.change(change),
             Command::UnknownScheduler { service, .. } => {
@@ -302,6 +299,20 @@ impl Reader<'_> {
             | Command::Version => Ok(()),
         };
         fate.map_err(|error| cured(&error))
+    }
+
+    /// Counts the local addresses that are added.
+    fn add_locals(&mut self, changes: &[Change]) -> Result<(), String> {
+        let added = changes.iter().filter_map(local_address);
+        let locals: BTreeSet<IpAddr> = self.locals.iter().copied().chain(added).collect();
+        if locals.len() > MOST_LOCALS {
+            return Err(format!(
+                "that makes {} local addresses: a script has at most {MOST_LOCALS}, of 64512 ports each",
+                locals.len()
+            ));
+        }
+        self.locals = locals;
+        Ok(())
     }
 
     fn change(&mut self, change: &Change) -> Result<(), ChangeError> {
