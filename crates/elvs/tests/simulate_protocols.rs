@@ -131,6 +131,20 @@ fn counts(output: &str) -> Vec<String> {
     rows.collect()
 }
 
+/// What the kernel's own SCTP module did: its picks, and the numbers of connections that it showed afterwards.
+#[test]
+fn recordings_of_the_kernel_with_sctp_pass() {
+    let scripts = changed("tests/golden/sctp", 0, |line| Some(line.to_owned()));
+    assert_eq!(scripts.len(), 4);
+    for (name, script) in scripts {
+        check(&script, &name);
+        let rows = script.lines().filter_map(|line| line.strip_prefix("# "));
+        let recorded = counts(&rows.collect::<Vec<_>>().join("\n"));
+        assert_eq!(recorded.len(), 4, "{name}");
+        assert_eq!(counts(&output(&format!("{script}list\n"))), recorded, "{name}");
+    }
+}
+
 /// State and time left of the connections that `ipvsadm -Lnc` shows.
 fn states(output: &str) -> Vec<String> {
     let rows = output.lines().filter(|line| line.starts_with("SCTP ") || line.starts_with("TCP "));
