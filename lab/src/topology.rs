@@ -31,7 +31,8 @@ impl Topology {
     /// Without root, or if the kernel refuses a step.
     pub fn new(name: &str, method: ForwardingMethod, real_servers: u8) -> Self {
         require_root();
-        let prefix = format!("elvs-lab-{name}-");
+        // No name of a bed begins with another's and this dot, so no bed takes what lives for leftovers of its own.
+        let prefix = format!("elvs-lab-{name}.");
         for pid in bed::processes_in(&prefix).expect("a list of namespaces") {
             // One that ends by itself meanwhile is what was wanted.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
