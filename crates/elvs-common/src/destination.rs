@@ -213,6 +213,20 @@ pub struct DestinationStats {
     pub out_bytes: u64,
 }
 
+impl DestinationStats {
+    /// One packet from a client, of so many bytes.
+    #[inline(always)]
+    pub const fn input(bytes: u64) -> Self {
+        Self { connections: 0, in_packets: 1, out_packets: 0, in_bytes: bytes, out_bytes: 0 }
+    }
+
+    /// One packet from a real server, of so many bytes.
+    #[inline(always)]
+    pub const fn output(bytes: u64) -> Self {
+        Self { connections: 0, in_packets: 0, out_packets: 1, in_bytes: 0, out_bytes: bytes }
+    }
+}
+
 const _: () = assert!(size_of::<NextHop>() == 16);
 const _: () = assert!(size_of::<DestinationRecord>() == 128);
 const _: () = assert!(core::mem::offset_of!(DestinationRecord, next_hop) == 24);

@@ -379,14 +379,7 @@ fn known<const PLAIN: bool, H: Host, F: Frame>(
     if !track::<PLAIN, _, _, _>(host, ip.protocol, transport.flags, found, index, direction) {
         return Action::GENERAL;
     }
-    host.add_stats(
-        index,
-        DestinationStats {
-            in_packets: 1,
-            in_bytes: ip.length as u64,
-            ..DestinationStats::default()
-        },
-    );
+    host.add_stats(index, DestinationStats::input(ip.length as u64));
     if ip.fragment {
         lead_request(host, frame, ip, index, method);
     }
@@ -461,14 +454,7 @@ fn reply<const PLAIN: bool, H: Host, F: Frame>(
     ) {
         return Action::GENERAL;
     }
-    host.add_stats(
-        index,
-        DestinationStats {
-            out_packets: 1,
-            out_bytes: ip.length as u64,
-            ..DestinationStats::default()
-        },
-    );
+    host.add_stats(index, DestinationStats::output(ip.length as u64));
     if ip.fragment {
         lead_reply(host, frame, ip, index, virtual_of(found.addresses));
     }

@@ -178,9 +178,7 @@ pub(crate) fn forward<P: Path, H: Host, F: Frame>(
         index,
         DestinationStats {
             connections: (remembered == Remembered::New) as u64,
-            in_packets: 1,
-            in_bytes: P::length(packet),
-            ..DestinationStats::default()
+            ..DestinationStats::input(P::length(packet))
         },
     );
     P::send(host, frame, packet, method, index)

@@ -167,14 +167,7 @@ fn request<H: Host, F: Frame>(
     }
     let Some(hop) = next_hop(host, destination) else { return drop(host, Counter::NoNextHop) };
     host.count(Counter::FragmentForwarded);
-    host.add_stats(
-        found.destination(),
-        DestinationStats {
-            in_packets: 1,
-            in_bytes: ip.length as u64,
-            ..DestinationStats::default()
-        },
-    );
+    host.add_stats(found.destination(), DestinationStats::input(ip.length as u64));
     if method != Method::Nat as u32 {
         return send_to::<false, _, _>(host, frame, ip, method, destination, &hop);
     }
@@ -195,14 +188,7 @@ fn reply<H: Host, F: Frame>(host: &H, frame: &mut F, ip: &Ipv4, found: &Fragment
         return drop(host, Counter::NoNextHop);
     };
     host.count(Counter::FragmentForwarded);
-    host.add_stats(
-        found.destination(),
-        DestinationStats {
-            out_packets: 1,
-            out_bytes: ip.length as u64,
-            ..DestinationStats::default()
-        },
-    );
+    host.add_stats(found.destination(), DestinationStats::output(ip.length as u64));
     if !readdress(frame, ip, found.address(), true) {
         return drop(host, Counter::Bug);
     }

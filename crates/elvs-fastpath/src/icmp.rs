@@ -40,7 +40,7 @@ const IPIP: u8 = 4;
 /// Bytes of an ICMP header.
 const HEADER: usize = 8;
 /// Bytes of an IPv4 header without options.
-const PLAIN_IP: usize = 20;
+pub(crate) const PLAIN_IP: usize = 20;
 
 /// A packet that an ICMP error quotes.
 #[derive(Clone, Copy, Debug)]
@@ -195,14 +195,7 @@ fn of_client<H: Host, F: Frame>(host: &H, frame: &mut F, ip: &Ipv4, embedded: &E
     }
     let Some(hop) = next_hop(host, destination) else { return drop(host, Counter::NoNextHop) };
     host.count(Counter::IcmpForwarded);
-    host.add_stats(
-        index,
-        DestinationStats {
-            in_packets: 1,
-            in_bytes: ip.length as u64,
-            ..DestinationStats::default()
-        },
-    );
+    host.add_stats(index, DestinationStats::input(ip.length as u64));
     if method != Method::Nat as u32 {
         return send_to::<false, _, _>(host, frame, ip, method, destination, &hop);
     }
@@ -238,11 +231,7 @@ fn of_real_server<H: Host, F: Frame>(
     host.count(Counter::IcmpReturned);
     host.add_stats(
         destination_of(found.ports_destination),
-        DestinationStats {
-            out_packets: 1,
-            out_bytes: ip.length as u64,
-            ..DestinationStats::default()
-        },
+        DestinationStats::output(ip.length as u64),
     );
     let own = Own {
         address: virtual_of(found.addresses),

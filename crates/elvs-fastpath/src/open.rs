@@ -149,12 +149,7 @@ pub(crate) fn open_at_once<H: Host, F: Frame>(
 
 #[inline(always)]
 fn first_packet(length: u64) -> DestinationStats {
-    DestinationStats {
-        connections: 1,
-        in_packets: 1,
-        in_bytes: length,
-        ..DestinationStats::default()
-    }
+    DestinationStats { connections: 1, ..DestinationStats::input(length) }
 }
 
 /// How packets of one side are read and sent on.

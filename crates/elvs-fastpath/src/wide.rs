@@ -326,14 +326,7 @@ fn known<H: Host, F: Frame>(
     let method = found.control.method_bits();
     let direction = Direction::of_request(method);
     track::<false, _, _, _>(host, packet.protocol, transport.flags, found, index, direction);
-    host.add_stats(
-        index,
-        DestinationStats {
-            in_packets: 1,
-            in_bytes: packet.length as u64,
-            ..DestinationStats::default()
-        },
-    );
+    host.add_stats(index, DestinationStats::input(packet.length as u64));
     if method == Method::FullNat as u32 {
         if packet.fragment {
             return drop(host, Counter::FragmentRefused);
@@ -394,14 +387,7 @@ fn reply<H: Host, F: Frame>(
     }
     let flags = transport.flags;
     track::<false, _, _, _>(host, packet.protocol, flags, &found, index, Direction::Output);
-    host.add_stats(
-        index,
-        DestinationStats {
-            out_packets: 1,
-            out_bytes: packet.length as u64,
-            ..DestinationStats::default()
-        },
-    );
+    host.add_stats(index, DestinationStats::output(packet.length as u64));
     let ClientHop::Known(hop) = host.wide_client_hop(client, None) else {
         return drop(host, Counter::NoNextHop);
     };

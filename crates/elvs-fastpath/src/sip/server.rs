@@ -100,12 +100,8 @@ pub fn send_for_server<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let ClientHop::Known(hop) = host.wide_client_hop(packet.destination, None) else {
         return drop(host, Counter::NoNextHop);
     };
-    let stats = DestinationStats {
-        connections: 1,
-        out_packets: 1,
-        out_bytes: packet.length as u64,
-        ..DestinationStats::default()
-    };
+    let stats =
+        DestinationStats { connections: 1, ..DestinationStats::output(packet.length as u64) };
     host.add_stats(server.index, stats);
     let ends = Ends {
         source: WideAddress(server.service.wide_address),

@@ -167,14 +167,7 @@ fn request<H: Host, F: Frame>(
     let (index, method) = (found.way.destination(), found.way.method());
     send_whole(host, frame, packet, method, index, destination, |host| {
         host.count(Counter::FragmentForwarded);
-        host.add_stats(
-            index,
-            DestinationStats {
-                in_packets: 1,
-                in_bytes: packet.length as u64,
-                ..DestinationStats::default()
-            },
-        );
+        host.add_stats(index, DestinationStats::input(packet.length as u64));
     })
 }
 
@@ -221,14 +214,7 @@ fn reply<H: Host, F: Frame>(
         return drop(host, Counter::NoNextHop);
     };
     host.count(Counter::FragmentForwarded);
-    host.add_stats(
-        found.way.destination(),
-        DestinationStats {
-            out_packets: 1,
-            out_bytes: packet.length as u64,
-            ..DestinationStats::default()
-        },
-    );
+    host.add_stats(found.way.destination(), DestinationStats::output(packet.length as u64));
     move_end(frame, packet, &hop, WideAddress(found.address), true)
         .unwrap_or_else(|| drop(host, Counter::Bug))
 }

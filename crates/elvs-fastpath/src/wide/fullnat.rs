@@ -84,12 +84,7 @@ pub fn open_full_nat<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     }
     host.add_stats(
         index,
-        DestinationStats {
-            connections: 1,
-            in_packets: 1,
-            in_bytes: packet.length as u64,
-            ..DestinationStats::default()
-        },
+        DestinationStats { connections: 1, ..DestinationStats::input(packet.length as u64) },
     );
     Wide::learn_client(host, frame, &packet);
     leave(host, index, end, control)
@@ -432,14 +427,7 @@ fn answer<H: Host, F: Frame>(
         let _ = found.slot.control.compare_exchange(found.control.0, answered);
     }
     track::<false, _, _, _>(host, packet.protocol, flags, found, index, Direction::Output);
-    host.add_stats(
-        index,
-        DestinationStats {
-            out_packets: 1,
-            out_bytes: packet.length as u64,
-            ..DestinationStats::default()
-        },
-    );
+    host.add_stats(index, DestinationStats::output(packet.length as u64));
     let client = WideAddress([c0, c1]);
     let ClientHop::Known(hop) = host.wide_client_hop(client, None) else {
         return drop(host, Counter::NoNextHop);

@@ -16,7 +16,7 @@ use elvs_common::{
     Counter, DestinationFlags, DestinationStats, ICMPV6, Method, NextHop, WideAddress,
 };
 
-use super::forward::{address_of, direct, fits, hop_of, tunnel};
+use super::forward::{Ends, address_of, direct, fits, hop_of, tunnel};
 use super::fragment::move_end;
 use super::matches_reply;
 use super::packet::{HEADER, WidePacket, parse_wide, two_addresses, walk};
@@ -26,41 +26,40 @@ use crate::flow::{
 };
 use crate::frame::{Action, Frame};
 use crate::host::{ClientHop, Host, drop};
-use crate::icmp::of_nobody;
+use crate::icmp::{PLAIN_IP, of_nobody};
 use crate::open::open_for_error;
-use crate::packet::is_balanced;
+use crate::packet::{FRAGMENT_OFFSET, is_balanced};
 use crate::service::{find_local, may_be_wide, may_be_wide_real_server};
 use crate::side::{self, Wide};
 
-/// Bytes of an ICMPv6 header.
-const MESSAGE: usize = 8;
+/// Bytes of a message's own header, of either family.
+pub(super) const MESSAGE: usize = 8;
 /// Bit of the type of ICMPv6 messages that are no errors (RFC 4443 section 2.1).
 const INFORMATIONAL: u8 = 0x80;
 
-/// A packet that an ICMPv6 error quotes.
+/// A packet that an error of either family quotes.
 #[derive(Clone, Copy, Debug)]
-struct Embedded {
+pub(super) struct Embedded {
     /// Offset of its IP header.
-    at: usize,
+    pub(super) at: usize,
     /// Offset of its ports.
-    ports_at: usize,
-    source: WideAddress,
-    destination: WideAddress,
-    protocol: u8,
-    source_port: u16,
-    destination_port: u16,
+    pub(super) ports_at: usize,
+    pub(super) protocol: u8,
+    pub(super) ends: Ends,
+}
+
+/// Whether ICMPv6 messages of a type are errors.
+#[inline(always)]
+pub(super) const fn is_error6(kind: u8) -> bool {
+    kind & INFORMATIONAL == 0
 }
 
 impl Embedded {
     /// Key of the connection of a packet to its client.
     #[inline(always)]
-    const fn key(&self) -> FlowKey<WideValue> {
-        let ([c0, c1], [a0, a1]) = (self.destination.0, self.source.0);
-        FlowKey {
-            addresses: [c0, c1, a0, a1, 0],
-            ports: self.destination_port as u32 | (self.source_port as u32) << 16,
-            protocol: self.protocol,
-        }
+    pub(super) const fn key(&self) -> FlowKey<WideValue> {
+        let Ends { source, source_port, destination, destination_port } = self.ends;
+        FlowKey::wide(destination, source, destination_port, source_port, self.protocol)
     }
 }
 
@@ -68,6 +67,10 @@ impl Embedded {
 #[inline(always)]
 pub(crate) fn open_wide_icmp<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let Some(packet) = parse_wide(host, frame) else { return Action::PASS };
+    // Those of IPv4 were looked at before.
+    if !packet.ipv6 {
+        return Action::PASS;
+    }
     match embedded(host, frame, &packet) {
         Some(embedded) => {
             let (key, ingress) = (embedded.key(), frame.ingress());
@@ -86,20 +89,20 @@ pub fn forward_wide_icmp<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
         return Action::PASS;
     }
     let Some([kind, ..]) = frame.window::<MESSAGE>(packet.payload) else { return Action::PASS };
-    if *kind & INFORMATIONAL != 0 {
+    if !is_error6(*kind) {
         return Action::PASS;
     }
     let Some(embedded) = embedded(host, frame, &packet) else { return Action::PASS };
-    if embedded.source != packet.destination {
+    if embedded.ends.source != packet.destination {
         return Action::PASS;
     }
-    if may_be_wide_real_server(host, embedded.destination) {
+    if may_be_wide_real_server(host, embedded.ends.destination) {
         let action = of_real_server(host, frame, &packet, &embedded);
         if action != Action::PASS {
             return action;
         }
     }
-    if may_be_wide(host, embedded.source) {
+    if may_be_wide(host, embedded.ends.source) {
         return of_client(host, frame, &packet, &embedded);
     }
     Action::PASS
@@ -107,29 +110,55 @@ pub fn forward_wide_icmp<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
 
 /// The packet that an error quotes; `None` if it has no ports or they are not there.
 #[inline(always)]
-fn embedded<H: Host, F: Frame>(host: &H, frame: &mut F, packet: &WidePacket) -> Option<Embedded> {
+pub(super) fn embedded<H: Host, F: Frame>(
+    host: &H,
+    frame: &mut F,
+    packet: &WidePacket,
+) -> Option<Embedded> {
     let at = packet.payload + MESSAGE;
-    let [version, _, _, _, _, _, next, _, addresses @ ..] = *frame.window::<HEADER>(at)?;
-    let (source, destination) = two_addresses(addresses);
-    let chain = walk::<false, F>(frame, next, at + HEADER);
-    // One word, as in `parse_wide`.
-    let usable = version >> 4 == 6 && !chain.cut && !chain.later && is_balanced(chain.protocol);
-    let word = chain.end as u64 | (chain.protocol as u64) << 16 | (usable as u64) << 24;
+    let (source, destination, word) = if packet.ipv6 {
+        let [version, _, _, _, _, _, next, _, addresses @ ..] = *frame.window::<HEADER>(at)?;
+        let (source, destination) = two_addresses(addresses);
+        let chain = walk::<false, F>(frame, next, at + HEADER);
+        let usable = version >> 4 == 6 && !chain.cut && !chain.later;
+        (source, destination, word(chain.end, chain.protocol, usable))
+    } else {
+        let header = *frame.window::<PLAIN_IP>(at)?;
+        let [version, _, _, _, _, _, f0, f1, _, protocol, _, _, addresses @ ..] = header;
+        let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses;
+        let length = ((version & 15) as usize) * 4;
+        let later = u16::from_be_bytes([f0, f1]) & FRAGMENT_OFFSET != 0;
+        let usable = version >> 4 == 4 && length >= PLAIN_IP && !later;
+        (
+            WideAddress::of_v4(u32::from_ne_bytes([s0, s1, s2, s3])),
+            WideAddress::of_v4(u32::from_ne_bytes([d0, d1, d2, d3])),
+            word(at + length, protocol, usable),
+        )
+    };
     let word = host.forget(word);
-    let ports_at = (word & 0x7fff) as usize;
-    if word >> 24 & 1 == 0 || ports_at + 4 > packet.offset + packet.length as usize {
+    let (ports_at, protocol) = ((word & 0x7fff) as usize, (word >> 16 & 0xff) as u8);
+    let end = packet.offset + packet.length as usize;
+    if word >> 24 & 1 == 0 || !is_balanced(protocol) || ports_at + 4 > end {
         return None;
     }
     let [p0, p1, q0, q1] = *frame.window::<4>(ports_at)?;
     Some(Embedded {
         at,
         ports_at,
-        source,
-        destination,
-        protocol: (word >> 16 & 0xff) as u8,
-        source_port: u16::from_ne_bytes([p0, p1]),
-        destination_port: u16::from_ne_bytes([q0, q1]),
+        protocol,
+        ends: Ends {
+            source,
+            source_port: u16::from_ne_bytes([p0, p1]),
+            destination,
+            destination_port: u16::from_ne_bytes([q0, q1]),
+        },
     })
+}
+
+/// What a walk through headers came to, so that the kernel's verifier does not go on from each way by itself.
+#[inline(always)]
+const fn word(ports_at: usize, protocol: u8, usable: bool) -> u64 {
+    ports_at as u64 | (protocol as u64) << 16 | (usable as u64) << 24
 }
 
 /// An error about a packet of a virtual service to its client.
@@ -143,7 +172,7 @@ fn of_client<H: Host, F: Frame>(
     let key = embedded.key();
     let Some(found) = side::find::<Wide, _>(host, &key) else {
         // A local address is in the filter too.
-        let local = find_local(host, embedded.source).is_some();
+        let local = find_local(host, embedded.ends.source).is_some();
         return if local { Action::FULL_NAT_ICMP } else { of_nobody(host) };
     };
     let index = destination_of(found.ports_destination);
@@ -163,18 +192,12 @@ fn of_client<H: Host, F: Frame>(
     }
     let Some(hop) = hop_of(host, destination) else { return drop(host, Counter::NoNextHop) };
     host.count(Counter::IcmpForwarded);
-    host.add_stats(
-        index,
-        DestinationStats {
-            in_packets: 1,
-            in_bytes: packet.length as u64,
-            ..DestinationStats::default()
-        },
-    );
+    host.add_stats(index, DestinationStats::input(packet.length as u64));
     let sent = match Method::from_bits(method) {
         Some(Method::Dr) => direct(frame, packet, &hop),
         Some(Method::Nat) => {
-            let port = if destination.port == 0 { embedded.source_port } else { destination.port };
+            let port =
+                if destination.port == 0 { embedded.ends.source_port } else { destination.port };
             let own = Own { address: address_of(destination), port, replaces_source: true };
             translate(frame, packet, embedded, &own, &hop)
         }
@@ -192,10 +215,10 @@ fn of_real_server<H: Host, F: Frame>(
     packet: &WidePacket,
     embedded: &Embedded,
 ) -> Action {
-    let (client, client_port) = (embedded.source, embedded.source_port);
+    let (client, client_port) = (embedded.ends.source, embedded.ends.source_port);
     let hash = wide_hash(client, client_port, embedded.protocol, host.seed());
-    let ports = [client_port, embedded.destination_port];
-    let matches = matches_reply(host, [client, embedded.destination], ports);
+    let ports = [client_port, embedded.ends.destination_port];
+    let matches = matches_reply(host, [client, embedded.ends.destination], ports);
     let found = find_flow(host.wide(), hash, host.wide_buckets(), embedded.protocol, &matches);
     let Some(found) = found else { return Action::PASS };
     if packet.ttl <= 1 {
@@ -210,11 +233,7 @@ fn of_real_server<H: Host, F: Frame>(
     host.count(Counter::IcmpReturned);
     host.add_stats(
         destination_of(found.ports_destination),
-        DestinationStats {
-            out_packets: 1,
-            out_bytes: packet.length as u64,
-            ..DestinationStats::default()
-        },
+        DestinationStats::output(packet.length as u64),
     );
     let own = Own {
         address: WideAddress([v0, v1]),
@@ -245,9 +264,9 @@ fn translate<F: Frame>(
     frame.forget();
     frame.window::<4>(embedded.ports_at)?;
     let (old, old_port, outer) = if own.replaces_source {
-        (embedded.source, embedded.source_port, packet.destination)
+        (embedded.ends.source, embedded.ends.source_port, packet.destination)
     } else {
-        (embedded.destination, embedded.destination_port, packet.source)
+        (embedded.ends.destination, embedded.ends.destination_port, packet.source)
     };
     frame.forget();
     let [_, _, _, _, _, _, _, _, addresses @ ..] = frame.window::<HEADER>(embedded.at)?;

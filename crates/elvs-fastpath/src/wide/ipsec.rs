@@ -82,14 +82,7 @@ fn narrow<H: Host, F: Frame>(host: &H, frame: &mut F, ip: &Ipv4) -> Action {
     let method = found.control.method_bits();
     let direction = Direction::of_request(method);
     track::<false, _, _, _>(host, UDP, PORTS.flags, &found, index, direction);
-    host.add_stats(
-        index,
-        DestinationStats {
-            in_packets: 1,
-            in_bytes: ip.length as u64,
-            ..DestinationStats::default()
-        },
-    );
+    host.add_stats(index, DestinationStats::input(ip.length as u64));
     send(host, frame, ip, method, index, destination)
 }
 
@@ -107,14 +100,7 @@ fn narrow_reply<H: Host, F: Frame>(host: &H, frame: &mut F, ip: &Ipv4) -> Action
         return refuse_and_tell(host, Counter::TtlExpired, Report::TIME_EXCEEDED, source);
     }
     track::<false, _, _, _>(host, UDP, PORTS.flags, &found, index, Direction::Output);
-    host.add_stats(
-        index,
-        DestinationStats {
-            out_packets: 1,
-            out_bytes: ip.length as u64,
-            ..DestinationStats::default()
-        },
-    );
+    host.add_stats(index, DestinationStats::output(ip.length as u64));
     let ClientHop::Known(hop) = host.client_hop(client, None) else {
         return drop(host, Counter::NoNextHop);
     };
@@ -149,14 +135,7 @@ fn wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     }
     let direction = Direction::of_request(method);
     track::<false, _, _, _>(host, UDP, PORTS.flags, &found, index, direction);
-    host.add_stats(
-        index,
-        DestinationStats {
-            in_packets: 1,
-            in_bytes: packet.length as u64,
-            ..DestinationStats::default()
-        },
-    );
+    host.add_stats(index, DestinationStats::input(packet.length as u64));
     if destination.flags & DestinationFlags::LOCAL != 0 {
         return Action::PASS;
     }
@@ -177,14 +156,7 @@ fn wide_reply<H: Host, F: Frame>(host: &H, frame: &mut F, packet: &WidePacket) -
         return refuse_and_tell_wide(host, Counter::TtlExpired, Report::TIME_EXCEEDED, source);
     }
     track::<false, _, _, _>(host, UDP, PORTS.flags, &found, index, Direction::Output);
-    host.add_stats(
-        index,
-        DestinationStats {
-            out_packets: 1,
-            out_bytes: packet.length as u64,
-            ..DestinationStats::default()
-        },
-    );
+    host.add_stats(index, DestinationStats::output(packet.length as u64));
     let ClientHop::Known(hop) = host.wide_client_hop(client, None) else {
         return drop(host, Counter::NoNextHop);
     };

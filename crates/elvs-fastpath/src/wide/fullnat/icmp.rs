@@ -18,37 +18,17 @@ use elvs_common::{
 
 use super::{local_address, local_flow};
 use crate::checksum::Delta;
-use crate::flow::{
-    FlowKey, FoundOf, client_port_of, destination_of, virtual_port_of, wide_addresses,
-};
+use crate::flow::{FoundOf, client_port_of, destination_of, virtual_port_of, wide_addresses};
 use crate::forward::{address_frame, age};
 use crate::frame::{Action, Frame};
 use crate::host::{ClientHop, Host, drop};
-use crate::icmp::is_error;
-use crate::packet::{FRAGMENT_OFFSET, is_balanced};
+use crate::icmp::{PLAIN_IP, is_error};
 use crate::service::find_local;
 use crate::side::{self, Wide};
 use crate::wide::forward::{Ends, address_of, fits, hop_of};
-use crate::wide::packet::{HEADER, WidePacket, parse_wide, two_addresses, walk};
+use crate::wide::icmp::{Embedded, MESSAGE, embedded, is_error6};
+use crate::wide::packet::{HEADER, WidePacket, parse_wide};
 use crate::wide::ports::LocalEnd;
-
-/// Bytes of a message's own header, of either family.
-const MESSAGE: usize = 8;
-/// Bytes of an IPv4 header without options.
-const PLAIN_IP: usize = 20;
-/// Bit of the type of ICMPv6 messages that are no errors (RFC 4443 section 2.1).
-const INFORMATIONAL: u8 = 0x80;
-
-/// A packet that an error quotes.
-#[derive(Clone, Copy, Debug)]
-struct Embedded {
-    /// Offset of its IP header.
-    at: usize,
-    /// Offset of its ports.
-    ports_at: usize,
-    protocol: u8,
-    ends: Ends,
-}
 
 /// What becomes of an error: both ends of the packet it quotes, and its own.
 struct Translation {
@@ -66,7 +46,7 @@ pub fn forward_full_nat_icmp<H: Host, F: Frame>(host: &H, frame: &mut F) -> Acti
         return Action::PASS;
     }
     let Some([kind, ..]) = frame.window::<MESSAGE>(packet.payload) else { return Action::PASS };
-    let error = if packet.ipv6 { *kind & INFORMATIONAL == 0 } else { is_error(*kind) };
+    let error = if packet.ipv6 { is_error6(*kind) } else { is_error(*kind) };
     if !error {
         return Action::PASS;
     }
@@ -80,55 +60,6 @@ pub fn forward_full_nat_icmp<H: Host, F: Frame>(host: &H, frame: &mut F) -> Acti
     }
 }
 
-/// The packet that an error quotes; `None` if it has no ports or they are not there.
-#[inline(always)]
-fn embedded<H: Host, F: Frame>(host: &H, frame: &mut F, packet: &WidePacket) -> Option<Embedded> {
-    let at = packet.payload + MESSAGE;
-    let (source, destination, word) = if packet.ipv6 {
-        let [version, _, _, _, _, _, next, _, addresses @ ..] = *frame.window::<HEADER>(at)?;
-        let (source, destination) = two_addresses(addresses);
-        let chain = walk::<false, F>(frame, next, at + HEADER);
-        let usable = version >> 4 == 6 && !chain.cut && !chain.later;
-        (source, destination, word(chain.end, chain.protocol, usable))
-    } else {
-        let header = *frame.window::<PLAIN_IP>(at)?;
-        let [version, _, _, _, _, _, f0, f1, _, protocol, _, _, addresses @ ..] = header;
-        let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses;
-        let length = ((version & 15) as usize) * 4;
-        let later = u16::from_be_bytes([f0, f1]) & FRAGMENT_OFFSET != 0;
-        let usable = version >> 4 == 4 && length >= PLAIN_IP && !later;
-        (
-            WideAddress::of_v4(u32::from_ne_bytes([s0, s1, s2, s3])),
-            WideAddress::of_v4(u32::from_ne_bytes([d0, d1, d2, d3])),
-            word(at + length, protocol, usable),
-        )
-    };
-    let word = host.forget(word);
-    let (ports_at, protocol) = ((word & 0x7fff) as usize, (word >> 16 & 0xff) as u8);
-    let end = packet.offset + packet.length as usize;
-    if word >> 24 & 1 == 0 || !is_balanced(protocol) || ports_at + 4 > end {
-        return None;
-    }
-    let [p0, p1, q0, q1] = *frame.window::<4>(ports_at)?;
-    Some(Embedded {
-        at,
-        ports_at,
-        protocol,
-        ends: Ends {
-            source,
-            source_port: u16::from_ne_bytes([p0, p1]),
-            destination,
-            destination_port: u16::from_ne_bytes([q0, q1]),
-        },
-    })
-}
-
-/// What a walk through headers came to, so that the kernel's verifier does not go on from each way by itself.
-#[inline(always)]
-const fn word(ports_at: usize, protocol: u8, usable: bool) -> u64 {
-    ports_at as u64 | (protocol as u64) << 16 | (usable as u64) << 24
-}
-
 /// An error about a packet of a virtual service to its client.
 #[inline(always)]
 fn of_client<H: Host, F: Frame>(
@@ -138,12 +69,7 @@ fn of_client<H: Host, F: Frame>(
     embedded: &Embedded,
 ) -> Action {
     let ends = &embedded.ends;
-    let ([c0, c1], [v0, v1]) = (ends.destination.0, ends.source.0);
-    let key = FlowKey {
-        addresses: [c0, c1, v0, v1, 0],
-        ports: ends.destination_port as u32 | (ends.source_port as u32) << 16,
-        protocol: embedded.protocol,
-    };
+    let key = embedded.key();
     let Some(found) = side::find::<Wide, _>(host, &key) else { return Action::PASS };
     let index = destination_of(found.ports_destination);
     let Some(destination) = host.destination(index) else { return drop(host, Counter::Bug) };
@@ -164,14 +90,7 @@ fn of_client<H: Host, F: Frame>(
     }
     let Some(hop) = hop_of(host, destination) else { return drop(host, Counter::NoNextHop) };
     host.count(Counter::IcmpForwarded);
-    host.add_stats(
-        index,
-        DestinationStats {
-            in_packets: 1,
-            in_bytes: packet.length as u64,
-            ..DestinationStats::default()
-        },
-    );
+    host.add_stats(index, DestinationStats::input(packet.length as u64));
     let server = address_of(destination);
     let port = if destination.port == 0 { ends.source_port } else { destination.port };
     let translation = Translation {
@@ -227,11 +146,7 @@ fn return_error<H: Host, F: Frame>(
     host.count(Counter::IcmpReturned);
     host.add_stats(
         destination_of(found.ports_destination),
-        DestinationStats {
-            out_packets: 1,
-            out_bytes: packet.length as u64,
-            ..DestinationStats::default()
-        },
+        DestinationStats::output(packet.length as u64),
     );
     let translation = Translation {
         quoted: Ends {
