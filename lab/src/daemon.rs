@@ -74,6 +74,16 @@ impl Daemon {
         client.status().expect("its status")
     }
 
+    /// Packets counted by a reason, dropped or not.
+    ///
+    /// # Panics
+    /// If the daemon does not answer.
+    pub fn counted(&self, reason: &str) -> u64 {
+        let status = self.status();
+        let all = status.drops.iter().chain(&status.events);
+        all.filter(|count| count.reason == reason).map(|count| count.packets).sum()
+    }
+
     /// Runs `elvs adm` with arguments, split at spaces.
     pub fn adm(&self, arguments: &str) -> Output {
         let mut command = self.elvs();

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use elvs_lab::bed::VIP;
-use elvs_lab::{Daemon, Topology, method, output_of, wait_until};
+use elvs_lab::{Topology, method, output_of, wait_until};
 use elvs_net::Netlink;
 use elvs_net::bed::BedError;
 use nix::sys::signal::Signal;
@@ -201,10 +201,6 @@ fn answered(topology: &Topology, number: u32) -> u32 {
     (0..number).map(one).map(u32::from).sum()
 }
 
-fn dropped(daemon: &Daemon, reason: &str) -> u64 {
-    daemon.status().drops.iter().filter(|d| d.reason == reason).map(|d| d.packets).sum()
-}
-
 #[test]
 fn a_real_server_that_does_not_answer_is_named_and_the_others_serve() {
     let topology = Topology::new("bad-hop", method::DR, 2);
@@ -220,7 +216,7 @@ fn a_real_server_that_does_not_answer_is_named_and_the_others_serve() {
 
     // rr gives it every third connection; the others are answered.
     assert_eq!(answered(&topology, 6), 4);
-    let drops = dropped(&daemon, "no_next_hop");
+    let drops = daemon.counted("no_next_hop");
     assert!(drops >= 2, "{drops} packets counted as no_next_hop");
     let screen = output_of({
         let mut status = daemon.elvs();

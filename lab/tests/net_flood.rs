@@ -197,12 +197,6 @@ fn cpu() -> (u64, u64) {
     (all - ticks[3] - ticks[4], all)
 }
 
-fn counter(daemon: &Daemon, name: &str) -> u64 {
-    let status = daemon.status();
-    let all = status.drops.iter().chain(&status.events);
-    all.filter(|count| count.reason == name).map(|count| count.packets).sum()
-}
-
 /// What was seen during a flood.
 #[derive(Debug, Default)]
 struct Seen {
@@ -246,7 +240,7 @@ fn survives(name: &str, method: ForwardingMethod) {
     for stream in &mut streams {
         exchange(stream, 0).unwrap();
     }
-    assert_eq!(counter(&daemon, "flood_entered"), 0, "before the flood");
+    assert_eq!(daemon.counted("flood_entered"), 0, "before the flood");
 
     let router = topology.bed().director.mac("eth0").unwrap().unwrap();
     let mut spoofer = Spoofer::new(&topology.bed().client, router);
@@ -298,12 +292,12 @@ fn survives(name: &str, method: ForwardingMethod) {
     }
     // What a window lets in before flood mode, on each CPU and each time, and one of four places of a bucket (NAT).
     let cpus = u64::try_from(thread::available_parallelism().unwrap().get()).unwrap();
-    let windows = counter(&daemon, "flood_entered") + counter(&daemon, "flood_left") + cpus;
+    let windows = daemon.counted("flood_entered") + daemon.counted("flood_left") + cpus;
     let provisional = if method == ForwardingMethod::Nat { CAPACITY / 2 } else { 0 };
     let most = seen.most_connections.load(Ordering::Relaxed);
     let bound = (flows + 2 * NEWCOMERS) as u64 + windows * THRESHOLD + provisional;
     assert!(most <= bound, "{most} connections in the table, more than {bound}");
-    assert_eq!(counter(&daemon, "table_full"), 0);
+    assert_eq!(daemon.counted("table_full"), 0);
     let log = daemon.process.log();
     assert!(log.contains("flood: half-open flows are kept out"), "{log}");
     // Told once, in the log, when the last core has left flood mode.
@@ -335,9 +329,9 @@ fn price(name: &str, daemon: &Daemon, spoofer: &mut Spoofer) {
     for _ in 0..2 * THRESHOLD {
         run(1);
     }
-    let before = counter(daemon, "flood_stateless");
+    let before = daemon.counted("flood_stateless");
     let least = (0..CALLS).map(|_| run(REPEAT)).min().unwrap();
-    let counted = counter(daemon, "flood_stateless") - before;
+    let counted = daemon.counted("flood_stateless") - before;
     println!("{name}: {least:?} for a SYN without entry, {counted} of {} runs", REPEAT * CALLS);
 }
 

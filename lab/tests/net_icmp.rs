@@ -88,13 +88,6 @@ fn path_mtu(namespace: &NamespaceGuard, to: Ipv4Addr) -> Option<u32> {
     route.unwrap().mtu
 }
 
-/// Packets counted by a reason, dropped or not.
-fn count(daemon: &Daemon, reason: &str) -> u64 {
-    let status = daemon.status();
-    let all = status.drops.iter().chain(&status.events);
-    all.filter(|count| count.reason == reason).map(|count| count.packets).sum()
-}
-
 /// A service on the VIP with one real server.
 fn serve(topology: &Topology, protocol: char, server: Ipv4Addr) -> Daemon {
     let daemon = topology.daemon(None);
@@ -158,8 +151,8 @@ fn a_tunnel_over_a_narrow_link_is_found_out_by_the_client() {
     });
     let daemon = serve(&topology, 't', FAR_HOST);
     transfer(&topology, TRANSFER);
-    assert!(count(&daemon, "icmp_tunnel") > 0, "{:?}", daemon.status());
-    assert_eq!(count(&daemon, "tunnel_too_big"), 0, "the director's own link is wide enough");
+    assert!(daemon.counted("icmp_tunnel") > 0, "{:?}", daemon.status());
+    assert_eq!(daemon.counted("tunnel_too_big"), 0, "the director's own link is wide enough");
     // The outer header takes 20 bytes.
     assert_eq!(path_mtu(&topology.bed().client.namespace, VIP), Some(NARROW - 20));
 }
@@ -175,8 +168,8 @@ fn a_tunnel_over_the_directors_own_narrow_link_is_found_out_by_the_client() {
     narrowed.unwrap();
     let daemon = serve(&topology, 't', topology.real_server(1).address);
     transfer(&topology, TRANSFER);
-    assert!(count(&daemon, "tunnel_too_big") > 0, "{:?}", daemon.status());
-    assert!(count(&daemon, "icmp_sent") > 0, "{:?}", daemon.status());
+    assert!(daemon.counted("tunnel_too_big") > 0, "{:?}", daemon.status());
+    assert!(daemon.counted("icmp_sent") > 0, "{:?}", daemon.status());
     assert_eq!(path_mtu(&topology.bed().client.namespace, VIP), Some(1_480));
 }
 
@@ -190,7 +183,7 @@ fn a_masqueraded_real_server_finds_out_a_narrow_link_to_the_client() {
     let daemon = serve(&topology, 't', server.address);
     // The router's end of the link takes no full segment of the client's.
     transfer(&topology, 1_000);
-    assert!(count(&daemon, "icmp_forwarded") > 0, "{:?}", daemon.status());
+    assert!(daemon.counted("icmp_forwarded") > 0, "{:?}", daemon.status());
     assert_eq!(path_mtu(&server.namespace, FAR_HOST), Some(NARROW));
 }
 
@@ -203,7 +196,7 @@ fn a_real_server_by_full_nat_finds_out_a_narrow_link_to_the_client() {
     let server = topology.real_server(1);
     let daemon = serve(&topology, 't', server.address);
     transfer(&topology, 1_000);
-    assert!(count(&daemon, "icmp_forwarded") > 0, "{:?}", daemon.status());
+    assert!(daemon.counted("icmp_forwarded") > 0, "{:?}", daemon.status());
     assert_eq!(path_mtu(&server.namespace, LOCAL), Some(NARROW));
 }
 
@@ -214,7 +207,7 @@ fn a_client_finds_out_a_narrow_link_to_a_real_server_by_full_nat() {
     let _router = add_router(&topology, &server.namespace);
     let daemon = serve(&topology, 't', FAR_HOST);
     transfer(&topology, TRANSFER);
-    assert!(count(&daemon, "icmp_returned") > 0, "{:?}", daemon.status());
+    assert!(daemon.counted("icmp_returned") > 0, "{:?}", daemon.status());
     assert_eq!(path_mtu(&topology.bed().client.namespace, VIP), Some(NARROW));
 }
 
@@ -255,8 +248,8 @@ fn datagrams(name: &str, method: ForwardingMethod, server_binds: Option<Ipv4Addr
     // Six fragments, of which five follow.
     let ways = if method == method::NAT { 2 } else { 1 };
     let wanted = u64::from(DATAGRAMS) * 5 * ways;
-    assert_eq!(count(&daemon, "fragment_forwarded"), wanted, "{:?}", daemon.status());
-    assert_eq!(count(&daemon, "fragment"), 0, "{:?}", daemon.status());
+    assert_eq!(daemon.counted("fragment_forwarded"), wanted, "{:?}", daemon.status());
+    assert_eq!(daemon.counted("fragment"), 0, "{:?}", daemon.status());
 }
 
 #[test]
@@ -284,5 +277,5 @@ fn a_service_without_real_servers_is_refused_at_once() {
     let connected = topology.bed().client.namespace.run(connect).unwrap();
     let error = connected.expect_err("there is no real server");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{error}");
-    assert!(count(&daemon, "no_destination") > 0 && count(&daemon, "icmp_sent") > 0);
+    assert!(daemon.counted("no_destination") > 0 && daemon.counted("icmp_sent") > 0);
 }

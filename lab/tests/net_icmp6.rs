@@ -96,13 +96,6 @@ fn path_mtu(namespace: &NamespaceGuard, to: Ipv6Addr) -> Option<u32> {
     route.unwrap().mtu
 }
 
-/// Packets counted by a reason, dropped or not.
-fn count(daemon: &Daemon, reason: &str) -> u64 {
-    let status = daemon.status();
-    let all = status.drops.iter().chain(&status.events);
-    all.filter(|count| count.reason == reason).map(|count| count.packets).sum()
-}
-
 /// A service on the virtual address with one real server.
 fn serve(topology: &Topology, protocol: char) -> Daemon {
     let daemon = topology.daemon(None);
@@ -152,7 +145,7 @@ fn narrow_link_to_the_client(name: &str, method: ForwardingMethod) {
     }
     let daemon = serve(&topology, 't');
     transfer(&topology);
-    assert!(count(&daemon, "icmp_forwarded") > 0, "{:?}", daemon.status());
+    assert!(daemon.counted("icmp_forwarded") > 0, "{:?}", daemon.status());
     assert_eq!(path_mtu(server, FAR_CLIENT), Some(NARROW));
 }
 
@@ -200,8 +193,8 @@ fn datagrams(name: &str, method: ForwardingMethod) {
     // Six fragments, of which five follow.
     let ways = if nat { 2 } else { 1 };
     let wanted = u64::from(DATAGRAMS) * 5 * ways;
-    assert_eq!(count(&daemon, "fragment_forwarded"), wanted, "{:?}", daemon.status());
-    assert_eq!(count(&daemon, "fragment"), 0, "{:?}", daemon.status());
+    assert_eq!(daemon.counted("fragment_forwarded"), wanted, "{:?}", daemon.status());
+    assert_eq!(daemon.counted("fragment"), 0, "{:?}", daemon.status());
 }
 
 #[test]
@@ -224,5 +217,5 @@ fn a_service_without_real_servers_is_refused_at_once() {
     let connected = topology.bed().client.namespace.run(connect).unwrap();
     let error = connected.expect_err("there is no real server");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{error}");
-    assert!(count(&daemon, "no_destination") > 0 && count(&daemon, "icmp_sent") > 0);
+    assert!(daemon.counted("no_destination") > 0 && daemon.counted("icmp_sent") > 0);
 }

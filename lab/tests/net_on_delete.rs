@@ -81,13 +81,6 @@ impl Bed {
     }
 }
 
-/// Packets counted by a reason, dropped or not.
-fn count(daemon: &Daemon, reason: &str) -> u64 {
-    let status = daemon.status();
-    let all = status.drops.iter().chain(&status.events);
-    all.filter(|count| count.reason == reason).map(|count| count.packets).sum()
-}
-
 fn says(stream: &mut TcpStream, text: &[u8; 5]) -> std::io::Result<()> {
     stream.write_all(text)?;
     let mut answer = [0; 5];
@@ -109,7 +102,7 @@ fn resets(name: &str, method: ForwardingMethod, family: Family) {
     bed.replace(&daemon, 't');
     let error = says(&mut stream, b"again").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
-    assert_eq!(count(&daemon, "reset_sent"), 1, "{:?}", daemon.status());
+    assert_eq!(daemon.counted("reset_sent"), 1, "{:?}", daemon.status());
     let status = daemon.status();
     assert_eq!(status.connections, 0, "it is over: {status:?}");
     says(&mut bed.topology.connect(bed.service()), b"other").unwrap();
@@ -179,8 +172,8 @@ fn without_it_packets_are_dropped_as_with_ipvs() {
     says(&mut stream, b"first").unwrap();
     bed.replace(&daemon, 't');
     stream.write_all(b"again").unwrap();
-    wait_until("a dropped packet", || count(&daemon, "destination_gone") > 0);
-    assert_eq!(count(&daemon, "reset_sent"), 0);
+    wait_until("a dropped packet", || daemon.counted("destination_gone") > 0);
+    assert_eq!(daemon.counted("reset_sent"), 0);
     // The real server comes back: its connection goes on, since nobody has ended it.
     bed.add(&daemon, 't', bed.servers[0]);
     let mut answer = [0; 5];

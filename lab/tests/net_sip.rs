@@ -128,12 +128,6 @@ fn add_all(topology: &Topology, daemon: &Daemon, service: &str, flag: &str) {
     }
 }
 
-fn counted(daemon: &Daemon, reason: &str) -> u64 {
-    let status = daemon.status();
-    let mut all = status.drops.iter().chain(&status.events);
-    all.find(|counter| counter.reason == reason).map_or(0, |counter| counter.packets)
-}
-
 #[test]
 fn calls_stay_together_whoever_sends_their_messages() {
     let topology = bed("sip-dr", method::DR);
@@ -185,9 +179,9 @@ fn calls_stay_together_whoever_sends_their_messages() {
     }
     assert_eq!(listed.lines().count(), 2 + calls.len(), "{listed}");
     // What is no SIP is dropped, and named.
-    assert_eq!(counted(&daemon, "no_call_id"), 0);
+    assert_eq!(daemon.counted("no_call_id"), 0);
     phones[0].socket.send_to(b"keep alive", (VIP, SIP)).unwrap();
-    wait_until("the datagram to be counted", || counted(&daemon, "no_call_id") == 1);
+    wait_until("the datagram to be counted", || daemon.counted("no_call_id") == 1);
 }
 
 #[test]
