@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::health::{HealthSettings, ServiceHealth, Watched};
 use crate::{Destination, LocalAddresses, MarkRules, Settings, VirtualService};
 
 /// Everything a configuration asks of a director, with defaults left open.
@@ -19,6 +20,9 @@ pub struct Desired {
     /// `ipvs { ... }`.
     #[serde(default)]
     pub settings: Settings,
+    /// What concerns checks and those who are told of their results.
+    #[serde(default)]
+    pub health: HealthSettings,
 }
 
 /// One virtual service with its destinations.
@@ -31,6 +35,17 @@ pub struct DesiredService {
     /// Local addresses of full NAT.
     #[serde(default, skip_serializing_if = "LocalAddresses::is_empty")]
     pub local_addresses: LocalAddresses,
+    /// How the service and its real servers are watched.
+    #[serde(default, skip_serializing_if = "ServiceHealth::is_default")]
+    pub health: ServiceHealth,
+}
+
+impl DesiredService {
+    /// What the service is watched as.
+    pub fn watched(&self) -> Watched {
+        let service = || Watched::Service(self.service.key);
+        self.health.group.clone().map_or_else(service, Watched::Group)
+    }
 }
 
 /// Timeouts of `ipvsadm --set` and `lvs_timeouts`, in seconds; 0 keeps the value in force.

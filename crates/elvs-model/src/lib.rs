@@ -11,6 +11,7 @@ mod change;
 mod desired;
 mod diff;
 mod filter;
+pub mod health;
 mod local;
 mod mark;
 mod service;

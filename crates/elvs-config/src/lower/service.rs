@@ -9,6 +9,7 @@ mod settings;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use elvs_model::health::ServiceHealth;
 use elvs_model::{
     DesiredService, Destination, DestinationKey, Family, ForwardingMethod, LocalAddresses,
     Protocol, Scheduler, ServiceKey, VirtualService,
@@ -101,7 +102,8 @@ impl Services {
             self.local_places.insert(key, named.at);
             named.addresses
         });
-        self.services.push(DesiredService { service, destinations, local_addresses });
+        let health = ServiceHealth::default();
+        self.services.push(DesiredService { service, destinations, local_addresses, health });
     }
 
     /// The services, and where each names its local addresses.

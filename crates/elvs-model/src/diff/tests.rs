@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::*;
+use crate::health::ServiceHealth;
 use crate::{
     ForwardingMethod, LocalAddresses, Persistence, Protocol, Scheduler, SettingValue, Settings,
     Table, TunnelKind, VirtualService,
@@ -35,6 +36,7 @@ fn desired(services: Vec<(VirtualService, Vec<Destination>)>) -> Desired {
             service,
             destinations,
             local_addresses: LocalAddresses::default(),
+            health: ServiceHealth::default(),
         })
         .collect();
     Desired { services, ..Desired::default() }
