@@ -15,6 +15,7 @@ mod local;
 mod logging;
 mod memory;
 mod node;
+mod notify;
 mod routes;
 
 use std::collections::HashSet;
