@@ -1,5 +1,15 @@
 //! The health monitor: which real servers work, and what follows from it.
 //!
-//! **Invariant:** no I/O and no clock: time is a parameter, effects are returned values.
+//! **Invariant:** no I/O and no clock: time is a parameter, effects are returned values. The same inputs at the same
+//! times give the same effects.
 //!
-//! Called by the daemon.
+//! Called by the daemon: it tells the [`Monitor`] of configurations, starts the checks that [`Monitor::due`] names,
+//! hands back their findings, and carries out the [`Effect`]s in their order.
+
+mod effect;
+mod monitor;
+mod state;
+
+pub use effect::{Due, Effect, LogLevel, LogLine, Notice, Start};
+pub use monitor::{CheckId, Monitor, Time};
+pub use state::SavedState;
