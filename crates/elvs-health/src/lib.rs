@@ -6,9 +6,21 @@
 //! Called by the daemon: it tells the [`Monitor`] of configurations, starts the checks that [`Monitor::due`] names,
 //! hands back their findings, and carries out the [`Effect`]s in their order.
 
+mod agenda;
+mod check;
+mod clock;
+mod damping;
 mod effect;
+mod history;
 mod monitor;
+mod names;
+mod notes;
+mod passive;
+mod random;
+mod schedule;
+mod server;
 mod state;
+mod unit;
 
 pub use effect::{Due, Effect, LogLevel, LogLine, Notice, Start};
 pub use monitor::{CheckId, Monitor, Time};
