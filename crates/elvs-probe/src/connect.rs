@@ -7,11 +7,15 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd as _};
 use std::time::Duration;
 
 use elvs_model::health::Target;
+use nix::sys::socket::sockopt::{Ipv4RecvErr, Ipv6RecvErr};
+use nix::sys::socket::{MsgFlags, recv, setsockopt};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use thiserror::Error;
+use tokio::io::Interest;
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::time::timeout;
 
@@ -61,6 +65,7 @@ pub(crate) async fn tcp(target: &Target) -> Result<TcpStream, ConnectError> {
 /// What stood in the way.
 pub(crate) fn udp(target: &Target) -> Result<UdpSocket, ConnectError> {
     let socket = prepared(target, Type::DGRAM, Protocol::UDP)?;
+    want_icmp_errors(&socket, target.address).map_err(ConnectError::Socket)?;
     socket.connect(&SockAddr::from(target.address)).map_err(ConnectError::Refused)?;
     UdpSocket::from_std(socket.into()).map_err(ConnectError::Socket)
 }
@@ -94,6 +99,28 @@ pub(crate) fn prepared(
             .map_err(|source| ConnectError::Bind { address, source })?;
     }
     Ok(socket)
+}
+
+/// Makes errors of the socket of all ICMP errors, and not only of those that end a connection (ip(7), `IP_RECVERR`).
+///
+/// # Errors
+/// The system's.
+pub(crate) fn want_icmp_errors(socket: &impl AsFd, address: SocketAddr) -> io::Result<()> {
+    let set = match address {
+        SocketAddr::V4(_) => setsockopt(socket, Ipv4RecvErr, &true),
+        SocketAddr::V6(_) => setsockopt(socket, Ipv6RecvErr, &true),
+    };
+    Ok(set?)
+}
+
+/// Receives a datagram, or the error that the socket has: an ICMP error makes a socket erroneous, but not readable.
+///
+/// # Errors
+/// The socket's.
+pub(crate) async fn datagram(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<usize> {
+    let either = Interest::READABLE | Interest::ERROR;
+    let receive = || Ok(recv(socket.as_raw_fd(), buffer, MsgFlags::empty())?);
+    socket.async_io(either, receive).await
 }
 
 /// Where to connect from, if it matters.

@@ -5,9 +5,23 @@
 //!
 //! Called by the daemon, when the health monitor says that a check is due.
 
+mod agent;
 mod connect;
+mod dns;
+mod file;
+mod http;
+mod lines;
+mod misc;
+mod ping;
 mod prober;
+mod regex;
+mod smtp;
 mod tcp;
+mod tls;
+mod udp;
 mod words;
 
+pub use agent::{AgentFault, AgentLine};
+pub use dns::DnsReply;
 pub use prober::{ProbeSettings, Prober};
+pub use smtp::{SmtpFault, SmtpReply};
