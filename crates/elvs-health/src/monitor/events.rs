@@ -29,7 +29,7 @@ impl Monitor {
                     if let Some(checker) = planned {
                         checker.next = None;
                         checker.began = Some(now);
-                        due.starts.push(Start { check: id, kind: checker.kind.clone() });
+                        due.starts.push(Start { check: id, what: checker.check.clone() });
                     }
                 }
                 Timer::Server(unit, server) => {
