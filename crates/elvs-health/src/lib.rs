@@ -3,3 +3,5 @@
 //! **Invariant:** no I/O and no clock: time is a parameter, effects are returned values.
 //!
 //! Called by the daemon.
+
+pub mod bfd;

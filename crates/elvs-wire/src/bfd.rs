@@ -170,8 +170,9 @@ impl fmt::Display for Diagnostic {
 }
 
 /// Rule of RFC 5880 that a byte string breaks; section 6.8.6 if no other is named.
+///
+/// Exhaustive on purpose: whoever receives has a counter for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
-#[non_exhaustive]
 pub enum DecodeError {
     /// It ends before the header does.
     #[error("{got} bytes are fewer than the {LENGTH} of a control packet")]
