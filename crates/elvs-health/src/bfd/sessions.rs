@@ -114,6 +114,8 @@ pub struct Datagram<'a> {
 pub struct SessionView {
     /// Name of the `bfd_instance`.
     pub instance: String,
+    /// Our number of the session; another one after a restart.
+    pub discriminator: NonZeroU32,
     /// `neighbor_ip`.
     pub neighbor: IpAddr,
     /// Our state.
@@ -209,7 +211,8 @@ impl Sessions {
 
     /// Sessions as an operator sees them, by name.
     pub fn view(&self) -> Vec<SessionView> {
-        self.by_name.values().filter_map(|key| self.entries.get(key)).map(Entry::view).collect()
+        let keys = self.by_name.values();
+        keys.filter_map(|key| Some(self.entries.get(key)?.view(*key))).collect()
     }
 
     /// Datagrams that were refused.
@@ -324,10 +327,11 @@ impl Entry {
         }
     }
 
-    fn view(&self) -> SessionView {
+    fn view(&self, key: NonZeroU32) -> SessionView {
         let (neighbor_state, neighbor_diagnostic) = self.session.neighbor();
         SessionView {
             instance: self.instance.name.clone(),
+            discriminator: key,
             neighbor: self.instance.neighbor,
             state: self.session.state(),
             since: self.since,
