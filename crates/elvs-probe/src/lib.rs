@@ -6,6 +6,7 @@
 //! Called by the daemon, when the health monitor says that a check is due.
 
 mod agent;
+pub mod bfd;
 mod connect;
 mod dns;
 mod file;
