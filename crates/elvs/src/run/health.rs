@@ -11,6 +11,7 @@
 
 mod addresses;
 mod checker;
+mod drivers;
 mod outbox;
 mod store;
 

@@ -12,15 +12,16 @@ use elvs_health::{CheckId, Effect, Monitor, SavedState, Start};
 use elvs_model::Desired;
 use elvs_model::health::Finding;
 use elvs_net::{Event, Events, Netlink};
-use elvs_probe::{ProbeSettings, Prober};
+use elvs_probe::bfd::{Change, Standing};
 use futures::{FutureExt, StreamExt};
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, sleep_until};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::Command;
 use super::addresses::Addresses;
+use super::drivers::Drivers;
 use super::outbox::Outbox;
 use super::store::Store;
 
@@ -42,7 +43,9 @@ pub(super) struct Checker {
     desired: Arc<Desired>,
     /// What was watched before, for [`Command::Revert`].
     before: Option<(Arc<Desired>, SavedState)>,
-    prober: Arc<Prober>,
+    drivers: Drivers,
+    /// What sessions of BFD say.
+    sessions: Receiver<Change>,
     runs: JoinSet<Ran>,
     addresses: Addresses,
     network: Option<(Netlink, Events)>,
@@ -58,12 +61,14 @@ pub(super) struct Checker {
 impl Checker {
     /// A checker that takes over what an earlier daemon knew.
     pub(super) async fn new(store: Store, outbox: Arc<Outbox>) -> Self {
+        let (drivers, sessions) = Drivers::new();
         let mut checker = Self {
             monitor: Monitor::new(seed()),
             start: Instant::now(),
             desired: Arc::default(),
             before: None,
-            prober: Arc::new(Prober::new(ProbeSettings::default())),
+            drivers,
+            sessions,
             runs: JoinSet::new(),
             addresses: Addresses::default(),
             network: None,
@@ -96,7 +101,7 @@ impl Checker {
                         while asked.recv().await.is_some() {}
                         break;
                     }
-                    Some(command) => self.obey(command),
+                    Some(command) => self.obey(command).await,
                 },
                 Some(ended) = self.runs.join_next(), if !self.runs.is_empty() => {
                     if let Ok((check, finding, took)) = ended {
@@ -104,6 +109,7 @@ impl Checker {
                         self.carry_out(effects);
                     }
                 }
+                Some(change) = self.sessions.recv() => self.on_session(&change),
                 event = next_event(&mut self.network, self.watch_after) => self.on_network(event).await,
                 () = sleep_until(self.save_after), if self.unsaved => self.save(),
                 () = due => self.start_due(),
@@ -123,15 +129,13 @@ impl Checker {
     fn start_due(&mut self) {
         let due = self.monitor.due(self.now());
         for Start { check, what } in due.starts {
-            let prober = self.prober.clone();
+            let kind = what.kind.name();
+            let run = self.drivers.run(what);
             self.runs.spawn(async move {
                 let begin = Instant::now();
-                let run = AssertUnwindSafe(prober.run(&what)).catch_unwind();
+                let run = AssertUnwindSafe(run).catch_unwind();
                 let finding = run.await.unwrap_or_else(|_| {
-                    Finding::failed(format!(
-                        "the {} itself failed: please report it",
-                        what.kind.name()
-                    ))
+                    Finding::failed(format!("the {} itself failed: please report it", kind))
                 });
                 (check, finding, begin.elapsed())
             });
@@ -145,12 +149,12 @@ impl Checker {
     }
 
     /// An answer that nobody waits for any more is dropped.
-    fn obey(&mut self, command: Command) {
+    async fn obey(&mut self, command: Command) {
         match command {
             Command::Configure(desired, reply) => {
                 let saved = self.monitor.save(self.now(), wall());
                 self.before = Some((std::mem::replace(&mut self.desired, desired), saved));
-                self.take_over();
+                self.take_over().await;
                 let _ = reply.send(self.monitor.effective(&self.desired));
             }
             Command::Revert(reply) => {
@@ -159,7 +163,7 @@ impl Checker {
                     // Their names mean nothing to the new monitor.
                     self.runs = JoinSet::new();
                     self.desired = desired;
-                    self.take_over();
+                    self.take_over().await;
                 }
                 let _ = reply.send(());
             }
@@ -176,8 +180,9 @@ impl Checker {
     }
 
     /// Watches `self.desired`.
-    fn take_over(&mut self) {
-        self.prober = Arc::new(Prober::new(ProbeSettings::from(&self.desired.health)));
+    async fn take_over(&mut self) {
+        let desired = self.desired.clone();
+        self.drivers.configure(&desired).await;
         let effects = self.monitor.configure(self.now(), &self.desired);
         self.outbox.forget_tables();
         self.unsaved = true;
@@ -229,6 +234,19 @@ impl Checker {
             // The socket failed, or there was none and the pause is over.
             None => self.watch().await,
         }
+    }
+
+    fn on_session(&mut self, change: &Change) {
+        let up = match change.standing {
+            Standing::Up => true,
+            Standing::Down => false,
+            Standing::Suspended => {
+                info!(instance = change.instance, "BFD: {}", change.words);
+                return;
+            }
+        };
+        let effects = self.monitor.bfd_changed(self.now(), &change.instance, up, &change.words);
+        self.carry_out(effects);
     }
 
     fn on_address(&mut self, (address, present): (std::net::IpAddr, bool)) {
