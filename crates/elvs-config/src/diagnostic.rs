@@ -76,6 +76,8 @@ pub enum Code {
     NoEffect,
     /// A value was not given and the default is worth a word.
     DefaultAssumed,
+    /// Taken as it is written, and probably not what is meant.
+    Doubtful,
     /// A value is replaced by one that works.
     ValueReplaced,
     /// A file that cannot be read.

@@ -28,7 +28,7 @@ pub use self::icmp::forward_wide_icmp;
 pub(crate) use self::icmp::open_wide_icmp;
 use self::ipsec::follows_ike;
 pub use self::ipsec::forward_ipsec;
-use self::packet::read_transport;
+pub(crate) use self::packet::read_transport;
 pub(crate) use self::packet::{WidePacket, parse_wide};
 pub use self::ports::{
     Local, LocalEnd, PortSlot, Taken, WideMemory, fill_ring, free_ports, give_port, take_port,
@@ -365,6 +365,20 @@ fn matches_reply<H: Host>(
     }
 }
 
+/// The masqueraded connection whose client a packet answers.
+#[inline(always)]
+pub(crate) fn find_answered<'a, H: Host>(
+    host: &'a H,
+    packet: &WidePacket,
+    transport: &Transport,
+) -> Option<FoundOf<'a, H::Wide>> {
+    let (client, client_port) = (packet.destination, transport.destination_port());
+    let hash = wide_hash(client, client_port, packet.protocol, host.seed());
+    let matches =
+        matches_reply(host, [client, packet.source], [client_port, transport.source_port()]);
+    find_flow(host.wide(), hash, host.wide_buckets(), packet.protocol, &matches)
+}
+
 /// A packet from what may be a real server behind NAT.
 #[inline(always)]
 fn reply<H: Host, F: Frame>(
@@ -374,11 +388,7 @@ fn reply<H: Host, F: Frame>(
     transport: &Transport,
 ) -> Action {
     let (client, client_port) = (packet.destination, transport.destination_port());
-    let hash = wide_hash(client, client_port, packet.protocol, host.seed());
-    let matches =
-        matches_reply(host, [client, packet.source], [client_port, transport.source_port()]);
-    let found = find_flow(host.wide(), hash, host.wide_buckets(), packet.protocol, &matches);
-    let Some(found) = found else { return Action::PASS };
+    let Some(found) = find_answered(host, packet, transport) else { return Action::PASS };
     let index = destination_of(found.ports_destination);
     if packet.ttl <= 1 {
         // The stack would answer from its address on the real server's side.

@@ -65,16 +65,22 @@ pub(crate) fn send<H: Host, F: Frame>(
     index: u32,
     destination: &DestinationRecord,
 ) -> Action {
-    if destination.flags & DestinationFlags::LOCAL != 0 {
-        return Action::PASS;
-    }
-    if let Some(why) = obstacle(host, frame, packet, method, destination) {
-        return why;
-    }
-    if method == Method::Tun as u32 {
-        return tunnel(host, index);
-    }
-    let Some(hop) = hop_of(host, destination) else { return drop(host, Counter::NoNextHop) };
+    let hop = if destination.flags & DestinationFlags::LOCAL != 0 {
+        // The host's stack has the virtual address too; masqueraded, the packet gets the destination's first.
+        if method != Method::Nat as u32 {
+            return Action::PASS;
+        }
+        NextHop::default()
+    } else {
+        if let Some(why) = obstacle(host, frame, packet, method, destination) {
+            return why;
+        }
+        if method == Method::Tun as u32 {
+            return tunnel(host, index);
+        }
+        let Some(hop) = hop_of(host, destination) else { return drop(host, Counter::NoNextHop) };
+        hop
+    };
     let sent = match Method::from_bits(method) {
         Some(Method::Dr) => direct(frame, packet, &hop),
         Some(Method::Nat) => {
@@ -85,7 +91,7 @@ pub(crate) fn send<H: Host, F: Frame>(
                 destination: address_of(destination),
                 destination_port: if own == 0 { transport.destination_port() } else { own },
             };
-            readdress(host, frame, packet, transport, &hop, &ends)
+            rewrite::<true, _, _>(host, frame, packet, transport, &hop, &ends)
         }
         Some(Method::Tun | Method::FullNat) | None => None,
     };
@@ -170,7 +176,22 @@ pub(crate) fn readdress<H: Host, F: Frame>(
     hop: &NextHop,
     ends: &Ends,
 ) -> Option<Action> {
+    rewrite::<false, _, _>(host, frame, packet, transport, hop, ends)
+}
+
+/// As [`readdress`]. If `LOCAL`, a hop by no interface leaves the packet to the host's stack; its time to live stays, since
+/// nobody forwards it.
+#[inline(always)]
+fn rewrite<const LOCAL: bool, H: Host, F: Frame>(
+    host: &H,
+    frame: &mut F,
+    packet: &WidePacket,
+    transport: &Transport,
+    hop: &NextHop,
+    ends: &Ends,
+) -> Option<Action> {
     let new_ports = ends.source_port as u32 | (ends.destination_port as u32) << 16;
+    let stays = LOCAL && hop.ifindex == 0;
     let change = if packet.protocol == SCTP && new_ports != transport.ports {
         let header = ((packet.payload - packet.offset) as u64 & 0xffff) as u32;
         let length = packet.length.wrapping_sub(header);
@@ -190,7 +211,7 @@ pub(crate) fn readdress<H: Host, F: Frame>(
     }
     let moved = if packet.ipv6 {
         let [_, _, _, _, _, _, _, limit, addresses @ ..] = frame.window::<40>(packet.offset)?;
-        *limit = limit.wrapping_sub(1);
+        *limit = limit.wrapping_sub(!stays as u8);
         let (source, destination) = addresses.split_at_mut(16);
         source.copy_from_slice(&ends.source.bytes());
         destination.copy_from_slice(&ends.destination.bytes());
@@ -205,7 +226,9 @@ pub(crate) fn readdress<H: Host, F: Frame>(
             .word(packet.source.v4(), ends.source.v4())
             .word(packet.destination.v4(), ends.destination.v4());
         [*c0, *c1] = moved.apply(u16::from_ne_bytes([*c0, *c1])).to_ne_bytes();
-        age(header);
+        if !stays {
+            age(header);
+        }
         moved
     };
     let moved = moved
@@ -219,7 +242,7 @@ pub(crate) fn readdress<H: Host, F: Frame>(
         let sum = frame.window::<4>(packet.payload + 8)?;
         *sum = (u32::from_le_bytes(*sum) ^ change).to_le_bytes();
         frame.forget();
-        return address_frame(frame, hop);
+        return if stays { Some(Action::PASS) } else { address_frame(frame, hop) };
     }
     let checksum = if packet.protocol == UDP { 6 } else { 16 };
     let [c0, c1] = frame.window::<2>(packet.payload + checksum)?;
@@ -232,5 +255,5 @@ pub(crate) fn readdress<H: Host, F: Frame>(
         [*c0, *c1] = if sum == 0 { [0xff; 2] } else { sum.to_ne_bytes() };
     }
     frame.forget();
-    address_frame(frame, hop)
+    if stays { Some(Action::PASS) } else { address_frame(frame, hop) }
 }

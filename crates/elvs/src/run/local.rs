@@ -57,9 +57,9 @@ impl Needs {
     }
 }
 
-/// Whether one of some addresses is the host's own. IPv6 is not handled yet, so its addresses are not looked at.
+/// Whether one of some addresses is the host's own.
 async fn any_local(netlink: &Netlink, addresses: &BTreeSet<IpAddr>) -> bool {
-    for address in addresses.iter().filter(|address| address.is_ipv4()) {
+    for address in addresses {
         if netlink.route(*address).await.is_ok_and(|route| route.local) {
             return true;
         }
@@ -121,10 +121,17 @@ impl Pair {
         for name in [&self.stack, &self.director] {
             sysctl::set(&format!("net/ipv4/conf/{name}/accept_local"), "1")?;
             sysctl::set(&format!("net/ipv4/conf/{name}/rp_filter"), "0")?;
-            // Nobody speaks IPv6 on the pair. A kernel without IPv6 has no such word.
-            match sysctl::set(&format!("net/ipv6/conf/{name}/disable_ipv6"), "1") {
-                Err(error) if !error.is_missing() => return Err(error.into()),
-                Ok(()) | Err(_) => {}
+            // IPv6 without an address, so that nobody speaks on the pair. A kernel without IPv6 has no such words.
+            for (word, value) in [
+                ("addr_gen_mode", "1"),
+                ("accept_ra", "0"),
+                ("disable_ipv6", "0"),
+                ("forwarding", "1"),
+            ] {
+                match sysctl::set(&format!("net/ipv6/conf/{name}/{word}"), value) {
+                    Err(error) if !error.is_missing() => return Err(error.into()),
+                    Ok(()) | Err(_) => {}
+                }
             }
             for offload in [Offload::TxChecksum, Offload::Tso, Offload::Gso] {
                 offload::set(name, offload, false)?;

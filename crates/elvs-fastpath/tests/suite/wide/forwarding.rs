@@ -198,12 +198,21 @@ fn a_nat_reply_without_a_way_to_its_client_is_dropped() {
 
 #[test]
 fn a_local_destination_is_left_to_the_hosts_stack() {
-    for method in [Method::Dr, Method::Nat] {
-        let (mut table, _) = one_server(TCP, method, MAPPED);
+    for (method, protocol) in [(Method::Dr, TCP), (Method::Nat, TCP), (Method::Nat, UDP)] {
+        let (mut table, _) = one_server(protocol, method, MAPPED);
         table.director.destinations[0].flags |= DestinationFlags::LOCAL;
-        let outcome = run(&table, &packet(TCP));
-        assert_eq!((outcome.verdict, outcome.counted), (Verdict::Pass, vec![]), "{method:?}");
-        assert_eq!(table.director.load_of(0), (1, 0), "{method:?}: the connection is kept");
+        for hop_limit in [64, 1] {
+            let packet = Packet6 { hop_limit, ..packet(protocol) };
+            let outcome = run(&table, &packet);
+            assert_eq!((outcome.verdict, outcome.counted), (Verdict::Pass, vec![]), "{method:?}");
+            let (active, inactive) = table.director.load_of(0);
+            assert_eq!(active + inactive, 1, "{method:?}: the connection is kept");
+            // Nobody forwards it: the MAC addresses and the hop limit stay.
+            let to = if method == Method::Nat { MAPPED } else { VIP };
+            let wanted =
+                Seen6::read(&Packet6 { destination: to.parse().unwrap(), ..packet }.build());
+            assert_eq!(Seen6::read(&outcome.frame.bytes), wanted, "{method:?}");
+        }
     }
 }
 
