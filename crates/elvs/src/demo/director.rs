@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use elvs_api::{Client, ClientError, Status};
+use elvs_model::health::HealthView;
 
 use super::process::Process;
 use super::stop::Stop;
@@ -78,6 +79,11 @@ impl Director {
             packets: statistics.map(|s| s.in_packets + s.out_packets).sum(),
             drops: status.drops.into_iter().map(|drop| (drop.reason, drop.packets)).collect(),
         })
+    }
+
+    /// What checks found so far.
+    pub fn health(&mut self) -> Result<HealthView> {
+        self.client.health().context("cannot read the director's checks")
     }
 
     /// Ends the daemon in its own way and checks that it did not fail before.

@@ -83,7 +83,7 @@ impl Notifier {
                 inner.pipes.push(before.swap_remove(known));
                 continue;
             }
-            match Pipe::open(&fifo.path) {
+            match Pipe::open(&fifo.path, fifo.user.as_ref()) {
                 Ok(pipe) => {
                     let reader = fifo.script.as_ref().map(|script| {
                         Reader::start(script.clone(), fifo.path.clone(), settings.clone())
