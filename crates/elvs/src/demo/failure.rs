@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use comfy_table::{CellAlignment, Table};
-use elvs_model::health::{HealthView, WatchedView};
+use elvs_model::health::WatchedView;
 use serde::Serialize;
 
 use super::client::{self, Outcome, Requests};
@@ -127,7 +127,7 @@ impl Play<'_> {
     ) -> Result<Act> {
         let begin = Instant::now();
         let mut before = Counts::default();
-        while !self.director.health().map(|view| only(&view).is_some_and(&knows))? {
+        while !self.director.knows(&knows, expected.len())? {
             if begin.elapsed() > PATIENCE {
                 bail!("{event}: the director does not see it within {} s", PATIENCE.as_secs());
             }
@@ -147,11 +147,6 @@ impl Play<'_> {
         stop.check()?;
         Ok(outcome)
     }
-}
-
-/// The demo's one virtual server.
-fn only(view: &HealthView) -> Option<&WatchedView> {
-    view.watched.first()
 }
 
 fn alive(watched: &WatchedView) -> usize {
