@@ -6,14 +6,14 @@
 //!
 //! Called through [`crate::Plane`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use elvs_common::{
     Control, Counter, DestinationFlags, DestinationLoad, DestinationRecord, HeaderFlags,
     LAYOUT_VERSION, Line, Method, ServiceFlags, SettingFlags, Settings, TcpState, TunnelKind,
-    ticks_from_seconds,
+    scheduler_id, ticks_from_seconds,
 };
 use elvs_fastpath::{Atomic64, destination_of};
 use elvs_model::{
@@ -172,8 +172,23 @@ impl<B: Backend> Director<B> {
         self.generation = generation;
         self.lines = lines;
         self.clear_removed();
+        self.forget_locality(&old.assignments);
         self.follow_rates(&old.assignments);
         Ok(swap)
+    }
+
+    /// Has the services forget what lblc or lblcr remembered for them if another scheduler came (`ip_vs_unbind_scheduler`).
+    fn forget_locality(&self, before: &Assignments) {
+        let by_locality = [scheduler_id::LBLC, scheduler_id::LBLCR];
+        let was = before.services().filter(|slot| by_locality.contains(&slot.scheduler));
+        let changed = was.filter(|was| {
+            let now = self.assignments.service(&was.key);
+            now.is_some_and(|now| now.index == was.index && now.scheduler != was.scheduler)
+        });
+        let indexes: HashSet<u32> = changed.map(|slot| slot.index).collect();
+        if !indexes.is_empty() {
+            Sweeper::forget_services(&self.backend, &indexes);
+        }
     }
 
     /// Lines with the generation in force.
@@ -382,6 +397,16 @@ impl<B: Backend> Director<B> {
         let report = self.sweeper.slice(&self.backend, buckets, ahead, &memories);
         if report.pass.is_some() {
             self.sweeper.clear_calls(&mut self.backend);
+            let (assignments, table) = (&self.assignments, &self.table);
+            let weights = || {
+                let present = assignments.destinations().filter(|(_, _, slot)| slot.present);
+                let weighed = present.filter_map(|(service, key, slot)| {
+                    let destination = table.service(service)?.destination(key)?;
+                    Some((slot.index, destination.weight))
+                });
+                weighed.collect()
+            };
+            self.sweeper.judge_sets(&self.backend, ahead, memories.lblcr, weights);
         }
         report
     }
