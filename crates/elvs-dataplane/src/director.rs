@@ -28,7 +28,7 @@ use crate::connection::entries;
 use crate::defence::{self, Defence};
 use crate::estimator::Estimator;
 use crate::marks;
-use crate::plane::{Load, LoadDifference};
+use crate::plane::{Fates, Load, LoadDifference};
 use crate::route::{Route, folded};
 use crate::state::{State, StateError, Store};
 use crate::statistics::since;
@@ -88,6 +88,8 @@ pub struct Director<B> {
     dropped_entries: u64,
     service_rates: HashMap<ServiceKey, Estimator>,
     destination_rates: HashMap<u32, Estimator>,
+    /// Connections of destinations whose fate somebody asks for, as last told.
+    asked: HashMap<u32, u64>,
 }
 
 impl<B: Backend> Director<B> {
@@ -115,6 +117,7 @@ impl<B: Backend> Director<B> {
             dropped_entries: 0,
             service_rates: HashMap::new(),
             destination_rates: HashMap::new(),
+            asked: HashMap::new(),
         }
     }
 
@@ -470,6 +473,26 @@ impl<B: Backend> Director<B> {
             move_rate(service_rates, key, &total);
         }
         Ok(())
+    }
+
+    /// See [`crate::Plane::fates`].
+    pub(crate) fn take_fates(&mut self, of: &[(ServiceKey, DestinationKey)]) -> Vec<Fates> {
+        let Self { assignments, backend, sweeper, asked, .. } = self;
+        let index = |(service, key): &(ServiceKey, DestinationKey)| {
+            assignments.destination(service, key).map(|slot| slot.index)
+        };
+        let indexes: Vec<Option<u32>> = of.iter().map(index).collect();
+        let failed = sweeper.unanswered(indexes.iter().flatten().copied().collect());
+        let before = std::mem::take(asked);
+        let fates = |index: Option<u32>| {
+            let Some(index) = index else { return Fates::default() };
+            let opened = backend.statistics(index).unwrap_or_default().connections;
+            asked.insert(index, opened);
+            let Some(known) = before.get(&index) else { return Fates::default() };
+            let failed = failed.get(&index).copied().unwrap_or_default();
+            Fates { opened: opened.saturating_sub(*known), failed }
+        };
+        indexes.into_iter().map(fates).collect()
     }
 
     pub(crate) fn rates_of(&self, index: u32) -> Rates {

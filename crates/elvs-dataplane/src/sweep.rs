@@ -6,6 +6,7 @@
 //! Called by the daemon about once a second through [`crate::Plane`].
 
 mod locality;
+mod unanswered;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicU64;
@@ -20,6 +21,7 @@ use elvs_fastpath::{
 };
 
 use self::locality::{Burden, Sets, Verdict};
+use self::unanswered::Unanswered;
 use crate::backend::{Backend, Now};
 use crate::calls::Leftovers;
 use crate::connection::{Live, narrow_buckets, read};
@@ -52,6 +54,7 @@ pub(crate) struct Sweeper {
     templates: Templates,
     leftovers: Leftovers,
     sets: Sets,
+    unanswered: Unanswered,
     /// Entries of each table: met in this pass so far, and in the whole pass before.
     met: [u64; 2],
     occupied: [u64; 2],
@@ -82,12 +85,19 @@ impl Sweeper {
                 self.occupied = std::mem::take(&mut self.met);
                 (self.bucket, self.pass) = (0, Pass::default());
                 self.templates.next_pass();
+                self.unanswered.next_pass();
                 return report;
             }
             self.bucket += 1;
         }
         self.add(&report);
         report
+    }
+
+    /// How many connections of each of some destinations did not come about since the last call; those of others are not
+    /// counted until then.
+    pub(crate) fn unanswered(&mut self, asked: HashSet<u32>) -> HashMap<u32, u64> {
+        self.unanswered.take(asked)
     }
 
     /// Forgets what is kept of Call-IDs that are over, after a pass.
@@ -117,6 +127,7 @@ impl Sweeper {
                     self.templates.mark(&template);
                     assure(moment, table, &slot.control, &live, &template);
                 }
+                self.unanswered.meet(&live, moment.now.idle(live.control.tick()), moment.ticks(1));
                 has_expired(moment.settings, moment.now, live.control)
             };
             if over && release_flow(memory, index, slot, live.control) {
