@@ -169,6 +169,20 @@ impl Unit {
         changed
     }
 
+    /// As [`Self::review`], where no check says anything that would be mailed.
+    pub(crate) fn review_and_mail(
+        &mut self,
+        now: Time,
+        id: ServerId,
+        checkers: &Checkers,
+        notes: &mut Notes,
+    ) {
+        let changed = self.review(now, id, checkers, notes);
+        if let Some(server) = self.server_mut(id).filter(|s| changed && s.health.mail) {
+            notes.server_mail(&server.name, server.alive, format!("=> {} <=", server.reason));
+        }
+    }
+
     /// Counts the weight that is alive: the quorum may be gained or lost. `first` when the virtual server was configured,
     /// anew or again.
     pub(crate) fn count(&mut self, now: Time, first: bool, notes: &mut Notes) {

@@ -1,5 +1,14 @@
 //! What keepalived has in part or not at all: weights by checks, agents, slow start, damping, passive checks, suspension.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    clippy::print_stdout,
+    reason = "tests fail loudly"
+)]
+
 mod support;
 
 use elvs_health::{Monitor, Start, Time};
@@ -187,10 +196,39 @@ fn a_failure_while_held_down_starts_the_wait_anew() {
 }
 
 #[test]
+fn only_a_failure_is_held_down() {
+    let mut config = weighted(agent(), 1);
+    let damping = Damping { window: seconds(60), first: seconds(20), most: seconds(50) };
+    config.services[0].health.servers[0].damping = Some(damping);
+    let mut world = World::new(config);
+    let say = |administrative, up| {
+        CheckResult::Agent(AgentReply { percent: None, administrative, up, reason: None })
+    };
+    for up in [true, false, true, false, true] {
+        run(&mut world, say(None, Some(up)));
+    }
+    assert_eq!(state(&world, 0), ServerState::HeldDown, "two failures within a minute");
+    run(&mut world, say(None, Some(true)));
+    let deadline = world.monitor.next_due().unwrap();
+    world.now = deadline;
+    let due = world.monitor.due(deadline);
+    world.take(due.effects);
+    assert_eq!(state(&world, 0), ServerState::Up);
+    for start in due.starts {
+        world.monitor.finished(world.now, start.check, &Finding::passed("up"), seconds(0));
+    }
+    run(&mut world, say(Some(AgentMode::Maint), None));
+    assert_eq!(state(&world, 0), ServerState::Maintenance);
+    run(&mut world, say(Some(AgentMode::Ready), None));
+    assert_eq!(state(&world, 0), ServerState::Up, "maintenance is no flap");
+}
+
+#[test]
 fn passive_checks_take_a_suspect_out_for_a_while() {
     let mut config = service(&[21, 22]);
     let passive = Passive { least: 10, percent: 50, window: seconds(10), hold: seconds(30) };
     config.health.servers[0].passive = Some(passive);
+    config.health.servers[0].mail = true;
     let mut world = World::new(desired(vec![config]));
     let service = key("10.0.0.100", 80);
     let watched = DestinationKey { address: ip("10.0.0.21"), port: 80 };
@@ -204,11 +242,22 @@ fn passive_checks_take_a_suspect_out_for_a_while() {
     };
     assert_eq!(sample(&mut world, watched, 10, 4), "21:1 22:1");
     assert_eq!(sample(&mut world, other, 100, 100), "21:1 22:1", "it has no passive check");
+    world.news();
     assert_eq!(sample(&mut world, watched, 2, 2), "22:1");
+    let reason = "of 12 new connections 6 got no answer or a reset";
+    let about = "Realserver [10.0.0.21]:tcp:80 of virtual server [10.0.0.100]:tcp:80";
+    assert_eq!(
+        world.news(),
+        [
+            "table 22:1",
+            "fifo RS [10.0.0.21]:tcp:80 [10.0.0.100]:tcp:80 DOWN",
+            &format!("mail {about} - DOWN: => {reason} <="),
+        ]
+    );
     let view = world.monitor.view(world.now, world.wall());
     let server = &view.watched[0].servers[0];
     assert_eq!(server.state, ServerState::Suspect);
-    assert_eq!(server.reason, "of 12 new connections 6 got no answer or a reset");
+    assert_eq!(server.reason, reason);
     assert_eq!(server.until, Some(world.wall() + 30_000));
     world.pass(seconds(29));
     assert_eq!(world.destinations(), "22:1", "its active checks pass all the while");

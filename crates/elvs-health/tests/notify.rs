@@ -1,5 +1,14 @@
 //! Who is told, in which order and words.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    clippy::print_stdout,
+    reason = "tests fail loudly"
+)]
+
 mod support;
 
 use elvs_model::Desired;

@@ -1,5 +1,14 @@
 //! Quorum, hysteresis, sorry servers and inhibited failures.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    clippy::print_stdout,
+    reason = "tests fail loudly"
+)]
+
 mod support;
 
 use elvs_model::health::ServiceGroup;

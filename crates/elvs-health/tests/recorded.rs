@@ -1,5 +1,14 @@
 //! The recorded run of keepalived 2.2.7, replayed: the same events in the same order.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    clippy::print_stdout,
+    reason = "tests fail loudly"
+)]
+
 mod support;
 
 use elvs_health::Effect;

@@ -1,5 +1,14 @@
 //! Tries and their spacing under a simulated clock, as keepalived has them.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    clippy::print_stdout,
+    reason = "tests fail loudly"
+)]
+
 mod support;
 
 use std::time::Duration;

@@ -135,7 +135,7 @@ impl Monitor {
         }
         let server = server.id;
         let mut notes = Notes::new(&unit.name);
-        unit.review(now, server, &self.checkers, &mut notes);
+        unit.review_and_mail(now, server, &self.checkers, &mut notes);
         arm(&mut self.agenda, now, id, unit, server);
         told(unit, true, notes)
     }
@@ -203,7 +203,7 @@ impl Monitor {
             unit.servers.retain(|other| other.id != server);
         } else {
             found.climb(now);
-            unit.review(now, server, &self.checkers, &mut notes);
+            unit.review_and_mail(now, server, &self.checkers, &mut notes);
             arm(&mut self.agenda, now, id, unit, server);
         }
         told(unit, true, notes)

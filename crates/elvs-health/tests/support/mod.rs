@@ -1,5 +1,13 @@
 //! A monitor with a simulated clock, and configurations for it.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    clippy::print_stdout,
+    reason = "tests fail loudly"
+)]
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::collections::HashMap;
