@@ -164,9 +164,6 @@ impl Checker {
             CheckResult::Failed if matches!(*self.kind, CheckKind::Agent(_)) => false,
             CheckResult::Failed => {
                 self.said.tries.failed(&self.check);
-                if self.said.tries.standing == Standing::Down {
-                    self.said.weight = WeightChange::None;
-                }
                 false
             }
         };

@@ -326,7 +326,7 @@ impl Unit {
         let sorry = self.config.get(index).and_then(|s| s.health.sorry_server.as_ref());
         let mut seen: HashSet<DestinationKey> = HashSet::with_capacity(self.members.len());
         // A real server may be the sorry server too: then what is in use counts.
-        let taken = sorry.filter(|_| sorry_in_use).map(|sorry| sorry.destination.key);
+        let twice = sorry.map(|sorry| sorry.destination.key);
         let by_id: HashMap<ServerId, &Server> =
             self.servers.iter().map(|server| (server.id, server)).collect();
         let destination = |member: &Member| match member {
@@ -334,10 +334,18 @@ impl Unit {
                 let server = by_id.get(id)?;
                 let destination = (*server.destinations.get(index)?)?;
                 let weight = self.weight_now(server, destination.weight).unwrap_or(0);
-                (taken != Some(destination.key)).then_some(Destination { weight, ..destination })
+                let stands_in = sorry_in_use && twice == Some(destination.key);
+                (!stands_in).then_some(Destination { weight, ..destination })
             }
             Member::Sorry => {
                 let destination = sorry?.destination;
+                let own = |server: &&Server| {
+                    let own = server.destinations.get(index).copied().flatten();
+                    self.is_member(server.id) && own.is_some_and(|own| own.key == destination.key)
+                };
+                if !sorry_in_use && self.servers.iter().any(|server| own(&server)) {
+                    return None;
+                }
                 let weight = if sorry_in_use { destination.weight } else { 0 };
                 Some(Destination { weight, ..destination })
             }

@@ -141,6 +141,17 @@ fn a_real_server_may_be_the_sorry_server_too() {
     world.kill("10.0.0.22");
     world.pass(seconds(15));
     assert_eq!(world.destinations(), "21:1");
+
+    let mut config = service(&[21, 22]);
+    config.health.sorry_server = sorry("10.0.0.21", true);
+    let mut world = World::new(desired(vec![config]));
+    assert_eq!(world.destinations(), "21:1 22:1");
+    world.kill("10.0.0.21");
+    world.pass(seconds(15));
+    assert_eq!(world.destinations(), "22:1 21:0", "shown as the sorry server that is not in use");
+    world.revive("10.0.0.21");
+    world.pass(seconds(15));
+    assert_eq!(world.destinations(), "22:1 21:1");
 }
 
 #[test]

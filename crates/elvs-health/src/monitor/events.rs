@@ -14,7 +14,7 @@ use super::Monitor;
 use crate::agenda::{Agenda, ServerId, Timer, UnitId};
 use crate::check::{Checkers, Said};
 use crate::notes::{Notes, check_mail};
-use crate::schedule::Standing;
+use crate::schedule::{Standing, retries};
 use crate::server::Server;
 use crate::unit::Unit;
 use crate::{CheckId, Due, Effect, LogLevel, Start, Time};
@@ -231,10 +231,10 @@ impl News {
         let (name, kind) = (server.name.clone(), checker.kind.name());
         let standing = (self.before.tries.standing, checker.said.tries.standing);
         if standing.0 != standing.1 || was_up != is_up {
-            let retry = checker.check.schedule.retry;
+            let retry = retries(&checker.check);
             let (level, message) = if is_up {
                 (LogLevel::Info, format!("passed: {words}"))
-            } else if standing.0 == Standing::Up && retry > 0 {
+            } else if standing == (Standing::Up, Standing::Down) && retry > 0 {
                 (LogLevel::Warn, format!("failed after {retry} retries: {words}"))
             } else {
                 (LogLevel::Warn, format!("failed: {words}"))
