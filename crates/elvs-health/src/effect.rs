@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use elvs_model::health::{CheckKind, Script};
+use elvs_model::health::{Check, Script};
 use elvs_model::{Destination, ServiceKey};
 
 use crate::CheckId;
@@ -31,7 +31,12 @@ pub enum Effect {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// `notify_up`, `notify_down`, `quorum_up`, `quorum_down`.
-    Script(Script),
+    Script {
+        /// The virtual or real server that it is about, as keepalived names it: scripts of one object run in order.
+        about: String,
+        /// The program.
+        script: Script,
+    },
     /// A line, without its end, for `lvs_notify_fifo` and `notify_fifo`: `VS [10.0.0.100]:tcp:80 UP`.
     Fifo(String),
     /// A mail.
@@ -82,5 +87,5 @@ pub struct Start {
     /// Which; given back with the finding.
     pub check: CheckId,
     /// What to do.
-    pub kind: Arc<CheckKind>,
+    pub what: Arc<Check>,
 }

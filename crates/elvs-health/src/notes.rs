@@ -67,7 +67,8 @@ impl Notes {
 
     /// Tells of a real server.
     pub(crate) fn server(&mut self, name: &str, health: &ServerHealth, up: bool) {
-        self.script(if up { &health.notify_up } else { &health.notify_down });
+        let script = if up { &health.notify_up } else { &health.notify_down };
+        self.script(format!("{name} of {}", self.service), script);
         self.notice(Notice::Fifo(format!("RS {name} {} {}", self.service, word(up))));
     }
 
@@ -80,7 +81,8 @@ impl Notes {
 
     /// Tells of a quorum.
     pub(crate) fn quorum(&mut self, health: &ServiceHealth, up: bool, occasion: Occasion) {
-        self.script(if up { &health.quorum_up } else { &health.quorum_down });
+        let script = if up { &health.quorum_up } else { &health.quorum_down };
+        self.script(self.service.clone(), script);
         self.notice(Notice::Fifo(format!("VS {} {}", self.service, word(up))));
         if health.mail {
             let subject = format!("Virtualserver {} - {}", self.service, word(up));
@@ -88,9 +90,9 @@ impl Notes {
         }
     }
 
-    fn script(&mut self, script: &Option<Script>) {
-        if let Some(script) = script {
-            self.notice(Notice::Script(script.clone()));
+    fn script(&mut self, about: String, script: &Option<Script>) {
+        if let Some(script) = script.clone() {
+            self.notice(Notice::Script { about, script });
         }
     }
 

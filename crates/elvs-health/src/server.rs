@@ -359,5 +359,5 @@ fn words_of(checker: &Checker) -> String {
         "" => "not passed yet",
         words => words,
     };
-    format!("{}: {words}", checker.kind.name())
+    format!("{}: {words}", checker.check.kind.name())
 }

@@ -35,7 +35,7 @@ fn keepalived_order_and_words_of_scripts_fifo_and_mails() {
         "mail Virtualserver [10.0.0.100]:tcp:80 - UP: => Starting with quorum up 1+0=1 <= 1 <=";
     assert_eq!(
         world.news(),
-        ["script quorum-up", "fifo VS [10.0.0.100]:tcp:80 UP", start],
+        ["script quorum-up of [10.0.0.100]:tcp:80", "fifo VS [10.0.0.100]:tcp:80 UP", start],
         "the start of the daemon is told"
     );
     world.pass(seconds(1));
@@ -46,9 +46,9 @@ fn keepalived_order_and_words_of_scripts_fifo_and_mails() {
         world.news(),
         [
             "table ",
-            "script rs-down",
+            "script rs-down of [10.0.0.21]:tcp:80 of [10.0.0.100]:tcp:80",
             "fifo RS [10.0.0.21]:tcp:80 [10.0.0.100]:tcp:80 DOWN",
-            "script quorum-down",
+            "script quorum-down of [10.0.0.100]:tcp:80",
             "fifo VS [10.0.0.100]:tcp:80 DOWN",
             "mail Virtualserver [10.0.0.100]:tcp:80 - DOWN: => Lost quorum 1+0=1 <= 0 <=",
             "mail Realserver [10.0.0.21]:tcp:80 of virtual server [10.0.0.100]:tcp:80 - DOWN: => TCP CHECK failed on service <=",
@@ -60,9 +60,9 @@ fn keepalived_order_and_words_of_scripts_fifo_and_mails() {
         world.news(),
         [
             "table 21:1",
-            "script rs-up",
+            "script rs-up of [10.0.0.21]:tcp:80 of [10.0.0.100]:tcp:80",
             "fifo RS [10.0.0.21]:tcp:80 [10.0.0.100]:tcp:80 UP",
-            "script quorum-up",
+            "script quorum-up of [10.0.0.100]:tcp:80",
             "fifo VS [10.0.0.100]:tcp:80 UP",
             "mail Virtualserver [10.0.0.100]:tcp:80 - UP: => Gained quorum 1+0=1 <= 1 <=",
             "mail Realserver [10.0.0.21]:tcp:80 of virtual server [10.0.0.100]:tcp:80 - UP: => TCP CHECK succeed on service <=",
@@ -77,7 +77,10 @@ fn keepalived_conf_rs_init_notifies() {
     let mut world = World::new(config);
     assert_eq!(
         world.news()[..2],
-        ["script rs-up", "fifo RS [10.0.0.21]:tcp:80 [10.0.0.100]:tcp:80 UP"]
+        [
+            "script rs-up of [10.0.0.21]:tcp:80 of [10.0.0.100]:tcp:80",
+            "fifo RS [10.0.0.21]:tcp:80 [10.0.0.100]:tcp:80 UP"
+        ]
     );
 }
 
@@ -94,10 +97,10 @@ fn keepalived_conf_omega_tells_when_the_daemon_stops() {
     assert_eq!(
         world.news(),
         [
-            "script rs-down",
+            "script rs-down of [10.0.0.21]:tcp:80 of [10.0.0.100]:tcp:80",
             "fifo RS [10.0.0.21]:tcp:80 [10.0.0.100]:tcp:80 DOWN",
             "mail Realserver [10.0.0.21]:tcp:80 of virtual server [10.0.0.100]:tcp:80 - DOWN: => Shutting down <=",
-            "script quorum-down",
+            "script quorum-down of [10.0.0.100]:tcp:80",
             "fifo VS [10.0.0.100]:tcp:80 DOWN",
             "mail Virtualserver [10.0.0.100]:tcp:80 - DOWN: => Shutting down <=",
         ],
@@ -113,7 +116,7 @@ fn a_real_server_that_is_removed_by_a_reload_is_told_of() {
     assert_eq!(
         world.news(),
         [
-            "script rs-down",
+            "script rs-down of [10.0.0.21]:tcp:80 of [10.0.0.100]:tcp:80",
             "fifo RS [10.0.0.21]:tcp:80 [10.0.0.100]:tcp:80 DOWN",
             "mail Realserver [10.0.0.21]:tcp:80 of virtual server [10.0.0.100]:tcp:80 - DOWN: => Removing <=",
         ]
@@ -122,9 +125,15 @@ fn a_real_server_that_is_removed_by_a_reload_is_told_of() {
     let news = world.news();
     assert_eq!(
         news[0..2],
-        ["script rs-down", "fifo RS [10.0.0.22]:tcp:80 [10.0.0.100]:tcp:80 DOWN"]
+        [
+            "script rs-down of [10.0.0.22]:tcp:80 of [10.0.0.100]:tcp:80",
+            "fifo RS [10.0.0.22]:tcp:80 [10.0.0.100]:tcp:80 DOWN"
+        ]
     );
-    assert_eq!(news[3..5], ["script quorum-down", "fifo VS [10.0.0.100]:tcp:80 DOWN"]);
+    assert_eq!(
+        news[3..5],
+        ["script quorum-down of [10.0.0.100]:tcp:80", "fifo VS [10.0.0.100]:tcp:80 DOWN"]
+    );
 }
 
 #[test]

@@ -151,7 +151,7 @@ fn pass(world: &mut World, time: Duration, found: &[u8]) {
         let due = world.monitor.due(world.now);
         apply(world, due.effects);
         for start in due.starts {
-            let finding = finding(&start.kind, *found.next().unwrap());
+            let finding = finding(&start.what.kind, *found.next().unwrap());
             let effects = world.monitor.finished(world.now, start.check, &finding, seconds(0));
             apply(world, effects);
         }

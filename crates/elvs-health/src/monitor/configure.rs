@@ -269,7 +269,7 @@ impl Monitor {
     fn go_on(&mut self, id: CheckId, check: &Check, before: &Before) {
         let of_its_kind = |asked: &Asked| {
             let checker = self.checkers.get(&asked.check)?;
-            let same = checker.kind.name() == check.kind.name() && asked.check != id;
+            let same = checker.check.kind.name() == check.kind.name() && asked.check != id;
             same.then_some(checker.said.tries)
         };
         let tries = before.checks.iter().find_map(of_its_kind);

@@ -29,7 +29,7 @@ impl Monitor {
                     if let Some(checker) = planned {
                         checker.next = None;
                         checker.began = Some(now);
-                        due.starts.push(Start { check: id, kind: checker.kind.clone() });
+                        due.starts.push(Start { check: id, what: checker.check.clone() });
                     }
                 }
                 Timer::Server(unit, server) => {
@@ -228,7 +228,7 @@ impl News {
         };
         let (was_up, is_up) = (asked.up(&self.before), asked.up(&checker.said));
         let words = &checker.record.words;
-        let (name, kind) = (server.name.clone(), checker.kind.name());
+        let (name, kind) = (server.name.clone(), checker.check.kind.name());
         let standing = (self.before.tries.standing, checker.said.tries.standing);
         if standing.0 != standing.1 || was_up != is_up {
             let retry = retries(&checker.check);
@@ -256,7 +256,7 @@ impl News {
         }
         if was_up != is_up
             && server.health.mail
-            && let Some(body) = check_mail(&checker.kind, is_up, words)
+            && let Some(body) = check_mail(&checker.check.kind, is_up, words)
         {
             notes.server_mail(&name, server.alive, body);
         }

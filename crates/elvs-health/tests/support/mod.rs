@@ -204,7 +204,7 @@ impl World {
             std::mem::take(&mut self.running).into_iter().partition(|(at, _)| *at <= self.now);
         self.running = running;
         for (_, start) in ended {
-            let finding = self.finding(&start.kind);
+            let finding = self.finding(&start.what.kind);
             let effects = self.monitor.finished(self.now, start.check, &finding, self.takes);
             self.take(effects);
         }
@@ -233,7 +233,9 @@ impl World {
                     self.table.insert(service, destinations);
                     line
                 }
-                Effect::Notify(Notice::Script(script)) => format!("script {}", script.words[0]),
+                Effect::Notify(Notice::Script { about, script }) => {
+                    format!("script {} of {about}", script.words[0])
+                }
                 Effect::Notify(Notice::Fifo(line)) => format!("fifo {line}"),
                 Effect::Notify(Notice::Mail { subject, body }) => format!("mail {subject}: {body}"),
                 Effect::Log(line) => {
