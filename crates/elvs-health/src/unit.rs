@@ -188,20 +188,15 @@ impl Unit {
     pub(crate) fn count(&mut self, now: Time, first: bool, notes: &mut Notes) {
         let weight = self.weight();
         let (quorum, hysteresis) = (self.quorum, self.hysteresis);
-        let up = if self.up {
-            weight > 0 && weight >= u64::from(quorum.saturating_sub(hysteresis))
-        } else {
-            weight >= u64::from(quorum) + u64::from(hysteresis)
-        };
-        let starts_down = first && !up && self.history.is_empty() && self.has_sorry();
+        let gained_at = u64::from(quorum) + u64::from(hysteresis);
+        // At least 1, for the hysteresis is below the quorum: without any weight the quorum is lost.
+        let lost_below = u64::from(quorum.saturating_sub(hysteresis));
+        let up = weight >= if self.up { lost_below } else { gained_at };
+        let starts_down = !up && self.history.is_empty() && self.has_sorry();
         if up == self.up && !starts_down {
             return;
         }
-        let threshold = if up {
-            u64::from(quorum) + u64::from(hysteresis)
-        } else {
-            u64::from(quorum.saturating_sub(hysteresis))
-        };
+        let threshold = if up { gained_at } else { lost_below };
         let occasion = Occasion::Change { first, quorum, hysteresis, threshold, weight };
         let gained = match (up, starts_down) {
             (true, _) => "gained",

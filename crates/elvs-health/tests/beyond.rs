@@ -141,6 +141,34 @@ fn slow_start_grows_by_one_change_a_second() {
 }
 
 #[test]
+fn slow_start_goes_on_whatever_else_happens() {
+    let mut config = service(&[21]);
+    config.destinations[0].weight = 100;
+    let server = &mut config.health.servers[0];
+    server.slow_start = Some(seconds(10));
+    let mut noisy = tcp("10.0.0.22", 80);
+    noisy.schedule.retry = 1_000;
+    noisy.schedule.log_all_failures = true;
+    noisy.schedule.delay_before_retry = std::time::Duration::from_millis(300);
+    server.checks.push(noisy);
+    let mut world = World::new(desired(vec![config]));
+    world.pass(seconds(5));
+    world.kill("10.0.0.21");
+    world.pass(seconds(10));
+    world.revive("10.0.0.21");
+    world.kill("10.0.0.22");
+    world.pass(seconds(10));
+    let mut steps = Vec::new();
+    for _ in 0..100 {
+        world.pass(std::time::Duration::from_millis(100));
+        steps.push(world.destinations());
+    }
+    steps.dedup();
+    let one_a_second = ["21:30", "21:40", "21:50", "21:60", "21:70", "21:80", "21:90", "21:100"];
+    assert_eq!(steps, one_a_second);
+}
+
+#[test]
 fn flap_damping_holds_down_longer_each_time() {
     let mut config = service(&[21, 22]);
     let damping = Damping { window: seconds(60), first: seconds(20), most: seconds(50) };
@@ -299,6 +327,22 @@ fn keepalived_conf_ha_suspend() {
     world.configure(desired(vec![config, plain]));
     world.pass(seconds(1));
     assert_eq!(runs(&world)[0], 3);
+}
+
+#[test]
+fn checks_suspended_and_resumed_run_no_more_often() {
+    let mut config = service(&[21]);
+    config.health.ha_suspend = true;
+    config.health.servers[0].checks[0].schedule.warmup = None;
+    let mut world = World::new(desired(vec![config]));
+    for present in [true, false, true, false, true] {
+        let effects = world.monitor.vip_present(world.now, ip("10.0.0.100"), present);
+        world.take(effects);
+        world.pass(std::time::Duration::from_millis(10));
+    }
+    world.pass(seconds(100));
+    let times: Vec<Time> = world.began.values().flatten().copied().collect();
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] == seconds(10)), "{times:?}");
 }
 
 #[test]

@@ -143,6 +143,15 @@ fn a_real_server_may_be_the_sorry_server_too() {
     assert_eq!(world.destinations(), "21:1");
 
     let mut config = service(&[21, 22]);
+    config.health.quorum = 2;
+    config.health.servers[0].inhibit_on_failure = true;
+    config.health.sorry_server = sorry("10.0.0.21", false);
+    let mut world = World::new(desired(vec![config]));
+    world.kill("10.0.0.21");
+    world.pass(seconds(15));
+    assert_eq!(world.destinations(), "21:1", "in use as the sorry server, though it failed");
+
+    let mut config = service(&[21, 22]);
     config.health.sorry_server = sorry("10.0.0.21", true);
     let mut world = World::new(desired(vec![config]));
     assert_eq!(world.destinations(), "21:1 22:1");

@@ -267,12 +267,11 @@ impl News {
 /// Enters the earliest deadline of a real server in the agenda.
 pub(super) fn arm(agenda: &mut Agenda, now: Time, id: UnitId, unit: &mut Unit, server: ServerId) {
     let Some(server) = unit.server_mut(server) else { return };
-    let deadline = server.deadline(now);
-    if deadline != server.wake {
-        server.wake = deadline;
-        if let Some(at) = deadline {
-            agenda.enter(at, Timer::Server(id, server.id));
-        }
+    let Some(deadline) = server.deadline(now) else { return };
+    // One that comes earlier stays: events must not put off the steps of a slow start.
+    if server.wake.is_none_or(|wake| deadline < wake) {
+        server.wake = Some(deadline);
+        agenda.enter(deadline, Timer::Server(id, server.id));
     }
 }
 
