@@ -401,3 +401,6 @@ fn mail_server(item: &Item, word: &Word, reporter: &mut Reporter) -> Option<Mail
     }
     Some(MailServer::Name { host: word.text.clone(), port })
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,6 +51,8 @@ pub(super) struct Heading {
     pub understood: bool,
     /// Whether the family is in effect.
     pub family_served: bool,
+    /// Whether the service is one of a group's.
+    pub in_group: bool,
 }
 
 /// Statements of the block.
@@ -128,7 +130,8 @@ pub(super) struct RealServer {
     address_at: Extent,
     address: IpAddr,
     port: Option<(u16, Extent)>,
-    method: ForwardingMethod,
+    /// How packets reach it.
+    pub method: ForwardingMethod,
     /// Its weight.
     pub weight: u32,
     upper: u32,
@@ -221,6 +224,11 @@ impl RealServer {
         })
     }
 
+    /// Its address.
+    pub const fn address(&self) -> IpAddr {
+        self.address
+    }
+
     /// Whether it is written with this address and port.
     pub fn is_at(&self, address: IpAddr, port: Option<u16>) -> bool {
         self.address == address && self.port.map(|(port, _)| port) == port
@@ -267,6 +275,15 @@ impl Server {
     ) -> Option<DestinationKey> {
         let Self { what, address, .. } = *self;
         self.check_family(heading, capabilities, reporter);
+        if heading.vip == Some(address) && heading.in_group {
+            let message = format!(
+                "{what} {address} is an address of the group: the service there goes without it"
+            );
+            reporter
+                .warning(Code::Doubtful, self.at, message)
+                .help("take the address out of the group, or write the server's own address");
+            return None;
+        }
         if heading.vip == Some(address) {
             let message = format!("{what} {address} is the VIP itself");
             reporter.error(Code::InvalidValue, self.at, message).help(

@@ -100,7 +100,14 @@ impl Services {
             Err(vip) => {
                 // Its real servers are compared with each other for their own mistakes.
                 let (port, family, family_served) = (0, vip.map(Family::of), false);
-                let heading = Heading { vip, port, family, understood: false, family_served };
+                let heading = Heading {
+                    vip,
+                    port,
+                    family,
+                    understood: false,
+                    family_served,
+                    in_group: false,
+                };
                 destinations(&servers, &heading, shared.capabilities, reporter);
                 return;
             }
@@ -172,7 +179,10 @@ impl Services {
                 ServiceKey::Address { port, .. } => Some(*port),
                 ServiceKey::Fwmark { .. } => None,
             };
-            let built = if ports.insert(port) {
+            let named = |server: &RealServer| {
+                heading(key, shared.capabilities).vip == Some(server.address())
+            };
+            let built = if ports.insert(port) || block.servers.iter().any(named) {
                 block.build(*key, shared, reporter)
             } else {
                 let mut quiet = Reporter::default();
@@ -276,7 +286,7 @@ impl Block<'_> {
         let capabilities = shared.capabilities;
         let service =
             build::service(key, self.settings, self.any_port, capabilities, self.item, reporter);
-        let heading = heading(&key, capabilities);
+        let heading = Heading { in_group: self.group.is_some(), ..heading(&key, capabilities) };
         let mut destinations_of = Vec::new();
         let mut watched: Vec<ServerHealth> = Vec::new();
         for (server, destination) in destinations(&self.servers, &heading, capabilities, reporter) {
@@ -312,7 +322,7 @@ fn heading(key: &ServiceKey, capabilities: &Capabilities) -> Heading {
     let family = key.family();
     let kind_served = vip.is_some() || capabilities.features.contains(&Feature::Fwmark);
     let family_served = kind_served && capabilities.families.contains(&family);
-    Heading { vip, port, family: Some(family), understood: true, family_served }
+    Heading { vip, port, family: Some(family), understood: true, family_served, in_group: false }
 }
 
 /// What the line names; of one that is not understood the address, if that was.

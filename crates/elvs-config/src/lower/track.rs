@@ -274,3 +274,6 @@ fn max_hops(given: &Once<u8>, ttl: u8, reporter: &mut Reporter) -> u8 {
     reporter.warning(Code::ValueReplaced, at, message).help(format!("write `max_hops {ttl}`"));
     ttl
 }
+
+#[cfg(test)]
+mod tests;

@@ -225,6 +225,13 @@ impl Health {
         if let Some(at) = self.sorry_method.place() {
             method::check(method, at, capabilities, reporter);
         }
+        let full_nat = |method| method == ForwardingMethod::FullNat;
+        if servers.iter().any(|server| full_nat(server.method) != full_nat(method)) {
+            reporter
+                .error(Code::InvalidValue, at, "the sorry server and the real servers must all be by FNAT, or none")
+                .help("write `sorry_server_lvs_method`, or leave it out to use the virtual server's method");
+            return None;
+        }
         let server = Server { what: "sorry server", address, at, port, method };
         let mut inhibit = self.sorry_inhibit.get() == Some(&true);
         let twin = servers.iter().find(|server| server.is_at(address, port.map(|(port, _)| port)));
@@ -289,3 +296,6 @@ fn sorry(item: &Item, reporter: &mut Reporter) -> Option<Sorry> {
     };
     Some(Sorry { address, at: word.extent, port })
 }
+
+#[cfg(test)]
+mod tests;
