@@ -36,7 +36,10 @@ fn finding(lines: &str) -> String {
     let outcome = read_text(&file("", "", lines));
     let first = shown(&outcome).into_iter().find(|line| !line.contains(": note: "));
     let first = first.unwrap_or_default();
-    first.split_once(": ").map_or(first.clone(), |(_, rest)| rest.to_owned())
+    match first.split_once(": ") {
+        Some((_, rest)) => rest.to_owned(),
+        None => first,
+    }
 }
 
 fn target(address: &str) -> Target {

@@ -72,9 +72,10 @@ fn path_checks_of_a_group_differ_by_their_address() {
     let vips: Vec<_> = desired
         .services
         .iter()
-        .map(|service| match &service.health.servers[0].checks[0].kind {
-            CheckKind::Path(path) => path.vip.to_string(),
-            kind => panic!("{kind:?}"),
+        .map(|service| {
+            let kind = &service.health.servers[0].checks[0].kind;
+            let CheckKind::Path(path) = kind else { panic!("{kind:?}") };
+            path.vip.to_string()
         })
         .collect();
     assert_eq!(vips, ["192.0.2.1", "192.0.2.2"]);
