@@ -4,9 +4,10 @@
 //!
 //! Called for each real server of a virtual server: once to read it, then for each service that the virtual server stands for.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
-use elvs_model::health::{Script, ServerHealth};
+use elvs_model::health::{Check, Script, ServerHealth};
 use elvs_model::{Destination, DestinationKey, Family, ForwardingMethod, ServiceKey};
 
 use super::care::{Care, Given};
@@ -241,10 +242,22 @@ impl RealServer {
         destination: &Destination,
         reporter: &mut Reporter,
     ) -> ServerHealth {
-        let checks = self.checks.iter();
+        let mut checks: Vec<Check> = Vec::new();
+        let mut seen = HashSet::new();
+        for planned in &self.checks {
+            let Some(check) = planned.resolve(service, destination, reporter) else { continue };
+            if !seen.insert(check.clone()) {
+                let message = format!("this {} is in the real server already", check.kind.name());
+                reporter
+                    .warning(Code::Duplicate, planned.place(), message)
+                    .help("remove one of the two; one is run");
+                continue;
+            }
+            checks.push(check);
+        }
         ServerHealth {
             key: destination.key,
-            checks: checks.filter_map(|c| c.resolve(service, destination, reporter)).collect(),
+            checks,
             inhibit_on_failure: self.inhibit,
             notify_up: self.notify_up.clone(),
             notify_down: self.notify_down.clone(),

@@ -471,6 +471,10 @@ fn what_cannot_be_meant_is_refused_or_said() {
             "warning: `virtual_ip` is for services by firewall mark: the service's own is used",
         ),
         ("PATH_CHECK {\nprotocol SCTP\n}", "error: unknown protocol `SCTP`"),
+        (
+            "TCP_CHECK {\n}\nTCP_CHECK {\nretry 1\n}",
+            "warning: this TCP_CHECK is in the real server already",
+        ),
         ("AGENT_CHECK {\n}", "error: AGENT_CHECK has no `connect_port`"),
     ];
     for (lines, want) in cases {
@@ -481,7 +485,9 @@ fn what_cannot_be_meant_is_refused_or_said() {
 #[test]
 fn checks_slower_than_their_interval_are_noted_once_for_a_file() {
     let lines = "TCP_CHECK {\ndelay_loop 6\nconnect_timeout 3\nretry 1\n}\n";
-    let outcome = read_text(&file("", "", &lines.repeat(3)));
+    let three = ["", "connect_port 1\n", "connect_port 2\n"]
+        .map(|more| lines.replace("retry 1\n", &format!("retry 1\n{more}")));
+    let outcome = read_text(&file("", "", &three.concat()));
     let notes: Vec<_> = shown(&outcome).into_iter().filter(|l| l.contains("delay_loop")).collect();
     assert_eq!(
         notes,

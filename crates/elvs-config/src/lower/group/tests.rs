@@ -178,6 +178,23 @@ fn services_beyond_the_room_are_refused() {
 }
 
 #[test]
+fn groups_do_not_grow_without_bound() {
+    let servers: String = (0..5).map(|n| format!("real_server 10.9.0.{n} 80 {{\n}}\n")).collect();
+    assert_eq!(
+        shown(&read_text(&file("10.0.0.0/20 80", &servers))),
+        [
+            "f:4:1: error: there are more than 16384 real servers from here on, each counted in every virtual service"
+        ]
+    );
+    let long = format!("virtualhost {}", "a".repeat(16_384));
+    assert_eq!(
+        shown(&read_text(&file("10.0.0.0/20 80", &long))),
+        ["f:4:1: error: 4096 services of a block this long exceed the limit of 67108864 bytes"]
+    );
+    assert!(read_text(&file("10.0.0.0/22 80", &long)).desired.is_some());
+}
+
+#[test]
 fn any_port_of_a_group_makes_it_persistent() {
     let outcome = read_text(&file("192.0.2.1 80\n192.0.2.2", ""));
     assert_eq!(

@@ -58,6 +58,10 @@ fn sessions_that_cannot_be_meant_are_refused_or_said() {
         (with("ttl 0"), "f:3:5: error: ttl 0 is below 1"),
         (with("source_ip ::1"), "f:3:1: error: source_ip ::1 is not of the family of 192.0.2.1"),
         (with("ttl 9\nmax_hops 10"), "f:4:1: warning: max_hops 10 exceeds the TTL of 9: 9 is used"),
+        (
+            with("") + &with("").replace(" b ", " c "),
+            "f:5:1: error: bfd_instance `c` has the neighbour and the source of `b`",
+        ),
         ("bfd_instance b {\n}\n".to_owned(), "f:1:1: error: bfd_instance `b` has no neighbour"),
         (with("").repeat(2), "f:5:1: error: bfd_instance `b` is defined twice"),
         (

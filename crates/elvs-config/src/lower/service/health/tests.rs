@@ -70,6 +70,7 @@ fn a_quorum_beyond_the_weights_is_lowered_as_in_keepalived() {
             (3, 2),
             "hysteresis 3 is not below the quorum of 3: 2 is used",
         ),
+        ("weight 3\nquorum 3\nhysteresis 1", (3, 1), ""),
         ("hysteresis 1", (1, 0), "hysteresis 1 is not below the quorum of 1: 0 is used"),
         (
             "quorum 4294967295",
@@ -85,6 +86,17 @@ fn a_quorum_beyond_the_weights_is_lowered_as_in_keepalived() {
         assert_eq!(found.len(), wanted.len(), "{lines}: {found:?}");
         assert!(found.iter().zip(wanted).all(|(f, w)| f.ends_with(w)), "{lines}: {found:?}");
     }
+}
+
+#[test]
+fn weights_of_nothing_are_said() {
+    let text = service("192.0.2.1 80", "quorum 2").replace("{\n}\n}", "{\nweight 0\n}\n}");
+    let outcome = read_text(&text);
+    assert_eq!(
+        shown(&outcome),
+        ["f:6:1: warning: no real server has a weight above 0: the quorum is never reached"]
+    );
+    assert_eq!(outcome.desired.unwrap().services[0].health.quorum, 2);
 }
 
 #[test]
