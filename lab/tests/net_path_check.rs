@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
 use elvs_lab::bed::{DIRECTOR6, Host, VIP, VIP6};
-use elvs_lab::{TUNNEL, Topology, TunnelDevice, method, wait_until};
+use elvs_lab::{TUNNEL, Topology, TunnelDevice, method, output_of, wait_until};
 use elvs_model::health::{CheckResult, Finding, PathCheck};
 use elvs_model::{ForwardingMethod, Protocol, TunnelChecksum, TunnelKind};
 use elvs_net::bed::BedError;
@@ -105,6 +105,13 @@ fn set(host: &Host, key: &str, value: &str) {
     host.namespace.run(|| sysctl::set(key, value)).unwrap().unwrap();
 }
 
+/// Runs ip(8) on a host.
+fn ip(host: &Host, arguments: &str) {
+    let mut command = host.command("ip");
+    command.args(arguments.split(' '));
+    output_of(command);
+}
+
 /// Takes an address from a host.
 fn remove(host: &Host, address: IpAddr) {
     let removed = host.namespace.with_netlink(async |netlink: Netlink| {
@@ -139,6 +146,17 @@ fn direct_routing_names_each_cause() {
         } else {
             fails(&topology, &check, &[words, "arp_ignore=1"]);
             assert!(connects(&topology, own), "TCP_CHECK does not see it");
+        }
+    }
+
+    // The real server has to ask for the director's MAC address, to answer it from the VIP.
+    for (value, passing) in [("0", false), ("2", true)] {
+        set(server, "net/ipv4/conf/all/arp_announce", value);
+        ip(server, "neighbour flush dev eth0");
+        if passing {
+            passes(&topology, &check);
+        } else {
+            fails(&topology, &check, &["announces the VIP in ARP requests", "arp_announce=2"]);
         }
     }
 
@@ -259,6 +277,21 @@ fn datagrams_name_each_cause() {
     passes(&topology, &udp);
     remove(server, VIP.into());
     fails(&topology, &udp, &["no answer to a datagram", "is the VIP on lo"]);
+}
+
+#[test]
+fn masquerading_needs_the_way_back() {
+    let topology = bed("path-nat", method::NAT, false);
+    let server = topology.real_server(1);
+    let check = check(&topology);
+    fails(&topology, &check, &["nothing listens at 10.1.0.21:80"]);
+    let _listener = listen(server, Ipv4Addr::UNSPECIFIED);
+    passes(&topology, &check);
+    ip(server, "route delete default");
+    fails(&topology, &check, &["make it the default gateway of the real server"]);
+    ip(&topology.bed().director, &format!("address delete {VIP}/32 dev eth0"));
+    // Another director has the VIP, and is the gateway: this one sees no answers to clients.
+    passes(&topology, &check);
 }
 
 /// A real server that is not there, and one that is silent.

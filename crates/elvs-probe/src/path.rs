@@ -38,7 +38,7 @@ use way::NoWay;
 
 /// Runs path checks, all of them by one packet socket, in the network namespace in which it was opened.
 ///
-/// At most 512 run at a time; others wait for their turn, and their timeout begins with it.
+/// At most 256 run at a time; others wait for their turn, and their timeout begins with it.
 #[derive(Debug)]
 pub struct PathProber {
     netlink: Netlink,
@@ -213,6 +213,3 @@ const RUNS: usize = ((u16::MAX - FIRST_NUMBER) / NUMBERS) as usize + 1;
 const HEARD_AT_ONCE: usize = 32;
 /// After an error of the socket.
 const PAUSE: Duration = Duration::from_millis(10);
-
-#[cfg(test)]
-mod tests;

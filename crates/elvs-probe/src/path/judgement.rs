@@ -43,9 +43,20 @@ impl Heard {
         }
     }
 
-    /// Whether it says that nothing listens at the address that was asked.
-    pub(super) const fn by_listener(self) -> bool {
-        matches!(self, Self::Refused { refusal: None | Some(Refusal::Port), whole: true, .. })
+    /// Whether it says that nothing listens at the address that was asked: hosts say so of TCP by a reset.
+    pub(super) fn by_listener(self, protocol: Protocol) -> bool {
+        match self {
+            Self::Refused { refusal: None, .. } => true,
+            Self::Refused { refusal: Some(Refusal::Port), whole, .. } => {
+                whole && protocol != Protocol::Tcp
+            }
+            Self::Refused { .. } | Self::Nothing | Self::Opened | Self::Answered => false,
+        }
+    }
+
+    /// Whether the real server would have sent the packet on to others.
+    pub(super) const fn sent_on(self) -> bool {
+        matches!(self, Self::Refused { refusal: Some(Refusal::Hops), whole: true, .. })
     }
 
     /// The ICMP error.
@@ -62,6 +73,7 @@ impl Heard {
 /// What was heard in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Evidence {
+    /// By the roles' numbers.
     heard: [Heard; Role::ALL.len()],
     /// The real server says that the VIP is its own.
     pub(super) claim: Option<Claim>,
@@ -82,16 +94,29 @@ impl Evidence {
         }
     }
 
-    /// Whether clients are served as far as this director can see.
+    /// Whether the service itself answered.
+    pub(super) fn answers(&self) -> bool {
+        self.of(Role::Service).answers() || self.of(Role::Onward).answers()
+    }
+
+    /// Whether clients are served as far as this director can see: the service answers, or it is one that may keep silent
+    /// and packets arrive.
     pub(super) fn works(&self, way: &Way) -> bool {
-        match self.of(Role::Service) {
-            Heard::Opened | Heard::Answered => true,
-            Heard::Refused { .. } => false,
-            Heard::Nothing => {
-                let echo = if way.to_vip() { Role::VipEcho } else { Role::PlainEcho };
-                way.check.protocol != Protocol::Tcp && self.of(echo) == Heard::Answered
-            }
-        }
+        let refused = match self.of(Role::Service) {
+            service @ Heard::Refused { .. } => !service.sent_on(),
+            Heard::Nothing | Heard::Opened | Heard::Answered => false,
+        };
+        let echo = if way.to_vip() { Role::VipEcho } else { Role::PlainEcho };
+        self.answers()
+            || (!refused
+                && way.check.protocol != Protocol::Tcp
+                && self.of(echo) == Heard::Answered
+                && self.of(Role::Onward).error().is_none())
+    }
+
+    /// Whether it is yet to be seen that answers come back through this director.
+    pub(super) fn lacks_back(&self, way: &Way) -> bool {
+        way.asks_back() && !self.of(Role::Back).arrived()
     }
 }
 
@@ -99,6 +124,13 @@ impl Evidence {
 pub(super) fn judge(way: &Way, evidence: &Evidence) -> Finding {
     if let Some(claim) = evidence.claim {
         return Finding::failed(claimed(way, claim));
+    }
+    if evidence.works(way) && evidence.lacks_back(way) {
+        return Finding::failed(format!(
+            "{} was accepted, but the same from the VIP was not answered here: answers to clients do not come back \
+             through this director; make it the default gateway of the real server",
+            Asked(way)
+        ));
     }
     if evidence.works(way) {
         return Finding::passed(works(way, evidence));
@@ -146,39 +178,52 @@ fn refused(
 ) -> String {
     let what = Asked(way);
     let check = &way.check;
-    let (to, port) = way.service();
+    if evidence.of(Role::Service).by_listener(check.protocol) {
+        return not_listening(way, evidence, refusal);
+    }
     match refusal {
-        None | Some(Refusal::Port) if whole => {
-            let own = Address(check.real_server, check.real_port);
-            let elsewhere = evidence.of(Role::Plain);
-            let ends = if refusal.is_none() { "reset" } else { "port unreachable" };
-            let plain = match check.protocol {
-                Protocol::Tcp => elsewhere == Heard::Opened,
-                Protocol::Udp | Protocol::Sctp => {
-                    !matches!(elsewhere, Heard::Refused { .. })
-                        && evidence.of(Role::PlainEcho) == Heard::Answered
-                }
-            };
-            if way.to_vip() && plain {
-                format!(
-                    "{what} was refused ({ends}), the same to {own} was not: the service listens at the real server's \
-                     own address only; let it listen at {} as well",
-                    Address(to, port)
-                )
-            } else {
-                format!("{what} was refused ({ends}): nothing listens at {}", Address(to, port))
-            }
-        }
-        Some(Refusal::Hops) if way.to_vip() => format!(
-            "{what} was not for the real server, which would have sent it on (time exceeded from {by}): {}",
-            MISSING
-        ),
-        None | Some(Refusal::Port | Refusal::Protocol) if way.tunnelled() => {
+        Some(Refusal::Hops) if whole && way.to_vip() => match evidence.of(Role::VipEcho) {
+            Heard::Answered | Heard::Opened => format!(
+                "{what} was sent on by the real server, which has the VIP, and not answered behind it: is the service's \
+                 container there?"
+            ),
+            Heard::Nothing | Heard::Refused { .. } => format!(
+                "{what} was not for the real server, which would have sent it on (time exceeded from {by}): {MISSING}"
+            ),
+        },
+        Some(Refusal::Port | Refusal::Protocol) if way.tunnelled() && !whole => {
             no_tunnel(way, refusal)
+        }
+        Some(Refusal::Port) => {
+            format!("{what} was refused by {by} (port unreachable): does a firewall reject it?")
         }
         Some(refusal) => format!("{what} was refused by {by} ({})", Named(refusal)),
         None => format!("{what} was refused by {by}"),
     }
+}
+
+/// Nothing listens where clients connect to.
+fn not_listening(way: &Way, evidence: &Evidence, refusal: Option<Refusal>) -> String {
+    let (what, check) = (Asked(way), &way.check);
+    let (to, port) = way.service();
+    let elsewhere = evidence.of(Role::Plain);
+    let listens = match check.protocol {
+        Protocol::Tcp => elsewhere == Heard::Opened,
+        Protocol::Udp | Protocol::Sctp => {
+            !matches!(elsewhere, Heard::Refused { .. })
+                && evidence.of(Role::PlainEcho) == Heard::Answered
+        }
+    };
+    let how = if refusal.is_none() { "reset" } else { "port unreachable" };
+    let here = Address(to, port);
+    if way.to_vip() && listens {
+        let own = Address(check.real_server, check.real_port);
+        return format!(
+            "{what} was refused ({how}), the same to {own} was not: the service listens at the real server's own address \
+             only; let it listen at {here} as well"
+        );
+    }
+    format!("{what} was refused ({how}): nothing listens at {here}")
 }
 
 fn no_tunnel(way: &Way, refusal: Option<Refusal>) -> String {

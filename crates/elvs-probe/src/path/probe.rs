@@ -15,7 +15,7 @@ use super::packet::{self, Ends, FAR, NEAR};
 /// (`ip_local_port_range` ends at 60999), and a probe's answer is told from a connection's by both ends anyway.
 pub(super) const FIRST_NUMBER: u16 = 0xf000;
 /// Numbers of a run.
-pub(super) const NUMBERS: u16 = 8;
+pub(super) const NUMBERS: u16 = 16;
 
 /// What a probe asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,11 +36,16 @@ pub(super) enum Role {
     Strange,
     /// Does another source address get an answer? As [`Role::Service`], from another address of the director.
     OtherSource,
+    /// As [`Role::Service`], but the real server may send it on: to a container that has the service.
+    Onward,
+    /// Does the real server answer through this director, as masquerading needs it? From the VIP, to the real server's own
+    /// address.
+    Back,
 }
 
 impl Role {
     /// All of them, in the order of their numbers.
-    pub(super) const ALL: [Self; NUMBERS as usize] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Service,
         Self::VipEcho,
         Self::Inner,
@@ -49,6 +54,8 @@ impl Role {
         Self::PlainEcho,
         Self::Strange,
         Self::OtherSource,
+        Self::Onward,
+        Self::Back,
     ];
 
     /// Which of its run's numbers is its.
@@ -62,6 +69,8 @@ impl Role {
             Self::PlainEcho => 5,
             Self::Strange => 6,
             Self::OtherSource => 7,
+            Self::Onward => 8,
+            Self::Back => 9,
         }
     }
 
@@ -95,7 +104,9 @@ pub(super) struct Way {
     pub(super) source: IpAddr,
     /// Another of that kind.
     pub(super) other_source: Option<IpAddr>,
-    /// The VIP is this director's on that link, so nobody else may claim it there.
+    /// The VIP is an address of this director.
+    pub(super) holds_vip: bool,
+    /// It is so on that link, so nobody else may claim it there.
     pub(super) owns_vip: bool,
     /// First of the run's numbers.
     pub(super) first: u16,
@@ -121,6 +132,14 @@ impl Way {
         }
     }
 
+    /// Whether the real server has to answer through this director, and one that has the VIP can see whether it does.
+    pub(super) fn asks_back(&self) -> bool {
+        self.check.method == ForwardingMethod::Nat
+            && self.check.protocol == Protocol::Tcp
+            && self.holds_vip
+            && self.same_family()
+    }
+
     /// Whether the VIP and the real server's own address are of one family.
     pub(super) const fn same_family(&self) -> bool {
         self.check.vip.is_ipv4() == self.check.real_server.is_ipv4()
@@ -133,12 +152,18 @@ impl Way {
         let vip = |from| Ends { from, to: check.vip, hops: self.hops(), number };
         let plain = Ends { from: self.outer_source, to: check.real_server, hops: FAR, number };
         let inner = Ends { from: self.source, to: check.real_server, hops: NEAR, number };
+        let back = Ends { from: check.vip, ..plain };
         match role {
             Role::Service if !self.to_vip() => self.ask(plain, check.real_port),
             Role::Service => self.forward(number, &self.ask(vip(self.source), check.port)?),
             Role::OtherSource if self.to_vip() => {
                 self.forward(number, &self.ask(vip(self.other_source?), check.port)?)
             }
+            Role::Onward if self.to_vip() => {
+                let ends = Ends { hops: FAR, ..vip(self.source) };
+                self.forward(number, &self.ask(ends, check.port)?)
+            }
+            Role::Back if self.asks_back() => self.ask(back, check.real_port),
             Role::VipEcho if self.to_vip() => {
                 self.forward(number, &packet::echo(vip(self.source))?)
             }
@@ -154,7 +179,13 @@ impl Way {
                 ForwardingMethod::Tun(kind) => packet::strange(plain, kind),
                 ForwardingMethod::Nat | ForwardingMethod::Dr | ForwardingMethod::FullNat => None,
             },
-            Role::OtherSource | Role::VipEcho | Role::Inner | Role::InnerEcho | Role::Plain => None,
+            Role::OtherSource
+            | Role::Onward
+            | Role::Back
+            | Role::VipEcho
+            | Role::Inner
+            | Role::InnerEcho
+            | Role::Plain => None,
         }
     }
 
@@ -170,6 +201,13 @@ impl Way {
                 number,
                 &packet::reset(near(self.source, check.vip), check.port, sequence)?,
             ),
+            Role::Onward => {
+                let ends = Ends { hops: FAR, ..near(self.source, check.vip) };
+                self.forward(number, &packet::reset(ends, check.port, sequence)?)
+            }
+            Role::Back => {
+                packet::reset(Ends { from: check.vip, ..plain }, check.real_port, sequence)
+            }
             Role::OtherSource => self.forward(
                 number,
                 &packet::reset(near(self.other_source?, check.vip), check.port, sequence)?,
