@@ -346,3 +346,33 @@ fn answers_pass_the_director() {
         fails(&topology, &check, &["nothing listens at"]);
     }
 }
+
+/// More checks than there are turns, some of them given up in the middle: each gets an answer of its own.
+#[test]
+fn many_at_once() {
+    let topology = bed("path-many", method::DR, false);
+    let server = topology.real_server(1);
+    let _listener = listen(server, Ipv4Addr::UNSPECIFIED);
+    let good = check(&topology);
+    let deaf = PathCheck { port: 81, real_port: 81, ..good.clone() };
+    let director = &topology.bed().director.namespace;
+    let found = director.with_netlink(async |_: Netlink| {
+        let prober = PathProber::open().expect("sockets");
+        let given_up = (0..600).map(|_| prober.run(&good));
+        let soon = Duration::from_micros(500);
+        let _none_or_some = tokio::time::timeout(soon, futures::future::join_all(given_up)).await;
+        let checks = (0..600).map(|index| if index % 2 == 0 { &good } else { &deaf });
+        let runs = checks.map(|check| prober.run(check));
+        Ok::<_, BedError>(futures::future::join_all(runs).await)
+    });
+    for (index, finding) in found.unwrap().into_iter().enumerate() {
+        if index % 2 == 0 {
+            assert!(matches!(finding.result, CheckResult::Passed(_)), "{index}: {finding:?}");
+        } else {
+            assert!(
+                finding.words.contains("nothing listens at 10.0.0.100:81"),
+                "{index}: {finding:?}"
+            );
+        }
+    }
+}

@@ -109,8 +109,11 @@ impl PathProber {
             let due = Instant::from_std(examination.poll_timeout());
             match timeout_at(due, place.news.recv()).await {
                 Ok(Some(news)) => examination.handle_news(news, Instant::now().into_std()),
-                // The sender is in the place's own entry: `None` cannot be, and would end as silence does.
-                Ok(None) => tokio::time::sleep_until(due).await,
+                // The place's own entry has the sender, so this cannot be; it would be silence.
+                Ok(None) => {
+                    tokio::time::sleep_until(due).await;
+                    examination.handle_timeout(Instant::now().into_std());
+                }
                 Err(_elapsed) => examination.handle_timeout(Instant::now().into_std()),
             }
         }

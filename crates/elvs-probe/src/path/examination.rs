@@ -78,9 +78,12 @@ impl Examination {
         run.ask(Role::Service);
         if run.way.check.protocol != Protocol::Tcp {
             // Many services keep silent about an empty datagram: then the echo says that the way is free.
-            run.ask(Role::VipEcho);
+            run.ask(run.way.echo());
         }
-        run.ask(Role::Back);
+        if run.way.asks_back() {
+            run.ask(Role::PlainEcho);
+            run.ask(Role::Back);
+        }
         if run.way.to_vip() && run.way.owns_vip {
             let question = run.way.question();
             run.outgoing.extend(question.map(|(ethertype, payload)| Frame { ethertype, payload }));
@@ -169,8 +172,8 @@ impl Examination {
     /// Whether a service that works needs no further look.
     fn settled(&self) -> bool {
         let claims = self.way.to_vip() && self.way.owns_vip;
-        self.evidence.claim.is_some()
-            || (self.evidence.answers() && !claims && !self.evidence.lacks_back(&self.way))
+        let back = !self.way.asks_back() || self.evidence.of(Role::Back) != Heard::Nothing;
+        self.evidence.claim.is_some() || (self.evidence.answers() && !claims && back)
     }
 
     /// The service refuses. Hosts send few ICMP errors (`icmp_ratelimit`), so none is asked for in vain.
@@ -289,7 +292,7 @@ impl Examination {
 
 /// Longest silence before more is asked; with a shorter timeout a quarter of that.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long another's claim of the VIP, or a late refusal of a datagram, is waited for. Hosts answer such things in their
+/// How long another's claim of the VIP, a late refusal of a datagram, or an echo beside the answer is waited for. Hosts answer such things in their
 /// interrupt handlers.
 const GRACE: Duration = Duration::from_millis(250);
 

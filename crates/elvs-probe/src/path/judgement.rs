@@ -106,17 +106,18 @@ impl Evidence {
             service @ Heard::Refused { .. } => !service.sent_on(),
             Heard::Nothing | Heard::Opened | Heard::Answered => false,
         };
-        let echo = if way.to_vip() { Role::VipEcho } else { Role::PlainEcho };
         self.answers()
             || (!refused
                 && way.check.protocol != Protocol::Tcp
-                && self.of(echo) == Heard::Answered
+                && self.of(way.echo()) == Heard::Answered
                 && self.of(Role::Onward).error().is_none())
     }
 
-    /// Whether it is yet to be seen that answers come back through this director.
+    /// Whether an echo from the VIP is lost that one from the director's own address is not: answers to clients do not come
+    /// back through this director.
     pub(super) fn lacks_back(&self, way: &Way) -> bool {
-        way.asks_back() && !self.of(Role::Back).arrived()
+        let echoes = self.of(Role::PlainEcho) == Heard::Answered;
+        way.asks_back() && echoes && !self.of(Role::Back).arrived()
     }
 }
 
@@ -127,9 +128,10 @@ pub(super) fn judge(way: &Way, evidence: &Evidence) -> Finding {
     }
     if evidence.works(way) && evidence.lacks_back(way) {
         return Finding::failed(format!(
-            "{} was accepted, but the same from the VIP was not answered here: answers to clients do not come back \
+            "{}, but an echo from the VIP is not answered here, as one from {} is: answers to clients do not come back \
              through this director; make it the default gateway of the real server",
-            Asked(way)
+            works(way, evidence),
+            way.outer_source
         ));
     }
     if evidence.works(way) {
@@ -243,13 +245,16 @@ fn silent(way: &Way, evidence: &Evidence) -> String {
     let heard = |role| evidence.of(role);
     let alive = heard(Role::Plain).arrived() || heard(Role::PlainEcho).arrived();
     if !way.to_vip() {
-        return if alive {
-            format!(
-                "no answer to {what}, though the real server answers an echo: does a firewall drop it?"
-            )
-        } else {
-            format!("no answer to {what}, nor to an echo: {}", Down(way))
+        if !alive {
+            return format!("no answer to {what}, nor to an echo: {}", Down(way));
+        }
+        let more = match check.method {
+            ForwardingMethod::Nat => ", or nat_icmp_send of this director refuse its answer",
+            ForwardingMethod::Dr | ForwardingMethod::Tun(_) | ForwardingMethod::FullNat => "",
         };
+        return format!(
+            "no answer to {what}, though the real server answers an echo: does a firewall drop it{more}?"
+        );
     }
     if heard(Role::OtherSource).answers() {
         return format!(

@@ -38,8 +38,9 @@ pub(super) enum Role {
     OtherSource,
     /// As [`Role::Service`], but the real server may send it on: to a container that has the service.
     Onward,
-    /// Does the real server answer through this director, as masquerading needs it? From the VIP, to the real server's own
-    /// address.
+    /// Does the real server answer through this director, as masquerading needs it? An echo from the VIP to the real
+    /// server's own address. No SYN: its answer may open a connection of a service that has all ports, as IPVS has it
+    /// (`tcp_conn_schedule`).
     Back,
 }
 
@@ -132,12 +133,14 @@ impl Way {
         }
     }
 
+    /// The echo that takes the service's way.
+    pub(super) const fn echo(&self) -> Role {
+        if self.to_vip() { Role::VipEcho } else { Role::PlainEcho }
+    }
+
     /// Whether the real server has to answer through this director, and one that has the VIP can see whether it does.
     pub(super) fn asks_back(&self) -> bool {
-        self.check.method == ForwardingMethod::Nat
-            && self.check.protocol == Protocol::Tcp
-            && self.holds_vip
-            && self.same_family()
+        self.check.method == ForwardingMethod::Nat && self.holds_vip && self.same_family()
     }
 
     /// Whether the VIP and the real server's own address are of one family.
@@ -163,7 +166,7 @@ impl Way {
                 let ends = Ends { hops: FAR, ..vip(self.source) };
                 self.forward(number, &self.ask(ends, check.port)?)
             }
-            Role::Back if self.asks_back() => self.ask(back, check.real_port),
+            Role::Back if self.asks_back() => packet::echo(back),
             Role::VipEcho if self.to_vip() => {
                 self.forward(number, &packet::echo(vip(self.source))?)
             }
@@ -205,9 +208,6 @@ impl Way {
                 let ends = Ends { hops: FAR, ..near(self.source, check.vip) };
                 self.forward(number, &packet::reset(ends, check.port, sequence)?)
             }
-            Role::Back => {
-                packet::reset(Ends { from: check.vip, ..plain }, check.real_port, sequence)
-            }
             Role::OtherSource => self.forward(
                 number,
                 &packet::reset(near(self.other_source?, check.vip), check.port, sequence)?,
@@ -217,7 +217,7 @@ impl Way {
                 &packet::reset(near(self.source, check.real_server), check.real_port, sequence)?,
             ),
             Role::Service | Role::Plain => packet::reset(plain, check.real_port, sequence),
-            Role::VipEcho | Role::InnerEcho | Role::PlainEcho | Role::Strange => None,
+            Role::VipEcho | Role::InnerEcho | Role::PlainEcho | Role::Strange | Role::Back => None,
         }
     }
 

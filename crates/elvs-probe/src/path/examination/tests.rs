@@ -240,13 +240,20 @@ fn what_is_sent_on_may_go_further() {
 fn masquerading_needs_answers_through_the_director() {
     let nat = || Way { holds_vip: true, ..way(ForwardingMethod::Nat, Protocol::Tcp) };
     let service = (Role::Service, SERVER, OPENED);
-    let played = play(nat(), &[service, (Role::Back, SERVER, OPENED)], None);
+    let (plain, back) = (Role::PlainEcho, Role::Back);
+    let [plain, back] = [plain, back].map(|role| (role, SERVER, Answer::Echo));
+    let played = play(nat(), &[service, plain, back], None);
     assert!(matches!(played.finding.result, CheckResult::Passed(_)), "{:?}", played.finding);
     assert_eq!(played.took, Duration::ZERO);
 
-    let played = play(nat(), &[service], None);
+    let played = play(nat(), &[service, plain], None);
     assert!(played.finding.words.contains("make it the default gateway"), "{:?}", played.finding);
     assert_eq!(played.finding.result, CheckResult::Failed);
+    assert_eq!(played.took, Duration::from_secs(4), "a lost packet is no reason");
+
+    let played = play(nat(), &[service], None);
+    assert!(matches!(played.finding.result, CheckResult::Passed(_)), "a host without echoes");
+    assert_eq!(played.took, Duration::from_millis(250));
 
     let backup = way(ForwardingMethod::Nat, Protocol::Tcp);
     let played = play(backup, &[service], None);

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use elvs_model::health::CheckResult;
 use elvs_model::{ForwardingMethod, Protocol, TunnelChecksum, TunnelKind};
 
@@ -53,6 +55,12 @@ fn what_passes() {
             "a datagram for 192.0.2.100:80 sent to 192.0.2.21 by IPIP was not refused, and an echo took the same way",
         ),
         (
+            NAT,
+            UDP,
+            &[(Role::PlainEcho, SERVER, Answer::Echo)],
+            "a datagram for 192.0.2.21:80 was not refused, and an echo took the same way",
+        ),
+        (
             DR,
             Protocol::Sctp,
             &[(Role::Service, VIP, Answer::Echo)],
@@ -60,6 +68,8 @@ fn what_passes() {
         ),
     ] {
         assert_eq!(words(way(method, protocol), script), wanted);
+        let took = play(way(method, protocol), script, None).took;
+        assert!(took <= Duration::from_millis(250), "{wanted}: after {took:?}");
     }
 }
 
@@ -125,7 +135,7 @@ fn what_direct_routing_and_masquerading_lack() {
             NAT,
             TCP,
             &[alive],
-            "no answer to a SYN for 192.0.2.21:80, though the real server answers an echo: does a firewall drop it?".to_owned(),
+            "no answer to a SYN for 192.0.2.21:80, though the real server answers an echo: does a firewall drop it, or nat_icmp_send of this director refuse its answer?".to_owned(),
         ),
         (
             NAT,
