@@ -328,7 +328,8 @@ fn what_is_not_there() {
 #[test]
 fn answers_pass_the_director() {
     for method in [method::DR, method::TUN, method::NAT, ForwardingMethod::FullNat] {
-        let topology = bed("path-xdp", method, false);
+        let to_vip = matches!(method, ForwardingMethod::Dr | ForwardingMethod::Tun(_));
+        let topology = bed("path-xdp", method, to_vip);
         let tunnelled = matches!(method, ForwardingMethod::Tun(_));
         let _decapsulators = if tunnelled { topology.decapsulate() } else { Vec::new() };
         let nginx = topology.nginx();
@@ -342,6 +343,15 @@ fn answers_pass_the_director() {
         let drops: Vec<_> = daemon.status().drops.into_iter().filter(|d| d.packets > 0).collect();
         assert_eq!(drops, Vec::new(), "{method:?}: nothing is dropped");
         assert_eq!(connections(), 1, "{method:?}: a probe is no connection");
+        if to_vip {
+            let real_server = topology.bed().plan.real_server6(1);
+            let six = PathCheck { vip: VIP6.into(), real_server: real_server.into(), ..check.clone() };
+            let how = if tunnelled { "-i" } else { "-g" };
+            daemon.adm_ok(&format!("-A -t [{VIP6}]:80 -s rr"));
+            daemon.adm_ok(&format!("-a -t [{VIP6}]:80 -r [{real_server}]:80 {how}"));
+            daemon.wait_ready();
+            passes(&topology, &six);
+        }
         drop(nginx);
         fails(&topology, &check, &["nothing listens at"]);
     }
