@@ -230,6 +230,12 @@ fn tunnels_of_every_kind_pass() {
     for (check, _) in checks() {
         passes(&topology, &check);
     }
+    remove(server, VIP.into());
+    remove(server, VIP6.into());
+    let csum = gue(TunnelChecksum::Csum);
+    for (check, _) in checks().filter(|(c, _)| c.method != ForwardingMethod::Tun(csum)) {
+        fails(&topology, &check, &["is the VIP on lo"]);
+    }
 }
 
 #[test]
@@ -345,7 +351,8 @@ fn answers_pass_the_director() {
         assert_eq!(connections(), 1, "{method:?}: a probe is no connection");
         if to_vip {
             let real_server = topology.bed().plan.real_server6(1);
-            let six = PathCheck { vip: VIP6.into(), real_server: real_server.into(), ..check.clone() };
+            let six =
+                PathCheck { vip: VIP6.into(), real_server: real_server.into(), ..check.clone() };
             let how = if tunnelled { "-i" } else { "-g" };
             daemon.adm_ok(&format!("-A -t [{VIP6}]:80 -s rr"));
             daemon.adm_ok(&format!("-a -t [{VIP6}]:80 -r [{real_server}]:80 {how}"));

@@ -238,6 +238,7 @@ impl Examination {
         let check = &self.way.check;
         let asked = match role {
             Role::Service => self.way.service().0,
+            Role::Strange if self.way.sent_without_checksum() => check.vip,
             Role::VipEcho | Role::OtherSource | Role::Onward => check.vip,
             Role::Back
             | Role::Inner

@@ -299,11 +299,21 @@ fn silent_tunnel(way: &Way, evidence: &Evidence, alive: bool) -> String {
         return format!("no answer to {what}, nor to anything for {address}: {}", Down(way));
     }
     let through = "nor to anything else through the tunnel";
-    let strange = evidence.of(Role::Strange).error();
-    if let (Some((refusal, _)), true) = (strange, way.sent_without_checksum()) {
-        return no_tunnel(way, Some(refusal));
+    let strange = evidence.of(Role::Strange);
+    if way.sent_without_checksum() {
+        return match (strange, strange.error()) {
+            (_, Some((refusal, _))) => no_tunnel(way, Some(refusal)),
+            (Heard::Answered, None) => format!(
+                "no answer to {what}, but to an echo in a datagram that has a checksum: have the tunnel send them (csum), \
+                 or the real server's {device} device take those without"
+            ),
+            (Heard::Nothing | Heard::Opened | Heard::Refused { .. }, None) => format!(
+                "no answer to {what}, nor to the like with a checksum: {MISSING} If it is, a firewall drops what comes \
+                 out of its {device} device"
+            ),
+        };
     }
-    if strange.is_none() {
+    if strange.error().is_none() {
         return format!(
             "no answer to {what}, {through}, though {} itself answers: no {device} device, or rp_filter on it, or a \
              firewall (the real server sends no ICMP errors that would tell)",

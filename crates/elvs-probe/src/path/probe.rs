@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use elvs_model::health::PathCheck;
-use elvs_model::{ForwardingMethod, Protocol};
+use elvs_model::{ForwardingMethod, Protocol, TunnelChecksum, TunnelKind};
 
 use super::packet::{self, Ends, FAR, NEAR};
 
@@ -33,6 +33,9 @@ pub(super) enum Role {
     /// Does the real server answer at all? An echo to its own address.
     PlainEcho,
     /// Does the real server tell of what it refuses? What no host takes.
+    ///
+    /// Hosts drop UDP over IPv6 without a checksum in silence, also where nobody listens (RFC 8200 section 8.1): of such a
+    /// tunnel the question is what becomes of an echo to the VIP in a datagram that has one.
     Strange,
     /// Does another source address get an answer? As [`Role::Service`], from another address of the director.
     OtherSource,
@@ -179,6 +182,12 @@ impl Way {
             Role::Plain if self.to_vip() => self.ask(plain, check.real_port),
             Role::PlainEcho => packet::echo(plain),
             Role::Strange => match check.method {
+                ForwardingMethod::Tun(TunnelKind::Gue { port, .. })
+                    if self.sent_without_checksum() =>
+                {
+                    let kind = TunnelKind::Gue { port, checksum: TunnelChecksum::Csum };
+                    packet::wrap(plain, kind, &packet::echo(vip(self.source))?)
+                }
                 ForwardingMethod::Tun(kind) => packet::strange(plain, kind),
                 ForwardingMethod::Nat | ForwardingMethod::Dr | ForwardingMethod::FullNat => None,
             },
@@ -245,12 +254,13 @@ impl Way {
         matches!(self.check.method, ForwardingMethod::Tun(_))
     }
 
-    /// Whether hosts without the tunnel's device drop its packets in silence: see [`packet::strange`].
+    /// Whether the outer header is UDP over IPv6 without a checksum.
     pub(super) const fn sent_without_checksum(&self) -> bool {
-        match self.check.method {
-            ForwardingMethod::Tun(kind) => packet::without_checksum(self.check.real_server, kind),
-            ForwardingMethod::Nat | ForwardingMethod::Dr | ForwardingMethod::FullNat => false,
-        }
+        self.check.real_server.is_ipv6()
+            && matches!(
+                self.check.method,
+                ForwardingMethod::Tun(TunnelKind::Gue { checksum: TunnelChecksum::None, .. })
+            )
     }
 
     /// What opens a connection of the service's protocol. SCTP has no probe of its own: an echo says that the way is free.

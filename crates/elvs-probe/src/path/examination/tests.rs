@@ -80,7 +80,9 @@ pub(in crate::path) fn play(way: Way, script: Script, claim: Option<Claim>) -> P
                 heard.extend(claim.map(News::Claim));
                 continue;
             }
-            let number = u16::from_be_bytes([frame.payload[4], frame.payload[5]]);
+            // The identification, or the low half of the flow label.
+            let at = if frame.ethertype == IPV4 { 4 } else { 2 };
+            let number = u16::from_be_bytes([frame.payload[at], frame.payload[at + 1]]);
             let role = Role::of(number).expect("a probe's number");
             asked.push(role);
             let answers = script.iter().filter(|(to, ..)| *to == role && !resets(&frame.payload));

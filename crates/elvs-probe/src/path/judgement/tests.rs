@@ -208,6 +208,29 @@ fn what_tunnels_lack() {
     ] {
         assert_eq!(words(way(TUN, TCP), script), format!("- {wanted}"), "{name}");
     }
+    // GUE over IPv6 without checksums, where hosts are silent about what they refuse.
+    let six = || {
+        let mut way = way(GUE, TCP);
+        way.check.real_server = ip("2001:db8::21");
+        way.outer_source = ip("2001:db8::1");
+        way
+    };
+    let alive = (Role::PlainEcho, "2001:db8::21", Answer::Echo);
+    for (strange, wanted) in [
+        (
+            ("2001:db8::21", error(Refusal::Port, "2001:db8::21")),
+            "the real server has no GUE (port 6080) device",
+        ),
+        ((VIP, Answer::Echo), "but to an echo in a datagram that has a checksum"),
+        (
+            ("2001:db8::21", Answer::Datagram),
+            "is the VIP on lo of the real server? If it is, a firewall",
+        ),
+    ] {
+        let (from, what) = strange;
+        let words = words(six(), &[alive, (Role::Strange, from, what)]);
+        assert!(words.starts_with('-') && words.contains(wanted), "{words}");
+    }
     let far = Way { on_link: false, ..way(TUN, TCP) };
     assert_eq!(
         words(far, &[]),

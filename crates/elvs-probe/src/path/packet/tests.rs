@@ -150,9 +150,6 @@ fn what_nobody_takes() {
     assert_eq!(protocol, IpNumber(253));
     let (_, payload) = open(&strange(ends(V4), gue).unwrap(), ends(V4));
     assert_eq!(payload[2..4], 1021_u16.to_be_bytes());
-    let (_, payload) = open(&strange(ends(V6), gue).unwrap(), ends(V6));
-    assert_eq!(payload[2..4], 6080_u16.to_be_bytes(), "silent about datagrams without checksum");
-    assert_ne!(payload[6..8], [0, 0]);
 }
 
 #[test]
