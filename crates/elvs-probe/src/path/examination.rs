@@ -293,8 +293,8 @@ impl Examination {
 
 /// Longest silence before more is asked; with a shorter timeout a quarter of that.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long another's claim of the VIP, a late refusal of a datagram, or an echo beside the answer is waited for. Hosts answer such things in their
-/// interrupt handlers.
+/// How long another's claim of the VIP, a late refusal of a datagram, or an echo beside the answer is waited for. Hosts
+/// answer such things in their interrupt handlers.
 const GRACE: Duration = Duration::from_millis(250);
 
 #[cfg(test)]

@@ -179,11 +179,11 @@ fn refused(
     whole: bool,
 ) -> String {
     let what = Asked(way);
-    let check = &way.check;
-    if evidence.of(Role::Service).by_listener(check.protocol) {
-        return not_listening(way, evidence, refusal);
-    }
     match refusal {
+        None => not_listening(way, evidence, "reset"),
+        Some(Refusal::Port) if evidence.of(Role::Service).by_listener(way.check.protocol) => {
+            not_listening(way, evidence, "port unreachable")
+        }
         Some(Refusal::Hops) if whole && way.to_vip() => match evidence.of(Role::VipEcho) {
             Heard::Answered | Heard::Opened => format!(
                 "{what} was sent on by the real server, which has the VIP, and not answered behind it: is the service's \
@@ -200,12 +200,11 @@ fn refused(
             format!("{what} was refused by {by} (port unreachable): does a firewall reject it?")
         }
         Some(refusal) => format!("{what} was refused by {by} ({})", Named(refusal)),
-        None => format!("{what} was refused by {by}"),
     }
 }
 
 /// Nothing listens where clients connect to.
-fn not_listening(way: &Way, evidence: &Evidence, refusal: Option<Refusal>) -> String {
+fn not_listening(way: &Way, evidence: &Evidence, how: &str) -> String {
     let (what, check) = (Asked(way), &way.check);
     let (to, port) = way.service();
     let elsewhere = evidence.of(Role::Plain);
@@ -216,7 +215,6 @@ fn not_listening(way: &Way, evidence: &Evidence, refusal: Option<Refusal>) -> St
                 && evidence.of(Role::PlainEcho) == Heard::Answered
         }
     };
-    let how = if refusal.is_none() { "reset" } else { "port unreachable" };
     let here = Address(to, port);
     if way.to_vip() && listens {
         let own = Address(check.real_server, check.real_port);
@@ -281,7 +279,7 @@ fn silent(way: &Way, evidence: &Evidence) -> String {
         } else {
             format!("{} itself answers by the same way", check.real_server)
         };
-        return format!("no answer to {what}: {} ({same})", MISSING);
+        return format!("no answer to {what}: {MISSING} ({same})");
     }
     format!("no answer to {what}, nor to anything for {}: {}", check.real_server, Down(way))
 }
