@@ -39,6 +39,7 @@ const PEER_TESTS: &[&str] = &[
     "net_local",
     "net_marks",
     "net_modes",
+    "net_path_check",
     "net_reload",
     "net_restart",
     "net_toa_nginx",
