@@ -5,14 +5,16 @@
 use std::fmt::Write;
 use std::fs;
 use std::io::{BufRead, BufReader, Write as _};
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
 use elvs_lab::bed::{DIRECTOR, VIP};
 use elvs_lab::{Daemon, Nginx, Session, Topology, method, wait_until};
 use elvs_model::health::{HealthView, ServerState};
+use elvs_net::Netlink;
 use nix::sys::signal::Signal;
 
 /// A check that sees a failure within a few seconds.
@@ -248,6 +250,52 @@ fn changes_by_hand_are_undone_if_the_file_wants_that() {
     assert!(daemon.process.log().contains("drift: restored"), "{}", daemon.process.log());
 }
 
+#[test]
+fn a_real_server_whose_connections_do_not_come_about_is_suspect() {
+    let topology = Topology::new("health9", method::DR, 2);
+    let mut nginx = topology.nginx();
+    let passive = "passive least 4 percent 50 window 10 hold 600";
+    let text = config(&topology, 2, "", passive).replace(CHECK, "");
+    let daemon = topology.daemon(Some(&text));
+    assert_eq!(topology.curl_shares(20).len(), 2);
+    drop(nginx.pop());
+    let mut client = topology.client("curl");
+    client.args(["-sS", "--max-time", "5", "-H", "Connection: close"]);
+    client.arg(format!("http://{VIP}/?[1-20]"));
+    let output = client.output().expect("curl");
+    assert!(!output.status.success(), "half of the requests fail: nothing checks the real server");
+    wait_state(&daemon, &topology, 2, ServerState::Suspect);
+    wait_until("the table", || in_table(&daemon, &topology, 2).unwrap_or(0) == 0);
+    assert_eq!(topology.curl_shares(10), [("rs1".to_owned(), 10)].into());
+}
+
+#[test]
+fn nothing_is_checked_while_the_address_is_elsewhere() {
+    let topology = Topology::new("health10", method::DR, 2);
+    let mut nginx = topology.nginx();
+    let daemon = topology.daemon(Some(&config(&topology, 2, "ha_suspend", "")));
+    wait_checked(&daemon);
+    let director = &topology.bed().director;
+    let vip = director.with_netlink(async |netlink: Netlink| {
+        let mut addresses = netlink.addresses().await.unwrap().into_iter();
+        let vip = addresses.find(|address| address.address == IpAddr::from(VIP)).expect("the VIP");
+        netlink.delete_address(vip).await.unwrap();
+        vip
+    });
+    wait_until("checks to rest", || daemon.health().watched[0].suspended);
+    drop(nginx.pop());
+    let runs = |daemon: &Daemon| daemon.health().watched[0].servers[1].checks[0].runs;
+    let before = runs(&daemon);
+    // Two of its periods.
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!(runs(&daemon), before, "no check runs");
+    assert_eq!(state(&daemon.health(), &topology, 2), ServerState::Up);
+    director.with_netlink(async |netlink: Netlink| {
+        netlink.add_address(vip.ifindex, vip.address, vip.prefix_len).await.unwrap();
+    });
+    wait_state(&daemon, &topology, 2, ServerState::Down);
+}
+
 /// A program that notes its arguments in `log`, slowly where it is told that something goes down.
 fn noting(directory: &Path, log: &Path) -> String {
     let file = directory.join("notify.sh");
@@ -267,7 +315,7 @@ fn others_are_told_in_order() {
     let (log, fifo) = (topology.directory().join("notified"), topology.directory().join("fifo"));
     let script = noting(topology.directory(), &log);
     let global = format!(
-        "global_defs {{\n    router_id lab\n    script_user root\n    lvs_notify_fifo {}\n}}\n",
+        "global_defs {{\n    router_id lab\n    script_user root\n    startup_script \"{script} startup\"\n    shutdown_script \"{script} shutdown\"\n    lvs_notify_fifo {}\n}}\n",
         fifo.display()
     );
     let service =
@@ -297,6 +345,7 @@ fn others_are_told_in_order() {
     let down_and_up = ["rs2 down", "rs2 up", "rs2 down", "rs2 up", "rs2 down"];
     assert_eq!(about("rs2"), down_and_up, "{text}");
     assert!(about("vs").ends_with(&["vs down"]), "{text}");
+    assert!(text.starts_with("startup\n") && text.ends_with("\nshutdown\n"), "{text}");
     let lines = reader.join().unwrap();
     let name = format!("RS [{}]:tcp:80 [{VIP}]:tcp:80", topology.real_server(2).address);
     let of_server: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix(&name)).collect();
