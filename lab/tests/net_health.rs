@@ -11,7 +11,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use elvs_lab::bed::{DIRECTOR, VIP};
+use elvs_lab::bed::{BedError, DIRECTOR, VIP};
 use elvs_lab::{Daemon, Nginx, Session, Topology, method, wait_until};
 use elvs_model::health::{HealthView, ServerState};
 use elvs_net::Netlink;
@@ -276,12 +276,13 @@ fn nothing_is_checked_while_the_address_is_elsewhere() {
     let daemon = topology.daemon(Some(&config(&topology, 2, "ha_suspend", "")));
     wait_checked(&daemon);
     let director = &topology.bed().director;
-    let vip = director.with_netlink(async |netlink: Netlink| {
-        let mut addresses = netlink.addresses().await.unwrap().into_iter();
+    let vip = director.namespace.with_netlink(async |netlink: Netlink| {
+        let mut addresses = netlink.addresses().await?.into_iter();
         let vip = addresses.find(|address| address.address == IpAddr::from(VIP)).expect("the VIP");
-        netlink.delete_address(vip).await.unwrap();
-        vip
+        netlink.delete_address(vip).await?;
+        Ok::<_, BedError>(vip)
     });
+    let vip = vip.expect("an address less");
     wait_until("checks to rest", || daemon.health().watched[0].suspended);
     drop(nginx.pop());
     let runs = |daemon: &Daemon| daemon.health().watched[0].servers[1].checks[0].runs;
@@ -290,9 +291,10 @@ fn nothing_is_checked_while_the_address_is_elsewhere() {
     thread::sleep(Duration::from_secs(2));
     assert_eq!(runs(&daemon), before, "no check runs");
     assert_eq!(state(&daemon.health(), &topology, 2), ServerState::Up);
-    director.with_netlink(async |netlink: Netlink| {
-        netlink.add_address(vip.ifindex, vip.address, vip.prefix_len).await.unwrap();
+    let added = director.namespace.with_netlink(async |netlink: Netlink| {
+        Ok::<_, BedError>(netlink.add_address(vip.ifindex, vip.address, vip.prefix_len).await?)
     });
+    added.expect("the address again");
     wait_state(&daemon, &topology, 2, ServerState::Down);
 }
 
