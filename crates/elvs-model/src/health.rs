@@ -9,6 +9,7 @@ mod check;
 mod finding;
 mod notify;
 mod server;
+mod view;
 
 pub use check::{
     AgentCheck, BfdCheck, BfdInstance, Check, CheckKind, DnsCheck, DnsType, FileCheck, HttpCheck,
@@ -20,4 +21,8 @@ pub use notify::{Fifo, Mail, MailServer, Notifications, Script, ScriptUser};
 pub use server::{
     Damping, HealthSettings, OnDrift, Passive, ServerHealth, ServiceGroup, ServiceHealth,
     SorryServer, Watched,
+};
+pub use view::{
+    CheckState, CheckView, HealthView, ServerState, ServerView, SorryServerView, Transition,
+    WatchedView,
 };
