@@ -111,6 +111,28 @@ fn haproxy_agent_replies() {
 }
 
 #[test]
+fn the_first_check_that_failed_is_the_reason_before_maintenance() {
+    let mut config = weighted(agent(), 1);
+    let checks = &mut config.services[0].health.servers[0].checks;
+    checks.push(tcp("10.0.0.21", 80));
+    checks.push(tcp("10.0.0.21", 81));
+    let mut world = World::new(config);
+    let starts = world.monitor.due(seconds(0)).starts;
+    let reply = AgentReply { administrative: Some(AgentMode::Maint), ..AgentReply::default() };
+    let agent = Finding { result: CheckResult::Agent(reply), words: "maint".to_owned() };
+    let findings = [agent, Finding::failed("refused"), Finding::failed("reset")];
+    let reasons = ["AGENT_CHECK: maint", "TCP_CHECK: refused", "TCP_CHECK: refused"];
+    let states = [ServerState::Maintenance, ServerState::Down, ServerState::Down];
+    for (place, start) in starts.iter().enumerate() {
+        let effects = world.monitor.finished(seconds(0), start.check, &findings[place], seconds(0));
+        world.take(effects);
+        let view = world.monitor.view(world.now, world.wall());
+        let server = &view.watched[0].servers[0];
+        assert_eq!((server.state, server.reason.as_str()), (states[place], reasons[place]));
+    }
+}
+
+#[test]
 fn slow_start_grows_by_one_change_a_second() {
     let mut config = service(&[21]);
     config.destinations[0].weight = 100;
