@@ -29,7 +29,11 @@ pub(in crate::run) async fn sample(node: Arc<Node>) {
             continue;
         }
         counted = !of.is_empty();
-        let fates = node.with_plane(|plane| plane.fates(&of));
+        let (fates, flooded) = node.with_plane(|plane| (plane.fates(&of), plane.is_flooded()));
+        // Half-open connections of a flood say nothing of real servers.
+        if flooded {
+            continue;
+        }
         let samples = of.into_iter().zip(fates).map(|((service, destination), fates)| Sample {
             service,
             destination,
