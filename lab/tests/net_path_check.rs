@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
 use elvs_lab::bed::{DIRECTOR6, Host, VIP, VIP6};
-use elvs_lab::{TUNNEL, Topology, TunnelDevice, method, wait_until};
+use elvs_lab::{TUNNEL, Topology, TunnelDevice, method, output_of, wait_until};
 use elvs_model::health::{CheckResult, Finding, PathCheck};
 use elvs_model::{ForwardingMethod, Protocol, TunnelChecksum, TunnelKind};
 use elvs_net::bed::BedError;
@@ -105,6 +105,13 @@ fn set(host: &Host, key: &str, value: &str) {
     host.namespace.run(|| sysctl::set(key, value)).unwrap().unwrap();
 }
 
+/// Runs ip(8) on a host.
+fn ip(host: &Host, arguments: &str) {
+    let mut command = host.command("ip");
+    command.args(arguments.split(' '));
+    output_of(command);
+}
+
 /// Takes an address from a host.
 fn remove(host: &Host, address: IpAddr) {
     let removed = host.namespace.with_netlink(async |netlink: Netlink| {
@@ -139,6 +146,17 @@ fn direct_routing_names_each_cause() {
         } else {
             fails(&topology, &check, &[words, "arp_ignore=1"]);
             assert!(connects(&topology, own), "TCP_CHECK does not see it");
+        }
+    }
+
+    // The real server has to ask for the director's MAC address, to answer it from the VIP.
+    for (value, passing) in [("0", false), ("2", true)] {
+        set(server, "net/ipv4/conf/all/arp_announce", value);
+        ip(server, "neighbour flush dev eth0");
+        if passing {
+            passes(&topology, &check);
+        } else {
+            fails(&topology, &check, &["announces the VIP in ARP requests", "arp_announce=2"]);
         }
     }
 
@@ -212,6 +230,12 @@ fn tunnels_of_every_kind_pass() {
     for (check, _) in checks() {
         passes(&topology, &check);
     }
+    remove(server, VIP.into());
+    remove(server, VIP6.into());
+    let csum = gue(TunnelChecksum::Csum);
+    for (check, _) in checks().filter(|(c, _)| c.method != ForwardingMethod::Tun(csum)) {
+        fails(&topology, &check, &["is the VIP on lo"]);
+    }
 }
 
 #[test]
@@ -261,6 +285,21 @@ fn datagrams_name_each_cause() {
     fails(&topology, &udp, &["no answer to a datagram", "is the VIP on lo"]);
 }
 
+#[test]
+fn masquerading_needs_the_way_back() {
+    let topology = bed("path-nat", method::NAT, false);
+    let server = topology.real_server(1);
+    let check = check(&topology);
+    fails(&topology, &check, &["nothing listens at 10.1.0.21:80"]);
+    let _listener = listen(server, Ipv4Addr::UNSPECIFIED);
+    passes(&topology, &check);
+    ip(server, "route delete default");
+    fails(&topology, &check, &["make it the default gateway of the real server"]);
+    ip(&topology.bed().director, &format!("address delete {VIP}/32 dev eth0"));
+    // Another director has the VIP, and is the gateway: this one sees no answers to clients.
+    passes(&topology, &check);
+}
+
 /// A real server that is not there, and one that is silent.
 #[test]
 fn what_is_not_there() {
@@ -295,7 +334,8 @@ fn what_is_not_there() {
 #[test]
 fn answers_pass_the_director() {
     for method in [method::DR, method::TUN, method::NAT, ForwardingMethod::FullNat] {
-        let topology = bed("path-xdp", method, false);
+        let to_vip = matches!(method, ForwardingMethod::Dr | ForwardingMethod::Tun(_));
+        let topology = bed("path-xdp", method, to_vip);
         let tunnelled = matches!(method, ForwardingMethod::Tun(_));
         let _decapsulators = if tunnelled { topology.decapsulate() } else { Vec::new() };
         let nginx = topology.nginx();
@@ -309,7 +349,47 @@ fn answers_pass_the_director() {
         let drops: Vec<_> = daemon.status().drops.into_iter().filter(|d| d.packets > 0).collect();
         assert_eq!(drops, Vec::new(), "{method:?}: nothing is dropped");
         assert_eq!(connections(), 1, "{method:?}: a probe is no connection");
+        if to_vip {
+            let real_server = topology.bed().plan.real_server6(1);
+            let six =
+                PathCheck { vip: VIP6.into(), real_server: real_server.into(), ..check.clone() };
+            let how = if tunnelled { "-i" } else { "-g" };
+            daemon.adm_ok(&format!("-A -t [{VIP6}]:80 -s rr"));
+            daemon.adm_ok(&format!("-a -t [{VIP6}]:80 -r [{real_server}]:80 {how}"));
+            daemon.wait_ready();
+            passes(&topology, &six);
+        }
         drop(nginx);
         fails(&topology, &check, &["nothing listens at"]);
+    }
+}
+
+/// More checks than there are turns, some of them given up in the middle: each gets an answer of its own.
+#[test]
+fn many_at_once() {
+    let topology = bed("path-many", method::DR, false);
+    let server = topology.real_server(1);
+    let _listener = listen(server, Ipv4Addr::UNSPECIFIED);
+    let good = check(&topology);
+    let deaf = PathCheck { port: 81, real_port: 81, ..good.clone() };
+    let director = &topology.bed().director.namespace;
+    let found = director.with_netlink(async |_: Netlink| {
+        let prober = PathProber::open().expect("sockets");
+        let given_up = (0..600).map(|_| prober.run(&good));
+        let soon = Duration::from_micros(500);
+        let _none_or_some = tokio::time::timeout(soon, futures::future::join_all(given_up)).await;
+        let checks = (0..600).map(|index| if index % 2 == 0 { &good } else { &deaf });
+        let runs = checks.map(|check| prober.run(check));
+        Ok::<_, BedError>(futures::future::join_all(runs).await)
+    });
+    for (index, finding) in found.unwrap().into_iter().enumerate() {
+        if index % 2 == 0 {
+            assert!(matches!(finding.result, CheckResult::Passed(_)), "{index}: {finding:?}");
+        } else {
+            assert!(
+                finding.words.contains("nothing listens at 10.0.0.100:81"),
+                "{index}: {finding:?}"
+            );
+        }
     }
 }

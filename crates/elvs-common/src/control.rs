@@ -13,6 +13,8 @@
 //! | 24-31 | generation: raised each time the slot is freed |
 //! | 32-63 | tick of the last packet |
 //!
+//! An entry of lblcr has neither method nor state: bits 2-5 (low half) and 10-15 are its place in the set of its address.
+//!
 //! **Invariant:** a control word is only ever changed by compare-and-swap of the whole word (or by the owner of a
 //! claimed slot), so whoever frees a slot knows that no packet refreshed it in between.
 
@@ -77,6 +79,8 @@ const METHOD: u64 = 0x7 << METHOD_SHIFT;
 const INACTIVE: u64 = 1 << 13;
 const ASSURED: u64 = 1 << 14;
 const ANSWERED: u64 = 1 << 15;
+/// Upper bits of the place of an entry of lblcr.
+const PLACE: u64 = METHOD | INACTIVE | ASSURED | ANSWERED;
 const PROTOCOL_SHIFT: u32 = 16;
 const PROTOCOL: u64 = 0xff << PROTOCOL_SHIFT;
 const GENERATION_SHIFT: u32 = 24;
@@ -208,6 +212,27 @@ impl Control {
     pub const fn state(self) -> u8 {
         ((self.0 & STATE) >> STATE_SHIFT) as u8
     }
+
+    /// With a place in the set of an address, 0..[`Self::PLACES`]; of entries of lblcr only.
+    #[inline(always)]
+    pub const fn with_place(self, place: u16) -> Self {
+        let place = place as u64;
+        Self(
+            self.0 & !(STATE | PLACE)
+                | place << STATE_SHIFT & STATE
+                | place >> 4 << METHOD_SHIFT & PLACE,
+        )
+    }
+
+    /// Place in the set of an address; of entries of lblcr only.
+    #[inline(always)]
+    pub const fn place(self) -> u16 {
+        let place = (self.0 & STATE) >> STATE_SHIFT | (self.0 & PLACE) >> METHOD_SHIFT << 4;
+        (place & 0x3ff) as u16
+    }
+
+    /// Places in a set.
+    pub const PLACES: u16 = 1_024;
 
     /// Place of the slot's bucket in the chain of its home bucket, 0..=15.
     #[inline(always)]

@@ -35,6 +35,11 @@ use crate::diagnostic::{Code, Reporter};
 use crate::sources::Extent;
 use crate::tree::Item;
 
+/// Most services of a director: room in the data plane's table.
+pub(crate) const MAX_SERVICES: usize = 4_096;
+/// Most destinations of a director, each counted in every service: room in the data plane's table.
+pub(crate) const MAX_DESTINATIONS: usize = 16_384;
+
 /// Lowers the statements of a whole configuration.
 pub(crate) fn lower(
     items: &[Item],

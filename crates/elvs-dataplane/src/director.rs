@@ -6,14 +6,14 @@
 //!
 //! Called through [`crate::Plane`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use elvs_common::{
     Control, Counter, DestinationFlags, DestinationLoad, DestinationRecord, HeaderFlags,
     LAYOUT_VERSION, Line, Method, ServiceFlags, SettingFlags, Settings, TcpState, TunnelKind,
-    ticks_from_seconds,
+    scheduler_id, ticks_from_seconds,
 };
 use elvs_fastpath::{Atomic64, destination_of};
 use elvs_model::{
@@ -28,7 +28,7 @@ use crate::connection::entries;
 use crate::defence::{self, Defence};
 use crate::estimator::Estimator;
 use crate::marks;
-use crate::plane::{Load, LoadDifference};
+use crate::plane::{Fates, Load, LoadDifference};
 use crate::route::{Route, folded};
 use crate::state::{State, StateError, Store};
 use crate::statistics::since;
@@ -88,6 +88,8 @@ pub struct Director<B> {
     dropped_entries: u64,
     service_rates: HashMap<ServiceKey, Estimator>,
     destination_rates: HashMap<u32, Estimator>,
+    /// Connections of destinations whose fate somebody asks for, as last told.
+    asked: HashMap<u32, u64>,
 }
 
 impl<B: Backend> Director<B> {
@@ -115,6 +117,7 @@ impl<B: Backend> Director<B> {
             dropped_entries: 0,
             service_rates: HashMap::new(),
             destination_rates: HashMap::new(),
+            asked: HashMap::new(),
         }
     }
 
@@ -172,8 +175,23 @@ impl<B: Backend> Director<B> {
         self.generation = generation;
         self.lines = lines;
         self.clear_removed();
+        self.forget_locality(&old.assignments);
         self.follow_rates(&old.assignments);
         Ok(swap)
+    }
+
+    /// Has the services forget what lblc or lblcr remembered for them if another scheduler came (`ip_vs_unbind_scheduler`).
+    fn forget_locality(&self, before: &Assignments) {
+        let by_locality = [scheduler_id::LBLC, scheduler_id::LBLCR];
+        let was = before.services().filter(|slot| by_locality.contains(&slot.scheduler));
+        let changed = was.filter(|was| {
+            let now = self.assignments.service(&was.key);
+            now.is_some_and(|now| now.index == was.index && now.scheduler != was.scheduler)
+        });
+        let indexes: HashSet<u32> = changed.map(|slot| slot.index).collect();
+        if !indexes.is_empty() {
+            Sweeper::forget_services(&self.backend, &indexes);
+        }
     }
 
     /// Lines with the generation in force.
@@ -382,6 +400,16 @@ impl<B: Backend> Director<B> {
         let report = self.sweeper.slice(&self.backend, buckets, ahead, &memories);
         if report.pass.is_some() {
             self.sweeper.clear_calls(&mut self.backend);
+            let (assignments, table) = (&self.assignments, &self.table);
+            let weights = || {
+                let present = assignments.destinations().filter(|(_, _, slot)| slot.present);
+                let weighed = present.filter_map(|(service, key, slot)| {
+                    let destination = table.service(service)?.destination(key)?;
+                    Some((slot.index, destination.weight))
+                });
+                weighed.collect()
+            };
+            self.sweeper.judge_sets(&self.backend, ahead, memories.lblcr, weights);
         }
         report
     }
@@ -445,6 +473,26 @@ impl<B: Backend> Director<B> {
             move_rate(service_rates, key, &total);
         }
         Ok(())
+    }
+
+    /// See [`crate::Plane::fates`].
+    pub(crate) fn take_fates(&mut self, of: &[(ServiceKey, DestinationKey)]) -> Vec<Fates> {
+        let Self { assignments, backend, sweeper, asked, .. } = self;
+        let index = |(service, key): &(ServiceKey, DestinationKey)| {
+            assignments.destination(service, key).map(|slot| slot.index)
+        };
+        let indexes: Vec<Option<u32>> = of.iter().map(index).collect();
+        let failed = sweeper.unanswered(indexes.iter().flatten().copied().collect());
+        let before = std::mem::take(asked);
+        let fates = |index: Option<u32>| {
+            let Some(index) = index else { return Fates::default() };
+            let opened = backend.statistics(index).unwrap_or_default().connections;
+            asked.insert(index, opened);
+            let Some(known) = before.get(&index) else { return Fates::default() };
+            let failed = failed.get(&index).copied().unwrap_or_default();
+            Fates { opened: opened.saturating_sub(*known), failed }
+        };
+        indexes.into_iter().map(fates).collect()
     }
 
     pub(crate) fn rates_of(&self, index: u32) -> Rates {

@@ -41,7 +41,7 @@ pub use kernel::{
     DEFAULT_CONNECTIONS, DataPlane, Kernel, LoadError, OpenError, Opened, Options, PIN_ROOT,
     PermissionError, STATE_ROOT, Warning, open,
 };
-pub use plane::{Load, LoadDifference, Plane};
+pub use plane::{Fates, Load, LoadDifference, Plane};
 pub use route::Route;
 pub use state::StateError;
 pub use sweep::{Pass, SweepReport};

@@ -21,6 +21,15 @@ use crate::route::Route;
 use crate::statistics::since;
 use crate::sweep::SweepReport;
 
+/// What became of the connections of a destination in some time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fates {
+    /// Connections opened.
+    pub opened: u64,
+    /// Connections of TCP that stayed half-open for a second, or were reset by a real server behind NAT.
+    pub failed: u64,
+}
+
 /// Connections of a destination, as schedulers weigh them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
@@ -117,6 +126,10 @@ pub trait Plane: Send {
     ///
     /// A bucket is 128 bytes; [`Self::buckets`] of them are a pass, which is due about once a second.
     fn sweep(&mut self, buckets: u32) -> SweepReport;
+
+    /// What became of the connections of some destinations since the last call; nothing of those that were not asked for then.
+    /// Failures show up to two passes of [`Self::sweep`] later.
+    fn fates(&mut self, of: &[(ServiceKey, DestinationKey)]) -> Vec<Fates>;
 
     /// Puts the defence level of this moment in force (`drop_entry`, `drop_packet`, `secure_tcp`), and drops entries if it asks
     /// for that; due once a second. `free_pages` are the host's, if known; see [`Self::asks_for_memory`].
@@ -280,6 +293,10 @@ impl<B: Backend + Send> Plane for Director<B> {
 
     fn sweep(&mut self, buckets: u32) -> SweepReport {
         self.sweep_slice(buckets, 0)
+    }
+
+    fn fates(&mut self, of: &[(ServiceKey, DestinationKey)]) -> Vec<Fates> {
+        self.take_fates(of)
     }
 
     fn defend(&mut self, free_pages: Option<u64>) -> Defence {

@@ -5,6 +5,9 @@
 //!
 //! Called by the daemon about once a second through [`crate::Plane`].
 
+mod locality;
+mod unanswered;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicU64;
 
@@ -17,6 +20,8 @@ use elvs_fastpath::{
     ports_of, release_flow, virtual_port_of,
 };
 
+use self::locality::{Burden, Sets, Verdict};
+use self::unanswered::Unanswered;
 use crate::backend::{Backend, Now};
 use crate::calls::Leftovers;
 use crate::connection::{Live, narrow_buckets, read};
@@ -48,6 +53,8 @@ pub(crate) struct Sweeper {
     pass: Pass,
     templates: Templates,
     leftovers: Leftovers,
+    sets: Sets,
+    unanswered: Unanswered,
     /// Entries of each table: met in this pass so far, and in the whole pass before.
     met: [u64; 2],
     occupied: [u64; 2],
@@ -78,12 +85,19 @@ impl Sweeper {
                 self.occupied = std::mem::take(&mut self.met);
                 (self.bucket, self.pass) = (0, Pass::default());
                 self.templates.next_pass();
+                self.unanswered.next_pass();
                 return report;
             }
             self.bucket += 1;
         }
         self.add(&report);
         report
+    }
+
+    /// How many connections of each of some destinations did not come about since the last call; those of others are not
+    /// counted until then.
+    pub(crate) fn unanswered(&mut self, asked: HashSet<u32>) -> HashMap<u32, u64> {
+        self.unanswered.take(asked)
     }
 
     /// Forgets what is kept of Call-IDs that are over, after a pass.
@@ -105,7 +119,7 @@ impl Sweeper {
         for slot in &bucket.slots {
             let Some(live) = read(slot) else { continue };
             let over = if live.control.is_locality() {
-                moment.forgets(&live)
+                self.forgets(moment, &slot.control, &live)
             } else if live.control.is_template() {
                 self.templates.is_over(moment, &slot.control, &live)
             } else {
@@ -113,6 +127,7 @@ impl Sweeper {
                     self.templates.mark(&template);
                     assure(moment, table, &slot.control, &live, &template);
                 }
+                self.unanswered.meet(&live, moment.now.idle(live.control.tick()), moment.ticks(1));
                 has_expired(moment.settings, moment.now, live.control)
             };
             if over && release_flow(memory, index, slot, live.control) {
@@ -129,9 +144,69 @@ impl Sweeper {
         true
     }
 
+    /// Whether an entry of lblc or lblcr is to end. That its destination was removed does not end it: the address goes there
+    /// again when it is back (`ip_vs_trash_get_dest`).
+    fn forgets<B: Backend>(
+        &mut self,
+        moment: &Moment<'_, B>,
+        control: &AtomicU64,
+        live: &Live,
+    ) -> bool {
+        let Memories { lblc, lblcr, orphans } = moment.memories;
+        let stale = |seconds| moment.now.idle(live.control.tick()) > moment.ticks(seconds);
+        if orphans.contains(&destination_of(live.ports_destination)) {
+            return true;
+        }
+        if ports_of(live.ports_destination) == LBLC_PORTS {
+            return stale(*lblc);
+        }
+        match self.sets.meet(live) {
+            Verdict::Stays => false,
+            Verdict::Expires => stale(*lblcr),
+            Verdict::Leaves => true,
+            Verdict::Moves(place) => {
+                // A packet that uses it meanwhile leaves it for a later pass.
+                let moved = live.control.with_place(place);
+                let _ = Atomic64::compare_exchange(control, live.control.0, moved.0);
+                false
+            }
+        }
+    }
+
+    /// Judges the sets of lblcr after a pass, `ahead` ticks from now; `weights` are those of the destinations in the table.
+    pub(crate) fn judge_sets<B: Backend>(
+        &mut self,
+        backend: &B,
+        ahead: u32,
+        expiration_s: u32,
+        weights: impl FnOnce() -> HashMap<u32, u32>,
+    ) {
+        if self.sets.is_empty() {
+            return;
+        }
+        let (weights, settings) = (weights(), backend.settings());
+        let ticks =
+            ticks_from_seconds(expiration_s, settings.jiffies_per_second, settings.tick_shift);
+        self.sets.judge(backend.now().later(ahead), ticks, |destination| {
+            let load = backend.load(destination).map_or(0, Atomic64::load);
+            Burden {
+                weight: weights.get(&destination).copied().unwrap_or_default(),
+                overhead: (u64::from(DestinationLoad::active(load)) << 8)
+                    + DestinationLoad::total(load),
+            }
+        });
+    }
+
     /// Entries of each table in the last whole pass.
     pub(crate) const fn occupied(&self) -> [u64; 2] {
         self.occupied
+    }
+
+    /// Ends what lblc or lblcr remembers for the services of some indexes.
+    pub(crate) fn forget_services<B: Backend>(backend: &B, indexes: &HashSet<u32>) {
+        let settings = backend.settings();
+        forget_services_in(backend, settings.buckets, indexes);
+        forget_services_in(backend.wide(), settings.wide_buckets, indexes);
     }
 
     /// Looks at a thirty-second of each table, anywhere in it, and ends the entries that the defence against floods drops;
@@ -163,6 +238,22 @@ struct Moment<'a, B> {
     settings: &'a Settings,
     now: Now,
     memories: &'a Memories,
+}
+
+fn forget_services_in<M: FlowMemory<Word = AtomicU64>>(
+    memory: &M,
+    buckets: u32,
+    indexes: &HashSet<u32>,
+) {
+    for (index, bucket) in (0..buckets).map_while(|index| Some((index, memory.bucket(index)?))) {
+        for slot in &bucket.slots {
+            let Some(live) = read(slot).filter(|live| live.control.is_locality()) else { continue };
+            // Whoever uses it meanwhile goes by the scheduler that was.
+            if indexes.contains(&live.client().fold()) {
+                let _ = release_flow(memory, index, slot, live.control);
+            }
+        }
+    }
 }
 
 /// One bucket of so many is looked at each second.
@@ -335,12 +426,12 @@ type TemplateKey = (WideValue, u32, u8);
 /// Seconds that a template lives on at a time while it has connections (`ip_vs_conn_expire`).
 const CONTROLLED_S: u64 = 60;
 
-/// When an address forgets a destination.
+/// When an address forgets destinations.
 #[derive(Clone, Debug)]
 pub(crate) struct Memories {
     /// `lblc_expiration`: seconds after the last use.
     pub(crate) lblc: u32,
-    /// `lblcr_expiration`: the same for lblcr.
+    /// `lblcr_expiration`: the same for the whole set of lblcr.
     pub(crate) lblcr: u32,
     /// Destinations whose service was deleted, and what it remembered with it.
     pub(crate) orphans: HashSet<u32>,
@@ -371,15 +462,8 @@ impl<B: Backend> Moment<'_, B> {
         }
     }
 
-    /// Whether an entry of lblc or lblcr is to end. That its destination was removed does not end it: the address goes there
-    /// again when it is back (`ip_vs_trash_get_dest`).
-    fn forgets(&self, live: &Live) -> bool {
-        let settings = self.settings;
-        let destination = destination_of(live.ports_destination);
-        let single = ports_of(live.ports_destination) == LBLC_PORTS;
-        let seconds = if single { self.memories.lblc } else { self.memories.lblcr };
-        let ticks = ticks_from_seconds(seconds, settings.jiffies_per_second, settings.tick_shift);
-        self.memories.orphans.contains(&destination) || self.now.idle(live.control.tick()) > ticks
+    fn ticks(&self, seconds: u32) -> u32 {
+        ticks_from_seconds(seconds, self.settings.jiffies_per_second, self.settings.tick_shift)
     }
 }
 

@@ -120,7 +120,7 @@ pub trait Host: FlowMemory<Addresses = <Self as FlowMemory>::Word> {
 
     /// Remembers a scheduler's choice; see [`memorize`].
     #[inline(always)]
-    fn memorize(&self, opening: &FlowKey, ingress: u32, destination: u32, place: u8) -> Remembered
+    fn memorize(&self, opening: &FlowKey, ingress: u32, destination: u32, place: u16) -> Remembered
     where
         Self: Sized,
     {
@@ -140,7 +140,7 @@ pub trait Host: FlowMemory<Addresses = <Self as FlowMemory>::Word> {
         opening: &FlowKey<WideValue>,
         ingress: u32,
         destination: u32,
-        place: u8,
+        place: u16,
     ) -> Remembered
     where
         Self: Sized,

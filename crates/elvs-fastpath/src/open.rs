@@ -596,7 +596,7 @@ pub fn memorize<S: Side, H: Host>(
     opening: &FlowKey<S::Value>,
     ingress: u32,
     destination: u32,
-    place: u8,
+    place: u16,
 ) -> Remembered {
     let Some(key) = memory_key::<S, _>(host, opening, ingress, destination) else {
         return Remembered::Unwanted;
@@ -607,8 +607,8 @@ pub fn memorize<S: Side, H: Host>(
 
 /// Control word of an entry that remembers a scheduler's choice.
 #[inline(always)]
-pub fn memory_control<H: Host>(host: &H, protocol: u8, place: u8) -> Control {
-    Control::live(protocol, place, Method::Nat, false, host.tick())
+pub fn memory_control<H: Host>(host: &H, protocol: u8, place: u16) -> Control {
+    Control::live(protocol, 0, Method::Nat, false, host.tick()).with_place(place)
 }
 
 /// Judges a connection that is in the way of a new one.

@@ -97,7 +97,7 @@ pub trait Side {
         opening: &FlowKey<Self::Value>,
         ingress: u32,
         destination: u32,
-        place: u8,
+        place: u16,
     ) -> Remembered;
 }
 
@@ -203,7 +203,7 @@ impl Side for Narrow {
         opening: &FlowKey,
         ingress: u32,
         destination: u32,
-        place: u8,
+        place: u16,
     ) -> Remembered {
         host.memorize(opening, ingress, destination, place)
     }
@@ -335,7 +335,7 @@ impl Side for Wide {
         opening: &FlowKey<WideValue>,
         ingress: u32,
         destination: u32,
-        place: u8,
+        place: u16,
     ) -> Remembered {
         host.wide_memorize(opening, ingress, destination, place)
     }

@@ -27,8 +27,6 @@ pub(crate) type Checkers = HashMap<CheckId, Checker>;
 pub(crate) struct Checker {
     /// What it is.
     pub(crate) check: Arc<Check>,
-    /// What is done, apart.
-    pub(crate) kind: Arc<CheckKind>,
     /// The real servers that share it.
     pub(crate) shared_by: IndexSet<(UnitId, ServerId)>,
     /// What its runs say.
@@ -88,7 +86,6 @@ impl Checker {
     /// A check that has not run.
     pub(crate) fn new(check: Arc<Check>, now: Time) -> Self {
         Self {
-            kind: Arc::new(check.kind.clone()),
             shared_by: IndexSet::new(),
             said: Said { tries: Tries::new(&check), ..Said::default() },
             record: Record { since: Moment::from(now), ..Record::default() },
@@ -101,18 +98,18 @@ impl Checker {
 
     /// Whether it runs by the clock; `BFD_CHECK` is told of changes.
     pub(crate) fn runs(&self) -> bool {
-        !matches!(*self.kind, CheckKind::Bfd(_))
+        !matches!(self.check.kind, CheckKind::Bfd(_))
     }
 
     /// The BFD session that it follows.
     pub(crate) fn session(&self) -> Option<&str> {
-        if let CheckKind::Bfd(bfd) = &*self.kind { Some(&bfd.instance) } else { None }
+        if let CheckKind::Bfd(bfd) = &self.check.kind { Some(&bfd.instance) } else { None }
     }
 
     /// How late the first run may be.
     pub(crate) fn warmup(&self) -> Duration {
         // keepalived reads files before anything else: check_file.c, "we know the state of the checker immediately".
-        let at_once = matches!(*self.kind, CheckKind::File(_));
+        let at_once = matches!(self.check.kind, CheckKind::File(_));
         let schedule = &self.check.schedule;
         let warmup = schedule.warmup.unwrap_or(schedule.delay_loop);
         if at_once { Duration::ZERO } else { warmup }
@@ -161,12 +158,9 @@ impl Checker {
                 !self.said.agent.down
             }
             // As HAProxy has it (src/check.c): an agent that cannot be heard says nothing of its server.
-            CheckResult::Failed if matches!(*self.kind, CheckKind::Agent(_)) => false,
+            CheckResult::Failed if matches!(self.check.kind, CheckKind::Agent(_)) => false,
             CheckResult::Failed => {
                 self.said.tries.failed(&self.check);
-                if self.said.tries.standing == Standing::Down {
-                    self.said.weight = WeightChange::None;
-                }
                 false
             }
         };

@@ -7,6 +7,7 @@
 mod configure;
 mod events;
 mod keep;
+mod plan;
 mod show;
 
 use std::collections::{HashMap, HashSet};

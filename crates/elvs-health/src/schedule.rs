@@ -100,7 +100,7 @@ pub(crate) const fn counts_from_start(check: &Check) -> bool {
 }
 
 /// Tries after the first failure. A file is as it is read, and an agent means what it says.
-const fn retries(check: &Check) -> u32 {
+pub(crate) const fn retries(check: &Check) -> u32 {
     match &check.kind {
         CheckKind::File(_) | CheckKind::Agent(_) | CheckKind::Bfd(_) => 0,
         CheckKind::Tcp(_)

@@ -64,6 +64,8 @@ pub(crate) struct Times {
     /// It failed at least once.
     pub(crate) fell: bool,
     pub(crate) flaps: Flaps,
+    /// How long the recovery from its last failure waits.
+    pub(crate) penalty: Duration,
     /// When it last came back.
     pub(crate) recovered: Option<Moment>,
     pub(crate) held_until: Option<Time>,
@@ -241,19 +243,20 @@ impl Server {
             {
                 let up = times.recovered.map(|recovered| recovered.until(now));
                 times.flaps.failed(damping, up);
+                times.penalty = times.flaps.hold(damping);
             }
             return false;
         }
         if times.suspect_until.is_some() {
             return false;
         }
-        let hold = self.health.damping.map_or(Duration::ZERO, |damping| times.flaps.hold(&damping));
-        if !self.alive && !hold.is_zero() {
-            let until = *times.held_until.get_or_insert(now + hold);
+        if !self.alive && !times.penalty.is_zero() {
+            let until = *times.held_until.get_or_insert(now + times.penalty);
             if until > now {
                 return false;
             }
         }
+        times.penalty = Duration::ZERO;
         times.held_until = None;
         true
     }
@@ -282,6 +285,19 @@ impl Server {
         }
         self.times.ramp = None;
         true
+    }
+
+    /// It is configured anew: what is no longer asked for ends.
+    pub(crate) fn take_health(&mut self, health: ServerHealth) {
+        self.health = health;
+        let whole = self.health.slow_start.filter(|whole| !whole.is_zero());
+        let ramp = self.times.ramp.zip(whole);
+        self.times.ramp = ramp.map(|(ramp, whole)| Ramp { whole, ..ramp });
+        self.times.suspect_until =
+            self.times.suspect_until.filter(|_| self.health.passive.is_some());
+        if self.health.damping.is_none() {
+            self.times.penalty = Duration::ZERO;
+        }
     }
 
     /// It is no longer configured: it gets no new connections, and goes at a deadline.
@@ -343,5 +359,5 @@ fn words_of(checker: &Checker) -> String {
         "" => "not passed yet",
         words => words,
     };
-    format!("{}: {words}", checker.kind.name())
+    format!("{}: {words}", checker.check.kind.name())
 }

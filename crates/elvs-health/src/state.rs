@@ -6,6 +6,7 @@
 //! Part of the crate's interface: the daemon writes it to a file when it stops, and reads it when it starts.
 
 use std::hash::{Hash, Hasher};
+use std::time::Duration;
 
 use elvs_model::DestinationKey;
 use elvs_model::health::{Check, ServerState, Transition, Watched};
@@ -47,6 +48,7 @@ pub(crate) struct SavedServer {
     pub(crate) history: Vec<Transition<ServerState>>,
     pub(crate) fell: bool,
     pub(crate) flaps: Flaps,
+    pub(crate) penalty: Duration,
     pub(crate) recovered: Option<u64>,
     pub(crate) held_until: Option<u64>,
     pub(crate) suspect_until: Option<u64>,

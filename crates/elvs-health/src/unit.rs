@@ -169,25 +169,34 @@ impl Unit {
         changed
     }
 
+    /// As [`Self::review`], where no check says anything that would be mailed.
+    pub(crate) fn review_and_mail(
+        &mut self,
+        now: Time,
+        id: ServerId,
+        checkers: &Checkers,
+        notes: &mut Notes,
+    ) {
+        let changed = self.review(now, id, checkers, notes);
+        if let Some(server) = self.server_mut(id).filter(|s| changed && s.health.mail) {
+            notes.server_mail(&server.name, server.alive, format!("=> {} <=", server.reason));
+        }
+    }
+
     /// Counts the weight that is alive: the quorum may be gained or lost. `first` when the virtual server was configured,
     /// anew or again.
     pub(crate) fn count(&mut self, now: Time, first: bool, notes: &mut Notes) {
         let weight = self.weight();
         let (quorum, hysteresis) = (self.quorum, self.hysteresis);
-        let up = if self.up {
-            weight > 0 && weight >= u64::from(quorum.saturating_sub(hysteresis))
-        } else {
-            weight >= u64::from(quorum) + u64::from(hysteresis)
-        };
-        let starts_down = first && !up && self.history.is_empty() && self.has_sorry();
+        let gained_at = u64::from(quorum) + u64::from(hysteresis);
+        // At least 1, for the hysteresis is below the quorum: without any weight the quorum is lost.
+        let lost_below = u64::from(quorum.saturating_sub(hysteresis));
+        let up = weight >= if self.up { lost_below } else { gained_at };
+        let starts_down = !up && self.history.is_empty() && self.has_sorry();
         if up == self.up && !starts_down {
             return;
         }
-        let threshold = if up {
-            u64::from(quorum) + u64::from(hysteresis)
-        } else {
-            u64::from(quorum.saturating_sub(hysteresis))
-        };
+        let threshold = if up { gained_at } else { lost_below };
         let occasion = Occasion::Change { first, quorum, hysteresis, threshold, weight };
         let gained = match (up, starts_down) {
             (true, _) => "gained",
@@ -312,7 +321,7 @@ impl Unit {
         let sorry = self.config.get(index).and_then(|s| s.health.sorry_server.as_ref());
         let mut seen: HashSet<DestinationKey> = HashSet::with_capacity(self.members.len());
         // A real server may be the sorry server too: then what is in use counts.
-        let taken = sorry.filter(|_| sorry_in_use).map(|sorry| sorry.destination.key);
+        let twice = sorry.map(|sorry| sorry.destination.key);
         let by_id: HashMap<ServerId, &Server> =
             self.servers.iter().map(|server| (server.id, server)).collect();
         let destination = |member: &Member| match member {
@@ -320,10 +329,18 @@ impl Unit {
                 let server = by_id.get(id)?;
                 let destination = (*server.destinations.get(index)?)?;
                 let weight = self.weight_now(server, destination.weight).unwrap_or(0);
-                (taken != Some(destination.key)).then_some(Destination { weight, ..destination })
+                let stands_in = sorry_in_use && twice == Some(destination.key);
+                (!stands_in).then_some(Destination { weight, ..destination })
             }
             Member::Sorry => {
                 let destination = sorry?.destination;
+                let own = |server: &&Server| {
+                    let own = server.destinations.get(index).copied().flatten();
+                    self.is_member(server.id) && own.is_some_and(|own| own.key == destination.key)
+                };
+                if !sorry_in_use && self.servers.iter().any(|server| own(&server)) {
+                    return None;
+                }
                 let weight = if sorry_in_use { destination.weight } else { 0 };
                 Some(Destination { weight, ..destination })
             }

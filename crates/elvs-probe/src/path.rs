@@ -38,7 +38,7 @@ use way::NoWay;
 
 /// Runs path checks, all of them by one packet socket, in the network namespace in which it was opened.
 ///
-/// At most 512 run at a time; others wait for their turn, and their timeout begins with it.
+/// At most 256 run at a time; others wait for their turn, and their timeout begins with it.
 #[derive(Debug)]
 pub struct PathProber {
     netlink: Netlink,
@@ -109,8 +109,11 @@ impl PathProber {
             let due = Instant::from_std(examination.poll_timeout());
             match timeout_at(due, place.news.recv()).await {
                 Ok(Some(news)) => examination.handle_news(news, Instant::now().into_std()),
-                // The sender is in the place's own entry: `None` cannot be, and would end as silence does.
-                Ok(None) => tokio::time::sleep_until(due).await,
+                // The place's own entry has the sender, so this cannot be; it would be silence.
+                Ok(None) => {
+                    tokio::time::sleep_until(due).await;
+                    examination.handle_timeout(Instant::now().into_std());
+                }
                 Err(_elapsed) => examination.handle_timeout(Instant::now().into_std()),
             }
         }
@@ -213,6 +216,3 @@ const RUNS: usize = ((u16::MAX - FIRST_NUMBER) / NUMBERS) as usize + 1;
 const HEARD_AT_ONCE: usize = 32;
 /// After an error of the socket.
 const PAUSE: Duration = Duration::from_millis(10);
-
-#[cfg(test)]
-mod tests;

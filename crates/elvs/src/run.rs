@@ -152,9 +152,10 @@ async fn serve(
     let router = tokio::spawn(routes::keep(node.clone()));
     let effects = tokio::spawn(node::carry_out_effects(node.clone()));
     let drift = tokio::spawn(node::restore_drift(node.clone()));
+    let passive = tokio::spawn(node::sample_connections(node.clone()));
     info!(socket = %socket.display(), "ready");
     let well = obey(&node, &mut signals).await;
-    for task in [router, effects, drift, ticker] {
+    for task in [router, effects, drift, passive, ticker] {
         task.abort();
     }
     api.abort();

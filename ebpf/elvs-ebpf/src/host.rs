@@ -198,7 +198,7 @@ impl Host for KernelHost<'_> {
         opening: &FlowKey,
         _ingress: u32,
         destination: u32,
-        place: u8,
+        place: u16,
     ) -> Remembered {
         let ports_protocol = opening.ports as u64 | (opening.protocol as u64) << 32;
         elvs_memorize(self.ctx.ctx, opening.addresses, ports_protocol, destination, place).into()
@@ -216,7 +216,7 @@ impl Host for KernelHost<'_> {
         opening: &FlowKey<WideValue>,
         _ingress: u32,
         destination: u32,
-        place: u8,
+        place: u16,
     ) -> Remembered {
         leave_key(opening);
         if elvs_wide_memory(self.ctx.ctx, destination) == 0 {
@@ -626,7 +626,7 @@ pub extern "C" fn elvs_memorize(
     addresses: u64,
     ports_protocol: u64,
     destination: u32,
-    place: u8,
+    place: u16,
 ) -> u64 {
     let ctx = XdpContext::new(ctx);
     let Some(host) = KernelHost::new(&ctx) else { return Remembered::Full.into() };

@@ -34,3 +34,14 @@ fn a_reused_slot_is_another_connection() {
     assert!(!old.same_connection(new));
     assert!(!old.same_connection(old.claimed()));
 }
+
+#[test]
+fn a_place_leaves_the_other_fields() {
+    let word = Control::live(255, 0, Method::Nat, false, 77).with_distance(15);
+    for place in [0, 1, 15, 16, 17, 511, 512, Control::PLACES - 1] {
+        let placed = word.with_place(place);
+        assert_eq!(placed.place(), place);
+        assert_eq!(placed.with_place(0), word, "place {place}");
+        assert_eq!((placed.protocol(), placed.distance(), placed.tick()), (255, 15, 77));
+    }
+}

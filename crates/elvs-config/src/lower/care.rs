@@ -160,3 +160,6 @@ fn passive(words: &[Word], reporter: &mut Reporter) -> Option<Option<Passive>> {
     }
     Some(Some(passive))
 }
+
+#[cfg(test)]
+mod tests;

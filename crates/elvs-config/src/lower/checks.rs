@@ -39,6 +39,22 @@ const MAX_DNS_LABEL: usize = 63;
 /// Longest `misc_timeout`: keepalived's.
 const MAX_MISC_TIMEOUT: u32 = 4_294;
 
+/// Keywords of checks.
+const NAMES: [&str; 12] = [
+    "TCP_CHECK",
+    "HTTP_GET",
+    "SSL_GET",
+    "SMTP_CHECK",
+    "DNS_CHECK",
+    "MISC_CHECK",
+    "PING_CHECK",
+    "UDP_CHECK",
+    "BFD_CHECK",
+    "FILE_CHECK",
+    "PATH_CHECK",
+    "AGENT_CHECK",
+];
+
 /// Of all kinds but those below.
 const USUAL: Defaults = Defaults { retry: 1, delay_before_retry: Some(Duration::from_secs(1)) };
 const HTTP: Defaults = Defaults { retry: 1, delay_before_retry: Some(Duration::from_secs(3)) };
@@ -97,26 +113,11 @@ fn check(
     shared: &Shared<'_>,
     reporter: &mut Reporter,
 ) -> Option<Planned> {
-    let mut block = Block::default();
     let keyword = item.keyword.text.as_str();
-    let ours = matches!(
-        keyword,
-        "TCP_CHECK"
-            | "HTTP_GET"
-            | "SSL_GET"
-            | "SMTP_CHECK"
-            | "DNS_CHECK"
-            | "MISC_CHECK"
-            | "PING_CHECK"
-            | "UDP_CHECK"
-            | "BFD_CHECK"
-            | "FILE_CHECK"
-            | "PATH_CHECK"
-            | "AGENT_CHECK"
-    );
-    if !ours {
+    if !NAMES.contains(&keyword) {
         return None;
     }
+    let mut block = Block::default();
     block.read(item, reporter);
     let times = block.timing.over(&around.times);
     let target = || block.connection.target(around, &times);

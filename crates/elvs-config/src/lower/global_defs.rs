@@ -4,6 +4,7 @@
 //!
 //! Called before virtual servers are read, whose alerts depend on it.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -37,6 +38,7 @@ pub(super) struct GlobalDefs {
     helo_name: Once<String>,
     timeout: Once<Duration>,
     receivers: Vec<String>,
+    known_receivers: HashSet<String>,
     alert: Once<bool>,
     alert_checker: Once<bool>,
     log_all_failures: Once<bool>,
@@ -115,6 +117,8 @@ impl GlobalDefs {
             // Whether real servers go before their service or with it is the kernel's matter.
             Some(word) if stop && word.text == "VS" => Some(true),
             Some(word) if stop => value::name("kind of flush", word, &[("VS", true)], reporter),
+            // It takes no word: the checker has reported one.
+            _ if keyword == "lvs_flush" => Some(true),
             _ => value::switch(item, reporter),
         };
         let Some(on) = on else { return };
@@ -211,7 +215,7 @@ impl GlobalDefs {
                 if named { vec![words.collect()] } else { words.map(|word| vec![word]).collect() };
             for words in lines {
                 let Some(address) = mailbox(words.into_iter(), reporter) else { continue };
-                if self.receivers.contains(&address) {
+                if !self.known_receivers.insert(address.clone()) {
                     let message = format!("receiver {} is named twice", quote(&address));
                     reporter
                         .warning(Code::Duplicate, line.head(), message)
@@ -401,3 +405,6 @@ fn mail_server(item: &Item, word: &Word, reporter: &mut Reporter) -> Option<Mail
     }
     Some(MailServer::Name { host: word.text.clone(), port })
 }
+
+#[cfg(test)]
+mod tests;

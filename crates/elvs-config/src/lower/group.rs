@@ -9,15 +9,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use elvs_model::Family;
 
-use super::value;
+use super::{MAX_SERVICES, value};
 use crate::diagnostic::{Code, Reporter};
 use crate::lexer::Word;
 use crate::sources::Extent;
 use crate::text::{nearest, quote};
 use crate::tree::Item;
-
-/// Most services of a director: room in the data plane's table.
-pub(super) const MAX_SERVICES: usize = 4_096;
 
 /// What one line of a group stands for.
 #[derive(Clone, Debug)]

@@ -4,9 +4,10 @@
 //!
 //! Called for each real server of a virtual server: once to read it, then for each service that the virtual server stands for.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
-use elvs_model::health::{Script, ServerHealth};
+use elvs_model::health::{Check, Script, ServerHealth};
 use elvs_model::{Destination, DestinationKey, Family, ForwardingMethod, ServiceKey};
 
 use super::care::{Care, Given};
@@ -51,6 +52,8 @@ pub(super) struct Heading {
     pub understood: bool,
     /// Whether the family is in effect.
     pub family_served: bool,
+    /// Whether the service is one of a group's.
+    pub in_group: bool,
 }
 
 /// Statements of the block.
@@ -128,7 +131,8 @@ pub(super) struct RealServer {
     address_at: Extent,
     address: IpAddr,
     port: Option<(u16, Extent)>,
-    method: ForwardingMethod,
+    /// How packets reach it.
+    pub method: ForwardingMethod,
     /// Its weight.
     pub weight: u32,
     upper: u32,
@@ -221,6 +225,11 @@ impl RealServer {
         })
     }
 
+    /// Its address.
+    pub const fn address(&self) -> IpAddr {
+        self.address
+    }
+
     /// Whether it is written with this address and port.
     pub fn is_at(&self, address: IpAddr, port: Option<u16>) -> bool {
         self.address == address && self.port.map(|(port, _)| port) == port
@@ -233,10 +242,22 @@ impl RealServer {
         destination: &Destination,
         reporter: &mut Reporter,
     ) -> ServerHealth {
-        let checks = self.checks.iter();
+        let mut checks: Vec<Check> = Vec::new();
+        let mut seen = HashSet::new();
+        for planned in &self.checks {
+            let Some(check) = planned.resolve(service, destination, reporter) else { continue };
+            if !seen.insert(check.clone()) {
+                let message = format!("this {} is in the real server already", check.kind.name());
+                reporter
+                    .warning(Code::Duplicate, planned.place(), message)
+                    .help("remove one of the two; one is run");
+                continue;
+            }
+            checks.push(check);
+        }
         ServerHealth {
             key: destination.key,
-            checks: checks.filter_map(|c| c.resolve(service, destination, reporter)).collect(),
+            checks,
             inhibit_on_failure: self.inhibit,
             notify_up: self.notify_up.clone(),
             notify_down: self.notify_down.clone(),
@@ -267,6 +288,15 @@ impl Server {
     ) -> Option<DestinationKey> {
         let Self { what, address, .. } = *self;
         self.check_family(heading, capabilities, reporter);
+        if heading.vip == Some(address) && heading.in_group {
+            let message = format!(
+                "{what} {address} is an address of the group: the service there goes without it"
+            );
+            reporter
+                .warning(Code::Doubtful, self.at, message)
+                .help("take the address out of the group, or write the server's own address");
+            return None;
+        }
         if heading.vip == Some(address) {
             let message = format!("{what} {address} is the VIP itself");
             reporter.error(Code::InvalidValue, self.at, message).help(

@@ -7,24 +7,25 @@
 
 mod build;
 mod health;
+mod room;
+mod servers;
 mod settings;
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use elvs_model::health::{ServerHealth, ServiceGroup, ServiceHealth};
-use elvs_model::{
-    DesiredService, Destination, DestinationKey, Family, ForwardingMethod, LocalAddresses,
-    Protocol, ServiceKey,
-};
+use elvs_model::{DesiredService, Family, LocalAddresses, Protocol, ServiceKey};
 
 use self::health::Plan;
+use self::room::Room;
+use self::servers::{destinations, servers};
 use self::settings::Settings;
-use super::group::{self, Entry, MAX_SERVICES};
-use super::real_server::{self, Heading, RealServer};
+use super::group::{self, Entry};
+use super::real_server::{Heading, RealServer};
 use super::shared::Shared;
 use super::tally::Tally;
-use super::value;
+use super::{MAX_SERVICES, value};
 use crate::capabilities::Capabilities;
 use crate::diagnostic::{Code, Reporter};
 use crate::keywords::Feature;
@@ -48,8 +49,7 @@ pub(super) struct Services {
     slow: Tally,
     /// Alerts that are asked for.
     alerts: Tally,
-    /// There are too many services, which was said.
-    full: bool,
+    room: Room,
 }
 
 /// What lowering gave.
@@ -100,7 +100,14 @@ impl Services {
             Err(vip) => {
                 // Its real servers are compared with each other for their own mistakes.
                 let (port, family, family_served) = (0, vip.map(Family::of), false);
-                let heading = Heading { vip, port, family, understood: false, family_served };
+                let heading = Heading {
+                    vip,
+                    port,
+                    family,
+                    understood: false,
+                    family_served,
+                    in_group: false,
+                };
                 destinations(&servers, &heading, shared.capabilities, reporter);
                 return;
             }
@@ -157,6 +164,9 @@ impl Services {
         shared: &Shared<'_>,
         reporter: &mut Reporter,
     ) {
+        if !self.room.take(block.item, keys.len(), block.servers.len(), reporter) {
+            return;
+        }
         let mut ports = HashSet::new();
         let mut fresh = Vec::new();
         for (key, at) in keys {
@@ -172,7 +182,10 @@ impl Services {
                 ServiceKey::Address { port, .. } => Some(*port),
                 ServiceKey::Fwmark { .. } => None,
             };
-            let built = if ports.insert(port) {
+            let named = |server: &RealServer| {
+                heading(key, shared.capabilities).vip == Some(server.address())
+            };
+            let built = if ports.insert(port) || block.servers.iter().any(named) {
                 block.build(*key, shared, reporter)
             } else {
                 let mut quiet = Reporter::default();
@@ -185,16 +198,7 @@ impl Services {
             };
             fresh.push(built);
         }
-        if !served || self.full {
-            return;
-        }
-        if self.services.len() + fresh.len() > MAX_SERVICES {
-            self.full = true;
-            let message =
-                format!("there are more than {MAX_SERVICES} virtual services from here on");
-            reporter
-                .error(Code::TooLarge, block.item.head(), message)
-                .help("join addresses by firewall marks (`mark`, `virtual_server fwmark`), or use several directors");
+        if !served {
             return;
         }
         for Built { desired, local_at } in fresh {
@@ -276,7 +280,7 @@ impl Block<'_> {
         let capabilities = shared.capabilities;
         let service =
             build::service(key, self.settings, self.any_port, capabilities, self.item, reporter);
-        let heading = heading(&key, capabilities);
+        let heading = Heading { in_group: self.group.is_some(), ..heading(&key, capabilities) };
         let mut destinations_of = Vec::new();
         let mut watched: Vec<ServerHealth> = Vec::new();
         for (server, destination) in destinations(&self.servers, &heading, capabilities, reporter) {
@@ -312,7 +316,7 @@ fn heading(key: &ServiceKey, capabilities: &Capabilities) -> Heading {
     let family = key.family();
     let kind_served = vip.is_some() || capabilities.features.contains(&Feature::Fwmark);
     let family_served = kind_served && capabilities.families.contains(&family);
-    Heading { vip, port, family: Some(family), understood: true, family_served }
+    Heading { vip, port, family: Some(family), understood: true, family_served, in_group: false }
 }
 
 /// What the line names; of one that is not understood the address, if that was.
@@ -385,77 +389,4 @@ fn entries(
             (!group.entries.is_empty()).then(|| group.entries.clone())
         }
     }
-}
-
-/// Every real server of a block that can be read.
-fn servers(
-    item: &Item,
-    settings: &Settings,
-    shared: &Shared<'_>,
-    reporter: &mut Reporter,
-) -> Vec<RealServer> {
-    let defaults = settings.health.defaults(
-        default_method(item, settings, reporter),
-        settings.weight.get().copied().unwrap_or(1),
-        &shared.global,
-    );
-    let mut servers = Vec::new();
-    for server in item.items().iter().filter(|i| i.keyword.text == "real_server") {
-        if reporter.is_full() {
-            break;
-        }
-        servers.extend(real_server::read(server, &defaults, shared, reporter));
-    }
-    servers
-}
-
-/// The destinations of one service.
-fn destinations<'a>(
-    servers: &'a [RealServer],
-    heading: &Heading,
-    capabilities: &Capabilities,
-    reporter: &mut Reporter,
-) -> Vec<(&'a RealServer, Destination)> {
-    let mut places: HashMap<DestinationKey, Extent> = HashMap::new();
-    let mut destinations = Vec::new();
-    for server in servers {
-        let Some(destination) = server.destination(heading, capabilities, reporter) else {
-            continue;
-        };
-        let key = destination.key;
-        if let Some(first) = places.get(&key) {
-            let shown = match key.address {
-                IpAddr::V4(a) => format!("{a}:{}", key.port),
-                IpAddr::V6(a) => format!("[{a}]:{}", key.port),
-            };
-            let message = format!("real server {shown} is in this virtual server twice");
-            reporter
-                .error(Code::Duplicate, server.at, message)
-                .help("remove one of the two; for a larger share raise its weight")
-                .related(*first, "first named here");
-            continue;
-        }
-        places.insert(key, server.at);
-        destinations.push((server, destination));
-    }
-    destinations
-}
-
-/// Method of real servers that have none of their own.
-fn default_method(item: &Item, settings: &Settings, reporter: &mut Reporter) -> ForwardingMethod {
-    if let Some(method) = settings.method.get() {
-        return *method;
-    }
-    let own = |server: &Item| server.items().iter().any(|i| i.keyword.text == "lvs_method");
-    let mut servers = item.items().iter().filter(|i| i.keyword.text == "real_server");
-    if !settings.method_refused
-        && let Some(first) = servers.find(|server| !own(server))
-    {
-        let name = first.arguments.first().map_or("", |w| w.text.as_str());
-        let message = format!("no forwarding method is given: NAT is used for {}", quote(name));
-        reporter
-            .warning(Code::DefaultAssumed, item.head(), message)
-            .help("write `lvs_method NAT`, `lvs_method DR`, `lvs_method TUN` or `lvs_method FNAT`");
-    }
-    ForwardingMethod::Nat
 }

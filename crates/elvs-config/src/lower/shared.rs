@@ -4,6 +4,7 @@
 //!
 //! Called by the lowering of the root statements; read by that of virtual servers and checks.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use elvs_model::health::{BfdInstance, TlsClient};
@@ -22,6 +23,8 @@ pub(super) struct Shared<'a> {
     pub tls: TlsClient,
     pub files: Files,
     pub sessions: Vec<BfdInstance>,
+    /// Names of the sessions.
+    pub session_names: HashSet<String>,
     /// Groups of virtual addresses.
     pub groups: group::Groups,
     /// Groups of local addresses.
@@ -30,12 +33,14 @@ pub(super) struct Shared<'a> {
 
 impl<'a> Shared<'a> {
     pub fn read(items: &[Item], capabilities: &'a Capabilities, reporter: &mut Reporter) -> Self {
+        let sessions = track::sessions(items, reporter);
         Self {
             capabilities,
+            session_names: sessions.iter().map(|session| session.name.clone()).collect(),
+            sessions,
             global: GlobalDefs::read(items, reporter),
             tls: tls(items, reporter),
             files: Files::read(items, reporter),
-            sessions: track::sessions(items, reporter),
             groups: group::Groups::read(items, reporter),
             local: local::Groups::read(items, reporter),
         }

@@ -9,7 +9,7 @@ use elvs_model::{
 use crate::{Capabilities, Code, Feature, MapSource, Options, Outcome, Severity, read};
 
 /// A release without any feature that keywords may need.
-const LEAST: Capabilities = Capabilities {
+pub(in crate::lower) const LEAST: Capabilities = Capabilities {
     schedulers: &[Scheduler::Rr, Scheduler::Wrr, Scheduler::Wlc],
     protocols: &[Protocol::Tcp, Protocol::Udp],
     families: &[Family::Inet],
@@ -36,21 +36,21 @@ const EVERYTHING: Capabilities = Capabilities {
     ],
 };
 
-fn read_with(text: &str, capabilities: Capabilities) -> Outcome {
+pub(in crate::lower) fn read_with(text: &str, capabilities: Capabilities) -> Outcome {
     let options = Options { capabilities, ..Options::default() };
     read(&MapSource::single("f", text), "f", &options)
 }
 
-fn read_text(text: &str) -> Outcome {
+pub(in crate::lower) fn read_text(text: &str) -> Outcome {
     read_with(text, Capabilities::THIS_RELEASE)
 }
 
-fn shown(outcome: &Outcome) -> Vec<String> {
+pub(in crate::lower) fn shown(outcome: &Outcome) -> Vec<String> {
     outcome.diagnostics.iter().map(ToString::to_string).collect()
 }
 
 /// A service whose block is complete but for `lines`.
-fn service(head: &str, lines: &str) -> String {
+pub(in crate::lower) fn service(head: &str, lines: &str) -> String {
     format!(
         "virtual_server {head} {{\n{lines}\nlvs_sched rr\nlvs_method NAT\nprotocol TCP\nreal_server 192.0.2.9 80 {{\n}}\n}}\n"
     )

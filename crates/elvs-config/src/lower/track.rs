@@ -137,6 +137,7 @@ fn init_file(line: &Item, reporter: &mut Reporter) -> Option<(i32, bool)> {
 /// Every `bfd_instance`, in the order of the file.
 pub(super) fn sessions(items: &[Item], reporter: &mut Reporter) -> Vec<BfdInstance> {
     let mut places: HashMap<String, Extent> = HashMap::new();
+    let mut ends = HashMap::new();
     let mut sessions = Vec::new();
     for item in items.iter().filter(|item| item.keyword.text == "bfd_instance") {
         if reporter.is_full() {
@@ -148,7 +149,21 @@ pub(super) fn sessions(items: &[Item], reporter: &mut Reporter) -> Vec<BfdInstan
             continue;
         }
         places.insert(name.text.clone(), item.head());
-        sessions.extend(session(item, name, reporter));
+        let Some(session) = session(item, name, reporter) else { continue };
+        // Packets of two such sessions would come from and go to the same.
+        let between = (session.neighbor, session.source, session.multihop);
+        if let Some(twin) = ends.insert(between, session.name.clone()) {
+            let message = format!(
+                "bfd_instance {} has the neighbour and the source of {}",
+                quote(&name.text),
+                quote(&twin)
+            );
+            reporter.error(Code::Duplicate, item.head(), message).help(
+                "use the first one in both places: there is one session between two addresses",
+            );
+            continue;
+        }
+        sessions.push(session);
     }
     sessions
 }
@@ -182,7 +197,7 @@ impl Session {
         };
         let least = Duration::from_millis(1);
         match (keyword, line.arguments.first()) {
-            ("passive", _) => self.passive.set(line, true, reporter),
+            ("passive", _) => self.passive.set(line, value::switch(line, reporter)?, reporter),
             ("multihop", _) => self.multihop.set(line, value::switch(line, reporter)?, reporter),
             ("neighbor_ip" | "neighbour_ip", Some(word)) => {
                 let address = value::host_address(keyword, word, reporter)?;
@@ -208,7 +223,9 @@ impl Session {
                 self.ttl.set(line, small(word, 1, reporter)?, reporter);
             }
             ("max_hops", Some(word)) => {
-                self.max_hops.set(line, small(word, 0, reporter)?, reporter);
+                // As in keepalived, -1 counts none either.
+                let hops = if word.text == "-1" { u8::MAX } else { small(word, 0, reporter)? };
+                self.max_hops.set(line, hops, reporter);
             }
             _ => {}
         }
@@ -274,3 +291,6 @@ fn max_hops(given: &Once<u8>, ttl: u8, reporter: &mut Reporter) -> u8 {
     reporter.warning(Code::ValueReplaced, at, message).help(format!("write `max_hops {ttl}`"));
     ttl
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,3 +75,6 @@ fn carried(items: &[Item]) -> HashSet<IpAddr> {
         .filter_map(|line| line.keyword.text.split('/').next()?.parse().ok())
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

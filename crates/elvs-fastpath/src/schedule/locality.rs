@@ -5,8 +5,8 @@
 //! it counts only while the destination is in the service's list.
 
 use elvs_common::{
-    DestinationLoad, LBLC_PORTS, LOCALITY, REFRESH_TICKS, ServiceFlags, ServiceRecord, idle_ticks,
-    scheduler_id, template_protocol,
+    Control, DestinationLoad, LBLC_PORTS, LOCALITY, REFRESH_TICKS, ServiceFlags, ServiceRecord,
+    idle_ticks, scheduler_id, template_protocol,
 };
 
 use super::{Choice, ONCE, careless, entry};
@@ -110,7 +110,7 @@ struct Members<'a, S: Side, H> {
     weight: u64,
     /// Its overhead, `(active << 8) + active + inactive`.
     load: u64,
-    /// Whether somebody in the list has less than half as many active connections as its weight (bit 8), and the place of
+    /// Whether somebody in the list has less than half as many active connections as its weight ([`IDLE`]), and the place of
     /// the next newcomer.
     state: u64,
 }
@@ -118,9 +118,9 @@ struct Members<'a, S: Side, H> {
 /// Where the place lies in [`Members::choice`].
 const ORDER_SHIFT: u32 = 40;
 /// Bit of [`Members::state`].
-const IDLE: u64 = 1 << 8;
-/// Places in a set that are told apart; among equals the newest wins.
-const PLACES: u64 = 16;
+const IDLE: u64 = 1 << 16;
+/// Places in a set; among equals the newest wins. The daemon renumbers a set before they run out.
+const PLACES: u64 = Control::PLACES as u64;
 
 impl<S: Side, H: Host> Step for Members<'_, S, H> {
     #[inline(always)]
@@ -142,7 +142,7 @@ impl<S: Side, H: Host> Step for Members<'_, S, H> {
             self.host.seed(),
         );
         let Some(member) = found else { return true };
-        let order = member.control.state() as u64;
+        let order = member.control.place() as u64;
         if self.state % PLACES <= order {
             self.state = (self.state & IDLE) | ((order + 1) % PLACES);
         }
@@ -169,7 +169,7 @@ pub enum Located {
     /// The same, for this packet alone.
     Once(u32),
     /// The scheduler chooses, and its choice comes into the set at this place.
-    Newcomer(u8),
+    Newcomer(u16),
 }
 
 /// A [`Located`] in one word, as a function of its own returns it in the kernel.
@@ -189,7 +189,7 @@ impl From<u64> for Located {
     fn from(word: u64) -> Self {
         let choice = Choice(word);
         if !choice.is_some() {
-            Self::Newcomer((word & 0xff) as u8)
+            Self::Newcomer((word & 0xffff) as u16)
         } else if word & ONCE != 0 {
             Self::Once(choice.destination())
         } else {
@@ -225,7 +225,7 @@ pub fn locate<S: Side, H: Host>(host: &H, opening: &FlowKey<S::Value>, ingress: 
     let overloaded =
         members.state & IDLE != 0 && active(host, choice.destination()) > members.weight;
     if !choice.is_some() || overloaded {
-        return Located::Newcomer((members.state % PLACES) as u8);
+        return Located::Newcomer((members.state % PLACES) as u16);
     }
     let (memory, buckets) = (S::memory(host), S::buckets(host));
     let found =

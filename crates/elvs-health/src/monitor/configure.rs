@@ -8,14 +8,16 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use elvs_model::health::{Check, ServerHealth, ServerState, Watched};
-use elvs_model::{Desired, DesiredService, Destination, DestinationKey};
+use elvs_model::health::{Check, ServerState, Watched};
+use elvs_model::{Desired, DestinationKey, ServiceKey};
 
 use super::Monitor;
 use super::events::arm;
 use super::keep::Restored;
+use super::plan::{Block, Planned, blocks, plan};
 use crate::agenda::{ServerId, UnitId};
 use crate::check::Checker;
+use crate::clock::Clock;
 use crate::names;
 use crate::notes::Notes;
 use crate::schedule::{Standing, Tries};
@@ -24,18 +26,13 @@ use crate::state::SavedServer;
 use crate::unit::Unit;
 use crate::{CheckId, Effect, LogLevel, Time};
 
-/// One virtual server of a configuration.
-struct Block<'a> {
-    watched: Watched,
-    name: String,
-    services: Vec<&'a DesiredService>,
-}
-
-/// One real server of a block.
-struct Planned {
-    health: ServerHealth,
-    /// The destination that it is in each service.
-    destinations: Vec<Option<Destination>>,
+/// One virtual server while it is configured.
+struct Reload<'a> {
+    now: Time,
+    id: UnitId,
+    notes: Notes,
+    /// Checks that may have to begin, or to rest.
+    concerned: &'a mut HashSet<CheckId>,
 }
 
 /// What a real server was before its checks were replaced.
@@ -110,100 +107,122 @@ impl Monitor {
         block: Block<'_>,
         concerned: &mut HashSet<CheckId>,
     ) -> Vec<Effect> {
-        let mut notes = Notes::new(&block.name);
+        let mut reload = Reload { now, id, notes: Notes::new(&block.name), concerned };
         let known = self.units.remove(&id);
         let mut unit = known.unwrap_or_else(|| Unit::new(block.watched.clone(), now));
-        let drain = unit.health().and_then(|health| health.drain);
         let planned = plan(&block.services);
+        let services: Vec<ServiceKey> = unit.services().copied().collect();
         unit.take_configuration(&block, &planned);
-        let saved = self.restored.take_unit(&unit.watched);
-        let mut saved_servers: HashMap<DestinationKey, SavedServer> = HashMap::new();
-        let saved = saved.map(|(mut saved, clock)| {
-            let servers = saved.servers.drain(..).map(|server| (server.key, server));
-            saved_servers = servers.collect();
-            (saved, clock)
-        });
-        let clock = saved.as_ref().map(|(_, clock)| *clock);
-        let mut old: HashMap<DestinationKey, Server> = HashMap::new();
-        let mut old_order = Vec::new();
-        for server in unit.servers.drain(..) {
-            old_order.push(server.key());
-            old.insert(server.key(), server);
-        }
+        let mut saved = self.restored.take_unit(&unit.watched);
         let keys: HashSet<DestinationKey> = planned.iter().map(|p| p.health.key).collect();
-        for key in old_order.iter().filter(|key| !keys.contains(key)) {
-            let Some(mut server) = old.remove(key) else { continue };
-            Unit::tell_removed(&server, &mut notes);
-            concerned.extend(server.asked());
-            self.unshare(id, server.id, &std::mem::take(&mut server.checks), &[]);
-            if server.times.leaving.is_some() {
-                unit.servers.push(server);
-            } else if let Some(drain) = drain.filter(|_| unit.is_member(server.id)) {
-                server.leave(now, now + drain);
-                unit.servers.push(server);
-            }
-        }
-        let leaving = std::mem::take(&mut unit.servers);
-        let mut reviewed = Vec::new();
+        let old = std::mem::take(&mut unit.servers).into_iter();
+        let (stay, gone): (Vec<Server>, Vec<Server>) =
+            old.partition(|server| keys.contains(&server.key()));
+        let leaving = self.let_go(&mut reload, &unit, gone, &services);
+        let mut stay: HashMap<DestinationKey, Server> =
+            stay.into_iter().map(|server| (server.key(), server)).collect();
+        let mut known = Vec::new();
         for planned in planned {
-            let name = names::server(&unit.watched, &planned.health.key);
-            let old = old.remove(&planned.health.key);
-            let saved = saved_servers.remove(&planned.health.key).zip(clock);
-            let mut server = match old {
+            let key = planned.health.key;
+            let saved = saved.as_mut().and_then(|saved| saved.take_server(&key));
+            let was_known = stay.contains_key(&key) || saved.is_some();
+            let name = names::server(&unit.watched, &key);
+            let server = match stay.remove(&key) {
                 Some(server) if server.times.leaving.is_none() => server,
                 Some(left) => Server::new(left.id, name, planned.health.clone(), now),
                 None => Server::new(self.name_server(), name, planned.health.clone(), now),
             };
-            let known = !server.destinations.is_empty();
-            let before = Before {
-                known: known || saved.is_some(),
-                passes: match &saved {
-                    Some((saved, _)) => saved.passes,
-                    None => self.passes(&server),
-                },
-                checks: std::mem::take(&mut server.checks),
-            };
-            let weight = known.then(|| server.full_weight());
-            server.health = planned.health;
-            server.destinations = planned.destinations;
-            server.checks = self.ask_for(now, id, &server, &before, concerned);
-            concerned.extend(before.checks.iter().map(|asked| asked.check));
-            self.unshare(id, server.id, &before.checks, &server.checks);
-            if let Some((saved, clock)) = saved {
-                saved.fill_server(&mut server, clock);
-            }
-            if before.known {
-                reviewed.push(server.id);
-                if let Some(old) = weight.filter(|old| *old != server.full_weight()) {
-                    let new = server.full_weight();
-                    let message = format!("weight changes from {old} to {new}");
-                    notes.log_server(LogLevel::Info, &server.name, message);
-                }
-                server.adjust = server.ask(&self.checkers).adjust;
-            } else {
-                self.begin(now, &mut server, &mut notes);
+            let server = self.configure_server(&mut reload, server, planned, saved);
+            if was_known {
+                known.push(server.id);
             }
             unit.servers.push(server);
         }
         unit.servers.extend(leaving);
-        if let Some((saved, clock)) = saved {
-            saved.fill_unit(&mut unit, clock);
+        if let Some(saved) = saved {
+            saved.fill_unit(&mut unit);
         }
         unit.suspended = unit.suspends(&self.vips);
-        for server in reviewed {
-            unit.review(now, server, &self.checkers, &mut notes);
+        for server in known {
+            unit.review(now, server, &self.checkers, &mut reload.notes);
         }
-        unit.count(now, true, &mut notes);
+        unit.count(now, true, &mut reload.notes);
         let servers: Vec<ServerId> = unit.servers.iter().map(|server| server.id).collect();
         for server in servers {
             arm(&mut self.agenda, now, id, &mut unit, server);
         }
         // All of its checks, for its `ha_suspend` may have changed.
-        concerned.extend(unit.servers.iter().flat_map(Server::asked));
+        reload.concerned.extend(unit.servers.iter().flat_map(Server::asked));
         // Not told: the caller asks for all destinations at once.
         unit.publish();
         self.units.insert(id, unit);
-        notes.into_effects()
+        reload.notes.into_effects()
+    }
+
+    /// Real servers that are no longer configured: those that drain stay for a while.
+    fn let_go(
+        &mut self,
+        reload: &mut Reload<'_>,
+        unit: &Unit,
+        gone: Vec<Server>,
+        services: &[ServiceKey],
+    ) -> Vec<Server> {
+        let drain = unit.health().and_then(|health| health.drain);
+        let mut leaving = Vec::new();
+        for mut server in gone {
+            Unit::tell_removed(&server, &mut reload.notes);
+            reload.concerned.extend(server.asked());
+            self.unshare(reload.id, server.id, &std::mem::take(&mut server.checks), &[]);
+            let was = |key: &ServiceKey| services.iter().position(|was| was == key);
+            let destination = |key| server.destinations.get(was(key)?).copied().flatten();
+            server.destinations = unit.services().map(destination).collect();
+            let nowhere = server.destinations.iter().flatten().next().is_none();
+            if nowhere || !unit.is_member(server.id) {
+                continue;
+            }
+            if server.times.leaving.is_none() {
+                let Some(drain) = drain else { continue };
+                server.leave(reload.now, reload.now + drain);
+            }
+            leaving.push(server);
+        }
+        leaving
+    }
+
+    fn configure_server(
+        &mut self,
+        reload: &mut Reload<'_>,
+        mut server: Server,
+        planned: Planned,
+        saved: Option<(SavedServer, Clock)>,
+    ) -> Server {
+        let stayed = !server.destinations.is_empty();
+        let before = Before {
+            known: stayed || saved.is_some(),
+            passes: match &saved {
+                Some((saved, _)) => saved.passes,
+                None => self.passes(&server),
+            },
+            checks: std::mem::take(&mut server.checks),
+        };
+        let weight = server.full_weight();
+        server.take_health(planned.health);
+        server.destinations = planned.destinations;
+        server.checks = self.ask_for(reload, &server, &before);
+        reload.concerned.extend(before.checks.iter().map(|asked| asked.check));
+        self.unshare(reload.id, server.id, &before.checks, &server.checks);
+        let new_weight = server.full_weight();
+        if stayed && weight != new_weight {
+            let message = format!("weight changes from {weight} to {new_weight}");
+            reload.notes.log_server(LogLevel::Info, &server.name, message);
+        } else if let Some((saved, clock)) = saved {
+            saved.fill_server(&mut server, clock);
+            server.adjust = server.ask(&self.checkers).adjust;
+        }
+        if !before.known {
+            self.begin(reload.now, &mut server, &mut reload.notes);
+        }
+        server
     }
 
     /// The first state of a real server.
@@ -224,19 +243,12 @@ impl Monitor {
     }
 
     /// Asks for the checks of a real server.
-    fn ask_for(
-        &mut self,
-        now: Time,
-        unit: UnitId,
-        server: &Server,
-        before: &Before,
-        concerned: &mut HashSet<CheckId>,
-    ) -> Vec<Asked> {
+    fn ask_for(&mut self, reload: &mut Reload<'_>, server: &Server, before: &Before) -> Vec<Asked> {
         let mut all = Vec::with_capacity(server.health.checks.len());
         for check in &server.health.checks {
-            let (id, new) = self.share(now, check);
+            let (id, new) = self.share(reload.now, check);
             if new {
-                concerned.insert(id);
+                reload.concerned.insert(id);
             }
             let had = before.checks.iter().find(|asked| asked.check == id).copied();
             // A real server that was up stays so until a new check says otherwise, one that was down until it passes.
@@ -246,7 +258,7 @@ impl Monitor {
                 self.go_on(id, check, before);
             }
             if let Some(checker) = self.checkers.get_mut(&id) {
-                checker.shared_by.insert((unit, server.id));
+                checker.shared_by.insert((reload.id, server.id));
             }
             all.push(asked);
         }
@@ -257,7 +269,7 @@ impl Monitor {
     fn go_on(&mut self, id: CheckId, check: &Check, before: &Before) {
         let of_its_kind = |asked: &Asked| {
             let checker = self.checkers.get(&asked.check)?;
-            let same = checker.kind.name() == check.kind.name() && asked.check != id;
+            let same = checker.check.kind.name() == check.kind.name() && asked.check != id;
             same.then_some(checker.said.tries)
         };
         let tries = before.checks.iter().find_map(of_its_kind);
@@ -316,13 +328,6 @@ impl Monitor {
     }
 }
 
-impl Block<'_> {
-    /// Whether a virtual server is configured so already.
-    fn describes(&self, unit: &Unit) -> bool {
-        unit.name == self.name && unit.config.iter().eq(self.services.iter().copied())
-    }
-}
-
 impl Unit {
     fn take_configuration(&mut self, block: &Block<'_>, planned: &[Planned]) {
         self.name.clone_from(&block.name);
@@ -334,65 +339,4 @@ impl Unit {
         let hysteresis = self.health().map_or(0, |health| health.hysteresis);
         self.hysteresis = hysteresis.min(self.quorum - 1);
     }
-}
-
-/// The virtual servers of a configuration, in its order; a group stands where its first service does.
-fn blocks(desired: &Desired) -> Vec<Block<'_>> {
-    let mut blocks: Vec<Block<'_>> = Vec::new();
-    let mut places: HashMap<Watched, usize> = HashMap::new();
-    let mut ordinals: HashMap<&str, usize> = HashMap::new();
-    for service in desired.services.iter().filter(|service| !service.health.is_default()) {
-        let watched = service.watched();
-        let place = places.get(&watched).and_then(|place| blocks.get_mut(*place));
-        if let Some(block) = place {
-            block.services.push(service);
-            continue;
-        }
-        let ordinal = match &service.health.group {
-            Some(group) => {
-                let next = ordinals.entry(&group.name).or_default();
-                std::mem::replace(next, *next + 1)
-            }
-            None => 0,
-        };
-        places.insert(watched.clone(), blocks.len());
-        let name = names::watched(&watched, ordinal);
-        blocks.push(Block { watched, name, services: vec![service] });
-    }
-    blocks
-}
-
-/// The real servers of a block: those of its first service, each with the destinations that stand at the same place in the
-/// others, and what the others have beside.
-fn plan(services: &[&DesiredService]) -> Vec<Planned> {
-    let mut all: Vec<Planned> = Vec::new();
-    for (index, service) in services.iter().enumerate() {
-        let mut seen = HashSet::with_capacity(service.destinations.len());
-        let own = service.destinations.iter().filter(|destination| seen.insert(destination.key));
-        let healths: HashMap<DestinationKey, &ServerHealth> =
-            service.health.servers.iter().map(|server| (server.key, server)).collect();
-        for (place, destination) in own.enumerate() {
-            let here = |planned: &&mut Planned| {
-                let free = planned.destinations.len() <= index;
-                free && planned.health.key.address == destination.key.address
-            };
-            let known = if index == 0 { None } else { all.get_mut(place).filter(here) };
-            let planned = match known {
-                Some(planned) => planned,
-                None => {
-                    let health = healths.get(&destination.key).map(|health| (*health).clone());
-                    let health = health.unwrap_or_else(|| ServerHealth::unwatched(destination.key));
-                    all.push(Planned { health, destinations: Vec::new() });
-                    let Some(last) = all.last_mut() else { continue };
-                    last
-                }
-            };
-            planned.destinations.resize(index, None);
-            planned.destinations.push(Some(*destination));
-        }
-    }
-    for planned in &mut all {
-        planned.destinations.resize(services.len(), None);
-    }
-    all
 }

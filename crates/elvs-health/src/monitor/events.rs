@@ -14,7 +14,7 @@ use super::Monitor;
 use crate::agenda::{Agenda, ServerId, Timer, UnitId};
 use crate::check::{Checkers, Said};
 use crate::notes::{Notes, check_mail};
-use crate::schedule::Standing;
+use crate::schedule::{Standing, retries};
 use crate::server::Server;
 use crate::unit::Unit;
 use crate::{CheckId, Due, Effect, LogLevel, Start, Time};
@@ -135,7 +135,7 @@ impl Monitor {
         }
         let server = server.id;
         let mut notes = Notes::new(&unit.name);
-        unit.review(now, server, &self.checkers, &mut notes);
+        unit.review_and_mail(now, server, &self.checkers, &mut notes);
         arm(&mut self.agenda, now, id, unit, server);
         told(unit, true, notes)
     }
@@ -203,7 +203,7 @@ impl Monitor {
             unit.servers.retain(|other| other.id != server);
         } else {
             found.climb(now);
-            unit.review(now, server, &self.checkers, &mut notes);
+            unit.review_and_mail(now, server, &self.checkers, &mut notes);
             arm(&mut self.agenda, now, id, unit, server);
         }
         told(unit, true, notes)
@@ -228,13 +228,13 @@ impl News {
         };
         let (was_up, is_up) = (asked.up(&self.before), asked.up(&checker.said));
         let words = &checker.record.words;
-        let (name, kind) = (server.name.clone(), checker.kind.name());
+        let (name, kind) = (server.name.clone(), checker.check.kind.name());
         let standing = (self.before.tries.standing, checker.said.tries.standing);
         if standing.0 != standing.1 || was_up != is_up {
-            let retry = checker.check.schedule.retry;
+            let retry = retries(&checker.check);
             let (level, message) = if is_up {
                 (LogLevel::Info, format!("passed: {words}"))
-            } else if standing.0 == Standing::Up && retry > 0 {
+            } else if standing == (Standing::Up, Standing::Down) && retry > 0 {
                 (LogLevel::Warn, format!("failed after {retry} retries: {words}"))
             } else {
                 (LogLevel::Warn, format!("failed: {words}"))
@@ -256,7 +256,7 @@ impl News {
         }
         if was_up != is_up
             && server.health.mail
-            && let Some(body) = check_mail(&checker.kind, is_up, words)
+            && let Some(body) = check_mail(&checker.check.kind, is_up, words)
         {
             notes.server_mail(&name, server.alive, body);
         }
@@ -267,12 +267,11 @@ impl News {
 /// Enters the earliest deadline of a real server in the agenda.
 pub(super) fn arm(agenda: &mut Agenda, now: Time, id: UnitId, unit: &mut Unit, server: ServerId) {
     let Some(server) = unit.server_mut(server) else { return };
-    let deadline = server.deadline(now);
-    if deadline != server.wake {
-        server.wake = deadline;
-        if let Some(at) = deadline {
-            agenda.enter(at, Timer::Server(id, server.id));
-        }
+    let Some(deadline) = server.deadline(now) else { return };
+    // One that comes earlier stays: events must not put off the steps of a slow start.
+    if server.wake.is_none_or(|wake| deadline < wake) {
+        server.wake = Some(deadline);
+        agenda.enter(deadline, Timer::Server(id, server.id));
     }
 }
 

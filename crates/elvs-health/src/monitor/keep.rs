@@ -55,25 +55,40 @@ impl Restored {
         true
     }
 
-    /// What was known of a virtual server; the restored times are those of the clock.
-    pub(super) fn take_unit(&mut self, watched: &Watched) -> Option<(SavedWatched, Clock)> {
-        Some((self.watched.remove(watched)?, self.clock?))
+    /// What was known of a virtual server.
+    pub(super) fn take_unit(&mut self, watched: &Watched) -> Option<RestoredUnit> {
+        let (mut unit, clock) = (self.watched.remove(watched)?, self.clock?);
+        let servers = unit.servers.drain(..).map(|server| (server.key, server)).collect();
+        Some(RestoredUnit { unit, servers, clock })
     }
 }
 
-impl SavedWatched {
+/// What an earlier daemon knew of a virtual server.
+pub(super) struct RestoredUnit {
+    unit: SavedWatched,
+    servers: HashMap<DestinationKey, SavedServer>,
+    clock: Clock,
+}
+
+impl RestoredUnit {
+    /// What was known of one of its real servers.
+    pub(super) fn take_server(&mut self, key: &DestinationKey) -> Option<(SavedServer, Clock)> {
+        Some((self.servers.remove(key)?, self.clock))
+    }
+
     /// Gives a new virtual server the state it had; its real servers are those of the configuration.
-    pub(super) fn fill_unit(self, unit: &mut Unit, clock: Clock) {
-        unit.up = self.up;
-        unit.since = clock.moment_of(self.since);
-        unit.history = history::restored(self.history, clock);
+    pub(super) fn fill_unit(self, unit: &mut Unit) {
+        let (saved, clock) = (self.unit, self.clock);
+        unit.up = saved.up;
+        unit.since = clock.moment_of(saved.since);
+        unit.history = history::restored(saved.history, clock);
         let ids: HashMap<DestinationKey, Member> =
             unit.servers.iter().map(|server| (server.key(), Member::Server(server.id))).collect();
         let member = |key: &Option<DestinationKey>| match key {
             Some(key) => ids.get(key).copied(),
             None => Some(Member::Sorry),
         };
-        unit.members = self.members.iter().filter_map(member).collect();
+        unit.members = saved.members.iter().filter_map(member).collect();
     }
 }
 
@@ -89,6 +104,7 @@ impl SavedServer {
         server.times = Times {
             fell: self.fell,
             flaps: self.flaps,
+            penalty: self.penalty,
             recovered: self.recovered.map(|at| clock.moment_of(at)),
             held_until: self.held_until.map(|at| clock.deadline_of(at)),
             suspect_until: self.suspect_until.map(|at| clock.deadline_of(at)),
@@ -145,6 +161,7 @@ impl Monitor {
             history: history::shown(&server.history, clock),
             fell: times.fell,
             flaps: times.flaps,
+            penalty: times.penalty,
             recovered: times.recovered.map(|at| clock.wall_of(at)),
             held_until: times.held_until.map(|at| clock.wall_at(at)),
             suspect_until: times.suspect_until.map(|at| clock.wall_at(at)),

@@ -79,8 +79,8 @@ impl Monitor {
 fn shown_check(checker: &Checker, clock: Clock) -> CheckView {
     let record = &checker.record;
     CheckView {
-        kind: checker.kind.name().to_owned(),
-        target: target(&checker.kind),
+        kind: checker.check.kind.name().to_owned(),
+        target: target(&checker.check.kind),
         state: checker.state(),
         since: clock.wall_of(record.since),
         words: record.words.clone(),

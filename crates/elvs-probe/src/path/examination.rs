@@ -37,6 +37,8 @@ pub(super) struct Examination {
     way: Way,
     evidence: Evidence,
     stage: Stage,
+    /// [`Role::Onward`] is asked.
+    onward: bool,
     outgoing: VecDeque<Frame>,
     /// How long nothing is heard before more is asked.
     patience: Duration,
@@ -66,6 +68,7 @@ impl Examination {
         let mut run = Self {
             evidence: Evidence::default(),
             stage: Stage::Asked,
+            onward: false,
             outgoing: VecDeque::new(),
             patience,
             deadline: now + timeout,
@@ -75,9 +78,13 @@ impl Examination {
         run.ask(Role::Service);
         if run.way.check.protocol != Protocol::Tcp {
             // Many services keep silent about an empty datagram: then the echo says that the way is free.
-            run.ask(Role::VipEcho);
+            run.ask(run.way.echo());
         }
-        if run.way.owns_vip {
+        if run.way.asks_back() {
+            run.ask(Role::PlainEcho);
+            run.ask(Role::Back);
+        }
+        if run.way.to_vip() && run.way.owns_vip {
             let question = run.way.question();
             run.outgoing.extend(question.map(|(ethertype, payload)| Frame { ethertype, payload }));
         }
@@ -128,6 +135,10 @@ impl Examination {
         }
         match self.stage {
             Stage::Asked => self.diagnose(now),
+            Stage::Answered if self.evidence.lacks_back(&self.way) => {
+                self.ask(Role::Back);
+                self.due = now + self.patience;
+            }
             Stage::Answered => self.stage = Stage::Over,
             Stage::Diagnosing if self.refused() => self.stage = Stage::Over,
             // Lost packets are no reason to take a real server away: what nobody has answered is asked again.
@@ -142,31 +153,64 @@ impl Examination {
     /// Goes on to the next stage, if what was heard allows.
     fn proceed(&mut self, now: Instant) {
         match self.stage {
+            Stage::Over => {}
+            Stage::Asked | Stage::Answered if self.refused() => self.learn_why(now),
             Stage::Asked | Stage::Diagnosing if self.evidence.works(&self.way) => {
-                let sure = self.evidence.of(Role::Service).answers();
-                if sure && (!self.way.owns_vip || self.evidence.claim.is_some()) {
+                if self.settled() {
                     self.stage = Stage::Over;
                 } else {
                     self.stage = Stage::Answered;
                     self.due = now + GRACE.min(self.patience);
                 }
             }
-            Stage::Asked | Stage::Answered if self.refused() => {
-                // Other refusals say all: hosts send few errors (`icmp_ratelimit`), so none is asked for in vain.
-                if self.evidence.of(Role::Service).by_listener() && self.way.to_vip() {
-                    self.diagnose(now);
-                } else {
-                    self.stage = Stage::Over;
-                }
-            }
-            Stage::Answered if self.evidence.claim.is_some() => self.stage = Stage::Over,
-            // Why a service refuses is known as soon as the same was asked at the real server's own address.
-            Stage::Diagnosing
-                if self.refused() && self.evidence.of(Role::Plain) != Heard::Nothing =>
-            {
+            Stage::Diagnosing if self.refused() => self.learn_more(now),
+            Stage::Answered if self.settled() => self.stage = Stage::Over,
+            Stage::Asked | Stage::Answered | Stage::Diagnosing => {}
+        }
+    }
+
+    /// Whether a service that works needs no further look.
+    fn settled(&self) -> bool {
+        let claims = self.way.to_vip() && self.way.owns_vip;
+        let back = !self.way.asks_back() || self.evidence.of(Role::Back) != Heard::Nothing;
+        self.evidence.claim.is_some() || (self.evidence.answers() && !claims && back)
+    }
+
+    /// The service refuses. Hosts send few ICMP errors (`icmp_ratelimit`), so none is asked for in vain.
+    fn learn_why(&mut self, now: Instant) {
+        let service = self.evidence.of(Role::Service);
+        if self.way.to_vip() && service.by_listener(self.way.check.protocol) {
+            self.diagnose(now);
+        } else if self.way.to_vip() && service.sent_on() {
+            self.stage = Stage::Diagnosing;
+            self.due = now + self.patience;
+            self.ask(Role::VipEcho);
+            self.learn_more(now);
+        } else {
+            self.stage = Stage::Over;
+        }
+    }
+
+    /// More was heard about why the service refuses.
+    fn learn_more(&mut self, now: Instant) {
+        let heard = |role| self.evidence.of(role);
+        if !heard(Role::Service).sent_on() {
+            // The same at the real server's own address tells all there is to know.
+            if heard(Role::Plain) != Heard::Nothing {
                 self.stage = Stage::Over;
             }
-            Stage::Asked | Stage::Answered | Stage::Diagnosing | Stage::Over => {}
+            return;
+        }
+        match (heard(Role::VipEcho), heard(Role::Onward)) {
+            // The VIP is there, and packets for it are sent on behind it: that is how containers have services. No such
+            // packet can come back to this director, so it may go as far as a client's.
+            (Heard::Answered, Heard::Nothing) if !self.onward => {
+                self.onward = true;
+                self.due = now + self.patience;
+                self.ask(Role::Onward);
+            }
+            (Heard::Refused { .. }, _) | (_, Heard::Refused { .. }) => self.stage = Stage::Over,
+            (Heard::Nothing | Heard::Answered | Heard::Opened, _) => {}
         }
     }
 
@@ -178,7 +222,7 @@ impl Examination {
     }
 
     fn ask_all(&mut self) {
-        for role in Role::ALL {
+        for role in Role::ALL.into_iter().filter(|role| *role != Role::Onward) {
             if self.evidence.of(role) == Heard::Nothing {
                 self.ask(role);
             }
@@ -186,10 +230,7 @@ impl Examination {
     }
 
     fn refused(&self) -> bool {
-        match self.evidence.of(Role::Service) {
-            Heard::Refused { .. } => true,
-            Heard::Nothing | Heard::Opened | Heard::Answered => false,
-        }
+        !self.evidence.answers() && matches!(self.evidence.of(Role::Service), Heard::Refused { .. })
     }
 
     /// What an answer means; `None` if it is none to that probe.
@@ -197,10 +238,14 @@ impl Examination {
         let check = &self.way.check;
         let asked = match role {
             Role::Service => self.way.service().0,
-            Role::VipEcho | Role::OtherSource => check.vip,
-            Role::Inner | Role::InnerEcho | Role::Plain | Role::PlainEcho | Role::Strange => {
-                check.real_server
-            }
+            Role::Strange if self.way.sent_without_checksum() => check.vip,
+            Role::VipEcho | Role::OtherSource | Role::Onward => check.vip,
+            Role::Back
+            | Role::Inner
+            | Role::InnerEcho
+            | Role::Plain
+            | Role::PlainEcho
+            | Role::Strange => check.real_server,
         };
         let ours = |acknowledged: u32| acknowledged == self.way.isn.wrapping_add(1);
         match what {
@@ -231,7 +276,7 @@ impl Examination {
     /// A claim counts if it is of the VIP, by the real server, and the VIP is this director's.
     fn handle_claim(&mut self, claim: Claim) {
         let theirs = claim.address == self.way.check.vip && claim.mac == self.way.mac;
-        if theirs && self.way.owns_vip && self.way.on_link {
+        if theirs && self.way.to_vip() && self.way.owns_vip && self.way.on_link {
             self.evidence.claim = self.evidence.claim.filter(|c| !c.asking).or(Some(claim));
         }
     }
@@ -248,9 +293,9 @@ impl Examination {
 
 /// Longest silence before more is asked; with a shorter timeout a quarter of that.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long another's claim of the VIP, or a late refusal of a datagram, is waited for. Hosts answer such things in their
-/// interrupt handlers.
+/// How long another's claim of the VIP, a late refusal of a datagram, or an echo beside the answer is waited for. Hosts
+/// answer such things in their interrupt handlers.
 const GRACE: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -43,9 +43,20 @@ impl Heard {
         }
     }
 
-    /// Whether it says that nothing listens at the address that was asked.
-    pub(super) const fn by_listener(self) -> bool {
-        matches!(self, Self::Refused { refusal: None | Some(Refusal::Port), whole: true, .. })
+    /// Whether it says that nothing listens at the address that was asked: hosts say so of TCP by a reset.
+    pub(super) fn by_listener(self, protocol: Protocol) -> bool {
+        match self {
+            Self::Refused { refusal: None, .. } => true,
+            Self::Refused { refusal: Some(Refusal::Port), whole, .. } => {
+                whole && protocol != Protocol::Tcp
+            }
+            Self::Refused { .. } | Self::Nothing | Self::Opened | Self::Answered => false,
+        }
+    }
+
+    /// Whether the real server would have sent the packet on to others.
+    pub(super) const fn sent_on(self) -> bool {
+        matches!(self, Self::Refused { refusal: Some(Refusal::Hops), whole: true, .. })
     }
 
     /// The ICMP error.
@@ -62,6 +73,7 @@ impl Heard {
 /// What was heard in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Evidence {
+    /// By the roles' numbers.
     heard: [Heard; Role::ALL.len()],
     /// The real server says that the VIP is its own.
     pub(super) claim: Option<Claim>,
@@ -82,16 +94,30 @@ impl Evidence {
         }
     }
 
-    /// Whether clients are served as far as this director can see.
+    /// Whether the service itself answered.
+    pub(super) fn answers(&self) -> bool {
+        self.of(Role::Service).answers() || self.of(Role::Onward).answers()
+    }
+
+    /// Whether clients are served as far as this director can see: the service answers, or it is one that may keep silent
+    /// and packets arrive.
     pub(super) fn works(&self, way: &Way) -> bool {
-        match self.of(Role::Service) {
-            Heard::Opened | Heard::Answered => true,
-            Heard::Refused { .. } => false,
-            Heard::Nothing => {
-                let echo = if way.to_vip() { Role::VipEcho } else { Role::PlainEcho };
-                way.check.protocol != Protocol::Tcp && self.of(echo) == Heard::Answered
-            }
-        }
+        let refused = match self.of(Role::Service) {
+            service @ Heard::Refused { .. } => !service.sent_on(),
+            Heard::Nothing | Heard::Opened | Heard::Answered => false,
+        };
+        self.answers()
+            || (!refused
+                && way.check.protocol != Protocol::Tcp
+                && self.of(way.echo()) == Heard::Answered
+                && self.of(Role::Onward).error().is_none())
+    }
+
+    /// Whether an echo from the VIP is lost that one from the director's own address is not: answers to clients do not come
+    /// back through this director.
+    pub(super) fn lacks_back(&self, way: &Way) -> bool {
+        let echoes = self.of(Role::PlainEcho) == Heard::Answered;
+        way.asks_back() && echoes && !self.of(Role::Back).arrived()
     }
 }
 
@@ -99,6 +125,14 @@ impl Evidence {
 pub(super) fn judge(way: &Way, evidence: &Evidence) -> Finding {
     if let Some(claim) = evidence.claim {
         return Finding::failed(claimed(way, claim));
+    }
+    if evidence.works(way) && evidence.lacks_back(way) {
+        return Finding::failed(format!(
+            "{}, but an echo from the VIP is not answered here, as one from {} is: answers to clients do not come back \
+             through this director; make it the default gateway of the real server",
+            works(way, evidence),
+            way.outer_source
+        ));
     }
     if evidence.works(way) {
         return Finding::passed(works(way, evidence));
@@ -145,40 +179,51 @@ fn refused(
     whole: bool,
 ) -> String {
     let what = Asked(way);
-    let check = &way.check;
-    let (to, port) = way.service();
     match refusal {
-        None | Some(Refusal::Port) if whole => {
-            let own = Address(check.real_server, check.real_port);
-            let elsewhere = evidence.of(Role::Plain);
-            let ends = if refusal.is_none() { "reset" } else { "port unreachable" };
-            let plain = match check.protocol {
-                Protocol::Tcp => elsewhere == Heard::Opened,
-                Protocol::Udp | Protocol::Sctp => {
-                    !matches!(elsewhere, Heard::Refused { .. })
-                        && evidence.of(Role::PlainEcho) == Heard::Answered
-                }
-            };
-            if way.to_vip() && plain {
-                format!(
-                    "{what} was refused ({ends}), the same to {own} was not: the service listens at the real server's \
-                     own address only; let it listen at {} as well",
-                    Address(to, port)
-                )
-            } else {
-                format!("{what} was refused ({ends}): nothing listens at {}", Address(to, port))
-            }
+        None => not_listening(way, evidence, "reset"),
+        Some(Refusal::Port) if evidence.of(Role::Service).by_listener(way.check.protocol) => {
+            not_listening(way, evidence, "port unreachable")
         }
-        Some(Refusal::Hops) if way.to_vip() => format!(
-            "{what} was not for the real server, which would have sent it on (time exceeded from {by}): {}",
-            MISSING
-        ),
-        None | Some(Refusal::Port | Refusal::Protocol) if way.tunnelled() => {
+        Some(Refusal::Hops) if whole && way.to_vip() => match evidence.of(Role::VipEcho) {
+            Heard::Answered | Heard::Opened => format!(
+                "{what} was sent on by the real server, which has the VIP, and not answered behind it: is the service's \
+                 container there?"
+            ),
+            Heard::Nothing | Heard::Refused { .. } => format!(
+                "{what} was not for the real server, which would have sent it on (time exceeded from {by}): {MISSING}"
+            ),
+        },
+        Some(Refusal::Port | Refusal::Protocol) if way.tunnelled() && !whole => {
             no_tunnel(way, refusal)
         }
+        Some(Refusal::Port) => {
+            format!("{what} was refused by {by} (port unreachable): does a firewall reject it?")
+        }
         Some(refusal) => format!("{what} was refused by {by} ({})", Named(refusal)),
-        None => format!("{what} was refused by {by}"),
     }
+}
+
+/// Nothing listens where clients connect to.
+fn not_listening(way: &Way, evidence: &Evidence, how: &str) -> String {
+    let (what, check) = (Asked(way), &way.check);
+    let (to, port) = way.service();
+    let elsewhere = evidence.of(Role::Plain);
+    let listens = match check.protocol {
+        Protocol::Tcp => elsewhere == Heard::Opened,
+        Protocol::Udp | Protocol::Sctp => {
+            !matches!(elsewhere, Heard::Refused { .. })
+                && evidence.of(Role::PlainEcho) == Heard::Answered
+        }
+    };
+    let here = Address(to, port);
+    if way.to_vip() && listens {
+        let own = Address(check.real_server, check.real_port);
+        return format!(
+            "{what} was refused ({how}), the same to {own} was not: the service listens at the real server's own address \
+             only; let it listen at {here} as well"
+        );
+    }
+    format!("{what} was refused ({how}): nothing listens at {here}")
 }
 
 fn no_tunnel(way: &Way, refusal: Option<Refusal>) -> String {
@@ -198,13 +243,16 @@ fn silent(way: &Way, evidence: &Evidence) -> String {
     let heard = |role| evidence.of(role);
     let alive = heard(Role::Plain).arrived() || heard(Role::PlainEcho).arrived();
     if !way.to_vip() {
-        return if alive {
-            format!(
-                "no answer to {what}, though the real server answers an echo: does a firewall drop it?"
-            )
-        } else {
-            format!("no answer to {what}, nor to an echo: {}", Down(way))
+        if !alive {
+            return format!("no answer to {what}, nor to an echo: {}", Down(way));
+        }
+        let more = match check.method {
+            ForwardingMethod::Nat => ", or nat_icmp_send of this director refuse its answer",
+            ForwardingMethod::Dr | ForwardingMethod::Tun(_) | ForwardingMethod::FullNat => "",
         };
+        return format!(
+            "no answer to {what}, though the real server answers an echo: does a firewall drop it{more}?"
+        );
     }
     if heard(Role::OtherSource).answers() {
         return format!(
@@ -231,7 +279,7 @@ fn silent(way: &Way, evidence: &Evidence) -> String {
         } else {
             format!("{} itself answers by the same way", check.real_server)
         };
-        return format!("no answer to {what}: {} ({same})", MISSING);
+        return format!("no answer to {what}: {MISSING} ({same})");
     }
     format!("no answer to {what}, nor to anything for {}: {}", check.real_server, Down(way))
 }
@@ -249,11 +297,21 @@ fn silent_tunnel(way: &Way, evidence: &Evidence, alive: bool) -> String {
         return format!("no answer to {what}, nor to anything for {address}: {}", Down(way));
     }
     let through = "nor to anything else through the tunnel";
-    let strange = evidence.of(Role::Strange).error();
-    if let (Some((refusal, _)), true) = (strange, way.sent_without_checksum()) {
-        return no_tunnel(way, Some(refusal));
+    let strange = evidence.of(Role::Strange);
+    if way.sent_without_checksum() {
+        return match (strange, strange.error()) {
+            (_, Some((refusal, _))) => no_tunnel(way, Some(refusal)),
+            (Heard::Answered, None) => format!(
+                "no answer to {what}, but to an echo in a datagram that has a checksum: have the tunnel send them (csum), \
+                 or the real server's {device} device take those without"
+            ),
+            (Heard::Nothing | Heard::Opened | Heard::Refused { .. }, None) => format!(
+                "no answer to {what}, nor to the like with a checksum: {MISSING} If it is, a firewall drops what comes \
+                 out of its {device} device"
+            ),
+        };
     }
-    if strange.is_none() {
+    if strange.error().is_none() {
         return format!(
             "no answer to {what}, {through}, though {} itself answers: no {device} device, or rp_filter on it, or a \
              firewall (the real server sends no ICMP errors that would tell)",

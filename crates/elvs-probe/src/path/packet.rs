@@ -98,22 +98,12 @@ pub(super) fn echo(ends: Ends) -> Option<Vec<u8>> {
 }
 
 /// What a real server refuses by an ICMP error, if it sends any: a packet of a protocol that no host has (253, RFC 3692), or
-/// for GUE a datagram to a port that nobody listens at.
-///
-/// Hosts drop UDP over IPv6 without a checksum in silence (RFC 8200 section 8.1), also where nobody listens: then the tunnel's
-/// own port gets one with a checksum.
+/// for GUE a datagram to a port that nobody listens at (IANA has given 1021 to experiments only, RFC 4727).
 pub(super) fn strange(ends: Ends, kind: TunnelKind) -> Option<Vec<u8>> {
     match kind {
         TunnelKind::Ipip | TunnelKind::Gre { .. } => ends.packet(IpNumber(253), &[0; 8]),
-        TunnelKind::Gue { port, .. } if without_checksum(ends.to, kind) => datagram(ends, port),
-        // IANA has given 1021 to nobody but experiments (RFC 4727).
         TunnelKind::Gue { .. } => datagram(ends, 1021),
     }
-}
-
-/// Whether a tunnel's outer header is UDP over IPv6 without a checksum.
-pub(super) const fn without_checksum(to: IpAddr, kind: TunnelKind) -> bool {
-    to.is_ipv6() && matches!(kind, TunnelKind::Gue { checksum: TunnelChecksum::None, .. })
 }
 
 /// Wraps a packet as the data plane does (`ip_vs_tunnel_xmit` of the kernel).

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use elvs_model::health::PathCheck;
-use elvs_model::{ForwardingMethod, Protocol};
+use elvs_model::{ForwardingMethod, Protocol, TunnelChecksum, TunnelKind};
 
 use super::packet::{self, Ends, FAR, NEAR};
 
@@ -15,7 +15,7 @@ use super::packet::{self, Ends, FAR, NEAR};
 /// (`ip_local_port_range` ends at 60999), and a probe's answer is told from a connection's by both ends anyway.
 pub(super) const FIRST_NUMBER: u16 = 0xf000;
 /// Numbers of a run.
-pub(super) const NUMBERS: u16 = 8;
+pub(super) const NUMBERS: u16 = 16;
 
 /// What a probe asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,14 +33,23 @@ pub(super) enum Role {
     /// Does the real server answer at all? An echo to its own address.
     PlainEcho,
     /// Does the real server tell of what it refuses? What no host takes.
+    ///
+    /// Hosts drop UDP over IPv6 without a checksum in silence, also where nobody listens (RFC 8200 section 8.1): of such a
+    /// tunnel the question is what becomes of an echo to the VIP in a datagram that has one.
     Strange,
     /// Does another source address get an answer? As [`Role::Service`], from another address of the director.
     OtherSource,
+    /// As [`Role::Service`], but the real server may send it on: to a container that has the service.
+    Onward,
+    /// Does the real server answer through this director, as masquerading needs it? An echo from the VIP to the real
+    /// server's own address. No SYN: its answer may open a connection of a service that has all ports, as IPVS has it
+    /// (`tcp_conn_schedule`).
+    Back,
 }
 
 impl Role {
     /// All of them, in the order of their numbers.
-    pub(super) const ALL: [Self; NUMBERS as usize] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Service,
         Self::VipEcho,
         Self::Inner,
@@ -49,6 +58,8 @@ impl Role {
         Self::PlainEcho,
         Self::Strange,
         Self::OtherSource,
+        Self::Onward,
+        Self::Back,
     ];
 
     /// Which of its run's numbers is its.
@@ -62,6 +73,8 @@ impl Role {
             Self::PlainEcho => 5,
             Self::Strange => 6,
             Self::OtherSource => 7,
+            Self::Onward => 8,
+            Self::Back => 9,
         }
     }
 
@@ -95,7 +108,9 @@ pub(super) struct Way {
     pub(super) source: IpAddr,
     /// Another of that kind.
     pub(super) other_source: Option<IpAddr>,
-    /// The VIP is this director's on that link, so nobody else may claim it there.
+    /// The VIP is an address of this director.
+    pub(super) holds_vip: bool,
+    /// It is so on that link, so nobody else may claim it there.
     pub(super) owns_vip: bool,
     /// First of the run's numbers.
     pub(super) first: u16,
@@ -121,6 +136,16 @@ impl Way {
         }
     }
 
+    /// The echo that takes the service's way.
+    pub(super) const fn echo(&self) -> Role {
+        if self.to_vip() { Role::VipEcho } else { Role::PlainEcho }
+    }
+
+    /// Whether the real server has to answer through this director, and one that has the VIP can see whether it does.
+    pub(super) fn asks_back(&self) -> bool {
+        self.check.method == ForwardingMethod::Nat && self.holds_vip && self.same_family()
+    }
+
     /// Whether the VIP and the real server's own address are of one family.
     pub(super) const fn same_family(&self) -> bool {
         self.check.vip.is_ipv4() == self.check.real_server.is_ipv4()
@@ -133,12 +158,18 @@ impl Way {
         let vip = |from| Ends { from, to: check.vip, hops: self.hops(), number };
         let plain = Ends { from: self.outer_source, to: check.real_server, hops: FAR, number };
         let inner = Ends { from: self.source, to: check.real_server, hops: NEAR, number };
+        let back = Ends { from: check.vip, ..plain };
         match role {
             Role::Service if !self.to_vip() => self.ask(plain, check.real_port),
             Role::Service => self.forward(number, &self.ask(vip(self.source), check.port)?),
             Role::OtherSource if self.to_vip() => {
                 self.forward(number, &self.ask(vip(self.other_source?), check.port)?)
             }
+            Role::Onward if self.to_vip() => {
+                let ends = Ends { hops: FAR, ..vip(self.source) };
+                self.forward(number, &self.ask(ends, check.port)?)
+            }
+            Role::Back if self.asks_back() => packet::echo(back),
             Role::VipEcho if self.to_vip() => {
                 self.forward(number, &packet::echo(vip(self.source))?)
             }
@@ -151,10 +182,22 @@ impl Way {
             Role::Plain if self.to_vip() => self.ask(plain, check.real_port),
             Role::PlainEcho => packet::echo(plain),
             Role::Strange => match check.method {
+                ForwardingMethod::Tun(TunnelKind::Gue { port, .. })
+                    if self.sent_without_checksum() =>
+                {
+                    let kind = TunnelKind::Gue { port, checksum: TunnelChecksum::Csum };
+                    packet::wrap(plain, kind, &packet::echo(vip(self.source))?)
+                }
                 ForwardingMethod::Tun(kind) => packet::strange(plain, kind),
                 ForwardingMethod::Nat | ForwardingMethod::Dr | ForwardingMethod::FullNat => None,
             },
-            Role::OtherSource | Role::VipEcho | Role::Inner | Role::InnerEcho | Role::Plain => None,
+            Role::OtherSource
+            | Role::Onward
+            | Role::Back
+            | Role::VipEcho
+            | Role::Inner
+            | Role::InnerEcho
+            | Role::Plain => None,
         }
     }
 
@@ -170,6 +213,10 @@ impl Way {
                 number,
                 &packet::reset(near(self.source, check.vip), check.port, sequence)?,
             ),
+            Role::Onward => {
+                let ends = Ends { hops: FAR, ..near(self.source, check.vip) };
+                self.forward(number, &packet::reset(ends, check.port, sequence)?)
+            }
             Role::OtherSource => self.forward(
                 number,
                 &packet::reset(near(self.other_source?, check.vip), check.port, sequence)?,
@@ -179,7 +226,7 @@ impl Way {
                 &packet::reset(near(self.source, check.real_server), check.real_port, sequence)?,
             ),
             Role::Service | Role::Plain => packet::reset(plain, check.real_port, sequence),
-            Role::VipEcho | Role::InnerEcho | Role::PlainEcho | Role::Strange => None,
+            Role::VipEcho | Role::InnerEcho | Role::PlainEcho | Role::Strange | Role::Back => None,
         }
     }
 
@@ -207,12 +254,13 @@ impl Way {
         matches!(self.check.method, ForwardingMethod::Tun(_))
     }
 
-    /// Whether hosts without the tunnel's device drop its packets in silence: see [`packet::strange`].
+    /// Whether the outer header is UDP over IPv6 without a checksum.
     pub(super) const fn sent_without_checksum(&self) -> bool {
-        match self.check.method {
-            ForwardingMethod::Tun(kind) => packet::without_checksum(self.check.real_server, kind),
-            ForwardingMethod::Nat | ForwardingMethod::Dr | ForwardingMethod::FullNat => false,
-        }
+        self.check.real_server.is_ipv6()
+            && matches!(
+                self.check.method,
+                ForwardingMethod::Tun(TunnelKind::Gue { checksum: TunnelChecksum::None, .. })
+            )
     }
 
     /// What opens a connection of the service's protocol. SCTP has no probe of its own: an echo says that the way is free.

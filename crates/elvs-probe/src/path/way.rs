@@ -71,6 +71,7 @@ pub(super) async fn find(
         outer_source: sources.outer,
         source: sources.inner,
         other_source: sources.other,
+        holds_vip: addresses.iter().any(|a| a.address == check.vip),
         owns_vip: hop.gateway.is_none() && owns(check.vip, hop.ifindex, &addresses),
         first,
         isn,

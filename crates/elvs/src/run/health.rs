@@ -20,8 +20,8 @@ use std::sync::Arc;
 use std::thread;
 
 use anyhow::{Context, Result, anyhow};
-use elvs_model::Desired;
 use elvs_model::health::HealthView;
+use elvs_model::{Desired, DestinationKey, ServiceKey};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use checker::Checker;
@@ -30,16 +30,38 @@ use store::Store;
 
 /// What the daemon asks of the thread.
 enum Command {
-    /// Watch this from now on; answers what the table shall hold.
-    Configure(Arc<Desired>, oneshot::Sender<Desired>),
+    /// Watch this from now on.
+    Configure(Arc<Desired>, oneshot::Sender<Configured>),
     /// The last `Configure` was refused by the data plane: watch what was watched before.
     Revert(oneshot::Sender<()>),
     /// What the table would hold with another configuration.
     Plan(Box<Desired>, oneshot::Sender<Desired>),
+    /// What became of connections since the last sample.
+    Samples(Vec<Sample>),
     /// Everything that is known.
     View(oneshot::Sender<HealthView>),
     /// Save, say what `omega` asks for, and end.
     Stop(oneshot::Sender<()>),
+}
+
+/// What follows from a configuration.
+#[derive(Debug)]
+pub(super) struct Configured {
+    /// It as the table shall hold it now.
+    pub(super) effective: Desired,
+    /// Destinations whose connections are to be counted.
+    pub(super) passive: Vec<(ServiceKey, DestinationKey)>,
+}
+
+/// What became of the connections of a destination since the last sample.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sample {
+    pub(super) service: ServiceKey,
+    pub(super) destination: DestinationKey,
+    /// Those that were opened.
+    pub(super) opened: u64,
+    /// Those that got no answer, or a reset.
+    pub(super) failed: u64,
 }
 
 /// The thread.
@@ -71,13 +93,13 @@ impl Health {
         Ok(Self { commands, outbox, broken })
     }
 
-    /// Watches what a configuration asks for; answers it as the table shall hold it now.
+    /// Watches what a configuration asks for.
     ///
     /// The caller holds the node's writer lock until it has put the answer in force.
     ///
     /// # Errors
     /// The thread is broken.
-    pub(super) async fn configure(&self, desired: &Desired) -> Result<Desired> {
+    pub(super) async fn configure(&self, desired: &Desired) -> Result<Configured> {
         let desired = Arc::new(desired.clone());
         self.ask(|reply| Command::Configure(desired, reply)).await
     }
@@ -97,6 +119,12 @@ impl Health {
     pub(super) async fn plan(&self, desired: &Desired) -> Result<Desired> {
         let desired = Box::new(desired.clone());
         self.ask(|reply| Command::Plan(desired, reply)).await
+    }
+
+    /// Tells the monitor what became of connections.
+    pub(super) fn tell_of_connections(&self, samples: Vec<Sample>) {
+        // A broken thread is told of by those who wait for it.
+        let _ = self.commands.send(Command::Samples(samples));
     }
 
     /// Everything that is known.

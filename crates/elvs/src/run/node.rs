@@ -8,6 +8,7 @@ mod drift;
 mod effects;
 mod held;
 mod merge;
+mod passive;
 mod wires;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +24,8 @@ use elvs_api::Plan;
 use elvs_dataplane::{InstallError, Plane, Route};
 use elvs_model::health::{Notifications, OnDrift, ServiceHealth};
 use elvs_model::{
-    Change, ChangeError, DataPlaneSettings, Desired, DesiredService, SyncDaemon, Table, diff,
+    Change, ChangeError, DataPlaneSettings, Desired, DesiredService, DestinationKey, ServiceKey,
+    SyncDaemon, Table, diff,
 };
 use elvs_net::Netlink;
 use tokio::sync::Notify;
@@ -37,6 +39,7 @@ pub(super) use drift::restore as restore_drift;
 pub(super) use effects::carry_out as carry_out_effects;
 use held::Held;
 use merge::merge;
+pub(super) use passive::sample as sample_connections;
 pub(super) use wires::foreign_local;
 
 /// A running director.
@@ -53,6 +56,8 @@ pub(super) struct Node {
     /// Real servers of the configuration, also those that are down: their next hops are kept, so that they are in use
     /// at once when they return.
     configured: Mutex<BTreeSet<IpAddr>>,
+    /// Destinations whose connections passive checks go by.
+    passive: Mutex<Vec<(ServiceKey, DestinationKey)>>,
     /// Addresses that the way to was looked for.
     learned: Mutex<BTreeSet<IpAddr>>,
     /// Real servers whose interfaces were looked for.
@@ -98,6 +103,7 @@ impl Node {
             notifier: Arc::default(),
             drifted: Notify::new(),
             configured: Mutex::default(),
+            passive: Mutex::default(),
             learned: Mutex::default(),
             wired: Mutex::default(),
             wires_stale: AtomicBool::new(false),
@@ -126,8 +132,8 @@ impl Node {
             }),
             Err(_) => Desired::default(),
         };
-        let effective = self.health.configure(&desired).await?;
-        let new = held.with_file(desired, effective);
+        let configured = self.health.configure(&desired).await?;
+        let new = held.with_file(desired, configured.effective);
         let mut table = self.table();
         if new.desired().health.flush_at_start {
             let foreign = foreign(&table, new.effective());
@@ -143,6 +149,7 @@ impl Node {
         self.set_configured(new.desired());
         self.put_in_force(&table, new.desired()).await?;
         self.notifier.configure(&new.desired().health.notifications);
+        self.set_passive(configured.passive);
         *held = new;
         self.keep_desired(held.desired())
     }
@@ -157,8 +164,8 @@ impl Node {
             warn!("{warning}");
         }
         let same = desired == *held.desired();
-        let effective = self.health.configure(&desired).await?;
-        let new = held.with_file(desired, effective);
+        let configured = self.health.configure(&desired).await?;
+        let new = held.with_file(desired, configured.effective);
         let changes = diff(held.effective(), new.effective());
         let mut table = self.table();
         for (change, error) in merge(&mut table, &changes) {
@@ -171,6 +178,7 @@ impl Node {
             return Err(error.into());
         }
         self.notifier.configure(&new.desired().health.notifications);
+        self.set_passive(configured.passive);
         *held = new;
         if !same {
             self.keep_desired(held.desired())?;

@@ -37,7 +37,7 @@ pub(super) enum Notice {
     Line(String),
     /// Send mail.
     Mail {
-        /// Its subject.
+        /// Its subject, to which the name of this director is put in front.
         subject: String,
         /// Its text.
         body: String,
@@ -83,7 +83,7 @@ impl Notifier {
                 inner.pipes.push(before.swap_remove(known));
                 continue;
             }
-            match Pipe::open(&fifo.path) {
+            match Pipe::open(&fifo.path, fifo.user.as_ref().or(settings.script_user.as_ref())) {
                 Ok(pipe) => {
                     let reader = fifo.script.as_ref().map(|script| {
                         Reader::start(script.clone(), fifo.path.clone(), settings.clone())
@@ -187,7 +187,8 @@ impl Notifier {
                     inner.mails = None;
                     return;
                 };
-                (subject, body, inner.settings.mail.clone())
+                let router = inner.settings.router_id.clone().unwrap_or_else(mail::host_name);
+                (format!("[{router}] {subject}"), body, inner.settings.mail.clone())
             };
             if let Some(settings) = settings
                 && let Err(error) = mail::send(&settings, &subject, body).await

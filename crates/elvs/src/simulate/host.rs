@@ -14,8 +14,8 @@ use elvs_dataplane::{Backend, Estimator, FakePlane, InstallError, Plane, Route};
 use elvs_fastpath::{Asked, FlowKey, Narrow, Pick, Verdict, Wide, WideValue, pick};
 use elvs_model::{
     Change, ChangeError, ConnectionFilter, ConnectionView, Destination, DestinationKey, Family,
-    ForwardingMethod, MarkedPacket, NodeInfo, Protocol, ServiceKey, ServiceView, SyncDaemon, Table,
-    TableService, Timeouts,
+    ForwardingMethod, MarkedPacket, NodeInfo, Protocol, Scheduler, ServiceKey, ServiceView,
+    SyncDaemon, Table, TableService, Timeouts,
 };
 use indexmap::IndexSet;
 
@@ -115,7 +115,17 @@ impl Host {
     pub(super) fn begin(&mut self, flow: &Flow) -> Fate {
         let placed = self.first(flow)?;
         self.talk(flow, &placed, conversation::opening(flow.protocol));
+        self.keep_sets();
         Ok(placed)
+    }
+
+    /// Does what the daemon's sweeper does to the sets of lblcr in the seconds after a packet: one pass judges, one acts.
+    fn keep_sets(&mut self) {
+        if self.table().services().any(|entry| entry.service().scheduler == Scheduler::Lblcr) {
+            for _ in 0..2 {
+                self.plane.sweep_ahead(0);
+            }
+        }
     }
 
     /// Whole seconds until a connection's entry expires.

@@ -35,8 +35,8 @@ pub(super) const fn schedule(alpha: bool) -> Schedule {
 
 pub(super) fn bfd(item: &Item, shared: &Shared<'_>, reporter: &mut Reporter) -> Option<CheckKind> {
     let word = named(item, "name", reporter)?;
-    let known = shared.sessions.iter().map(|session| session.name.as_str());
-    if !known.clone().any(|name| name == word.text) {
+    if !shared.session_names.contains(&word.text) {
+        let known = shared.session_names.iter().map(String::as_str);
         unknown("bfd_instance", word, known, reporter);
         return None;
     }

@@ -179,9 +179,14 @@ impl Health {
         let given = self.quorum.get().copied().unwrap_or(1);
         let total: u64 = servers.iter().map(|server| u64::from(server.weight)).sum();
         let total = u32::try_from(total).unwrap_or(u32::MAX);
+        if let Some(first) = servers.first().filter(|_| total == 0) {
+            reporter
+                .warning(Code::Doubtful, first.at, "no real server has a weight above 0: the quorum is never reached")
+                .help("give one a weight; without a quorum the sorry server takes the traffic, or nobody");
+        }
         let mut quorum = given;
-        if let Some(at) = self.quorum.place().filter(|_| given > total && !servers.is_empty()) {
-            quorum = total.max(1);
+        if let Some(at) = self.quorum.place().filter(|_| given > total && total > 0) {
+            quorum = total;
             let message = format!(
                 "quorum {given} exceeds the total weight of the real servers, {total}: {quorum} is used"
             );
@@ -224,6 +229,13 @@ impl Health {
             own.or_else(|| settings.method.get().copied()).unwrap_or(ForwardingMethod::Nat);
         if let Some(at) = self.sorry_method.place() {
             method::check(method, at, capabilities, reporter);
+        }
+        let full_nat = |method| method == ForwardingMethod::FullNat;
+        if servers.iter().any(|server| full_nat(server.method) != full_nat(method)) {
+            reporter
+                .error(Code::InvalidValue, at, "the sorry server and the real servers must all be by FNAT, or none")
+                .help("write `sorry_server_lvs_method`, or leave it out to use the virtual server's method");
+            return None;
         }
         let server = Server { what: "sorry server", address, at, port, method };
         let mut inhibit = self.sorry_inhibit.get() == Some(&true);
@@ -289,3 +301,6 @@ fn sorry(item: &Item, reporter: &mut Reporter) -> Option<Sorry> {
     };
     Some(Sorry { address, at: word.extent, port })
 }
+
+#[cfg(test)]
+mod tests;

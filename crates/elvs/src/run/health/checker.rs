@@ -15,15 +15,15 @@ use elvs_net::{Event, Events, Netlink};
 use elvs_probe::bfd::{Change, Standing};
 use futures::{FutureExt, StreamExt};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
 use tokio::time::{Sleep, sleep, sleep_until};
 use tracing::{info, warn};
 
-use super::Command;
 use super::addresses::Addresses;
 use super::drivers::Drivers;
 use super::outbox::Outbox;
 use super::store::Store;
+use super::{Command, Configured, Sample};
 
 /// States are written at most this often, but at once after a quiet time.
 const SAVE_PAUSE: Duration = Duration::from_secs(1);
@@ -56,6 +56,7 @@ pub(super) struct Checker {
     /// Something changed since the last save.
     unsaved: bool,
     save_after: tokio::time::Instant,
+    writing: Option<JoinHandle<()>>,
 }
 
 impl Checker {
@@ -77,6 +78,7 @@ impl Checker {
             store,
             unsaved: false,
             save_after: tokio::time::Instant::now(),
+            writing: None,
         };
         if let Some(saved) = checker.store.load() {
             checker.monitor.restore(checker.now(), wall(), saved);
@@ -94,7 +96,7 @@ impl Checker {
                 command = asked.recv() => match command {
                     None => break,
                     Some(Command::Stop(reply)) => {
-                        self.stop();
+                        self.stop().await;
                         // Whoever asked may have gone.
                         let _ = reply.send(());
                         // A clean end is no alarm, so the thread waits until nobody listens.
@@ -155,7 +157,8 @@ impl Checker {
                 let saved = self.monitor.save(self.now(), wall());
                 self.before = Some((std::mem::replace(&mut self.desired, desired), saved));
                 self.take_over().await;
-                let _ = reply.send(self.monitor.effective(&self.desired));
+                let effective = self.monitor.effective(&self.desired);
+                let _ = reply.send(Configured { effective, passive: self.monitor.passive() });
             }
             Command::Revert(reply) => {
                 if let Some((desired, saved)) = self.before.take() {
@@ -171,6 +174,14 @@ impl Checker {
                 let mut scratch = self.scratch(self.monitor.save(self.now(), wall()));
                 scratch.configure(self.now(), &desired);
                 let _ = reply.send(scratch.effective(&desired));
+            }
+            Command::Samples(samples) => {
+                let now = self.now();
+                for Sample { service, destination, opened, failed } in samples {
+                    let effects =
+                        self.monitor.passive_sample(now, &service, &destination, opened, failed);
+                    self.carry_out(effects);
+                }
             }
             Command::View(reply) => {
                 let _ = reply.send(self.monitor.view(self.now(), wall()));
@@ -254,14 +265,23 @@ impl Checker {
         self.carry_out(effects);
     }
 
+    /// Writes the states, by a thread of its own, for ten thousand checks are some megabytes.
     fn save(&mut self) {
-        self.unsaved = false;
         self.save_after = tokio::time::Instant::now() + SAVE_PAUSE;
-        self.store.save(&self.monitor.save(self.now(), wall()));
+        if self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
+            return;
+        }
+        self.unsaved = false;
+        let (store, saved) = (self.store.clone(), self.monitor.save(self.now(), wall()));
+        self.writing = Some(spawn_blocking(move || store.save(&saved)));
     }
 
-    fn stop(&mut self) {
-        self.save();
+    async fn stop(&mut self) {
+        if let Some(writing) = self.writing.take() {
+            // What it wrote, or not, is written again.
+            let _ = writing.await;
+        }
+        self.store.save(&self.monitor.save(self.now(), wall()));
         self.runs = JoinSet::new();
         let effects = self.monitor.stopping(self.now());
         self.outbox.put(effects);

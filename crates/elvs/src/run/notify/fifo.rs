@@ -9,10 +9,13 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use elvs_model::health::ScriptUser;
 use nix::libc::O_NONBLOCK;
 use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
+use nix::unistd::{chown, mkfifo};
 use tracing::{info, warn};
+
+use super::script::{self, ScriptError};
 
 /// Longest line that the kernel writes whole or not at all (pipe(7), PIPE_BUF).
 const LONGEST: usize = 4_096;
@@ -23,6 +26,9 @@ pub(super) enum FifoError {
     /// Something else has the name.
     #[error("{} is no FIFO: remove it, or name another path", .0.display())]
     NotAFifo(PathBuf),
+    /// Whom it shall belong to.
+    #[error(transparent)]
+    User(#[from] ScriptError),
     /// The system refuses.
     #[error("cannot {what} {}: {source}", path.display())]
     Io {
@@ -46,11 +52,13 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
-    /// Opens a FIFO, and makes it if there is none.
+    /// Opens a FIFO, and makes it if there is none, for `user`.
     ///
     /// It is opened for reading, too: so there is always a reader, and up to a pipe's capacity (64 KiB) is kept for
     /// one that starts late or starts again.
-    pub(super) fn open(path: &Path) -> Result<Self, FifoError> {
+    pub(super) fn open(path: &Path, user: Option<&ScriptUser>) -> Result<Self, FifoError> {
+        let owner =
+            user.map(|user| script::user(&path.to_string_lossy(), Some(user))).transpose()?;
         let io = |what| move |source| FifoError::Io { what, path: path.to_owned(), source };
         let made = match fs::symlink_metadata(path) {
             Ok(found) if found.file_type().is_fifo() => false,
@@ -63,6 +71,9 @@ impl Pipe {
             Err(error) => return Err(io("look at")(error)),
         };
         let mut options = OpenOptions::new();
+        if made && let Some((uid, gid)) = owner {
+            chown(path, Some(uid), Some(gid)).map_err(|error| io("give away")(error.into()))?;
+        }
         let opened = options.read(true).write(true).custom_flags(O_NONBLOCK).open(path);
         Ok(Self { file: opened.map_err(io("open"))?, path: path.to_owned(), made, lost: 0 })
     }

@@ -5,12 +5,15 @@
 //! Called by the notifier.
 
 use elvs_model::health::{Mail, MailServer};
-use lettre::message::header::ContentType;
+use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MessageBuilder};
 use lettre::transport::smtp;
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use tokio::time::timeout;
+
+/// A line of a mail has 998 characters at most (RFC 5322 section 2.1.1), of which `Subject: ` takes some.
+const LONGEST_SUBJECT: usize = 980;
 
 /// Why a mail was not sent.
 #[derive(Debug, thiserror::Error)]
@@ -66,8 +69,14 @@ pub(super) async fn send(settings: &Mail, subject: &str, body: String) -> Result
 }
 
 fn compose(settings: &Mail, subject: &str, body: String) -> Result<Message, MailError> {
-    let mut message: MessageBuilder =
-        Message::builder().from(mailbox(&settings.from)?).subject(subject);
+    let mut message: MessageBuilder = Message::builder().from(mailbox(&settings.from)?);
+    message = if subject.is_ascii() && subject.len() <= LONGEST_SUBJECT {
+        // As keepalived: on one line, on which filters match.
+        let (name, text) = (HeaderName::new_from_ascii_str("Subject"), subject.to_owned());
+        message.raw_header(HeaderValue::dangerous_new_pre_encoded(name, text.clone(), text))
+    } else {
+        message.subject(subject)
+    };
     for receiver in &settings.to {
         message = message.to(mailbox(receiver)?);
     }
@@ -79,7 +88,8 @@ fn mailbox(address: &str) -> Result<Mailbox, MailError> {
     address.parse().map_err(failed)
 }
 
-fn host_name() -> String {
+/// What this host calls itself.
+pub(super) fn host_name() -> String {
     nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned()
 }
 
@@ -103,7 +113,8 @@ mod tests {
 
     #[test]
     fn a_mail_names_all_receivers_and_its_subject() {
-        let subject = "[lb1] Virtualserver [192.0.2.1]:tcp:80 - DOWN";
+        let subject =
+            "[lb1] Realserver [192.0.2.11]:tcp:80 of virtual server [192.0.2.1]:tcp:80 - DOWN";
         let message = compose(&settings(), subject, "=> LOST <=".to_owned()).unwrap();
         let text = String::from_utf8(message.formatted()).unwrap();
         assert!(text.contains("From: lvs@example.org\r\n"), "{text}");

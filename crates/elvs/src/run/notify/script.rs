@@ -33,7 +33,7 @@ pub(super) enum ScriptError {
         source: io::Error,
     },
     /// There is no such user.
-    #[error("{program} is not run: there is no user or group {name}")]
+    #[error("{program}: there is no user or group {name}")]
     User {
         /// The program.
         program: String,
@@ -187,7 +187,7 @@ fn find(program: &str) -> Result<PathBuf, ScriptError> {
 }
 
 /// The user and group that a program runs as.
-fn user(program: &str, wanted: Option<&ScriptUser>) -> Result<(Uid, Gid), ScriptError> {
+pub(super) fn user(program: &str, wanted: Option<&ScriptUser>) -> Result<(Uid, Gid), ScriptError> {
     let unknown =
         |name: &str| ScriptError::User { program: program.to_owned(), name: name.to_owned() };
     let Some(wanted) = wanted else {
@@ -266,7 +266,7 @@ mod tests {
             assert_eq!((uid.as_raw(), gid.as_raw()), (0, 0), "{name}");
         }
         let error = user("x", Some(&wanted("no-such-user", None))).unwrap_err();
-        assert_eq!(error.to_string(), "x is not run: there is no user or group no-such-user");
+        assert_eq!(error.to_string(), "x: there is no user or group no-such-user");
     }
 
     #[test]

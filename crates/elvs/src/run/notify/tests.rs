@@ -58,7 +58,7 @@ async fn no_more_scripts_wait_than_the_limit() {
 async fn a_fifo_is_made_keeps_its_order_never_blocks_and_goes() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("fifo");
-    let fifo = Fifo { path: path.clone(), script: None };
+    let fifo = Fifo { path: path.clone(), user: None, script: None };
     let settings = Notifications { lvs_fifo: Some(fifo), ..Notifications::default() };
     let notifier = Arc::new(Notifier::default());
     notifier.configure(&settings);
@@ -87,7 +87,7 @@ fn what_is_no_fifo_is_not_written_to() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("file");
     fs::write(&path, "kept").unwrap();
-    let error = super::fifo::Pipe::open(&path).unwrap_err();
+    let error = super::fifo::Pipe::open(&path, None).unwrap_err();
     assert!(error.to_string().contains("is no FIFO"), "{error}");
     assert_eq!(fs::read_to_string(&path).unwrap(), "kept");
 }
@@ -98,7 +98,7 @@ async fn a_fifos_reader_gets_its_path_and_ends_with_the_notifier() {
     let (path, copy) = (directory.path().join("fifo"), directory.path().join("copy"));
     let program = program(directory.path(), &format!("exec cat \"$1\" > {}", copy.display()));
     let script = Some(Script { words: vec![program], user: None });
-    let fifo = Fifo { path, script };
+    let fifo = Fifo { path, user: None, script };
     let settings = Notifications { fifo: Some(fifo), ..Notifications::default() };
     let notifier = Arc::new(Notifier::default());
     notifier.configure(&settings);
