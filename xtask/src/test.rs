@@ -19,13 +19,20 @@ const LAB: &str = "elvs-lab";
 const BINARY: &str = "ELVS_BIN";
 
 /// Programs of other projects that tests of the lab start, with Debian's package of each.
-const PEERS: &[(&str, &str)] =
-    &[("curl", "curl"), ("nginx", "nginx-light"), ("vsftpd", "vsftpd"), ("wrk", "wrk")];
+const PEERS: &[(&str, &str)] = &[
+    ("curl", "curl"),
+    ("nginx", "nginx-light"),
+    ("postfix", "postfix"),
+    ("unbound", "unbound"),
+    ("vsftpd", "vsftpd"),
+    ("wrk", "wrk"),
+];
 
 /// Files of the lab whose tests need them.
 const PEER_TESTS: &[&str] = &[
     "net_affinity",
     "net_bad_input",
+    "net_checks",
     "net_demo",
     "net_ftp",
     "net_ipv6",
