@@ -24,6 +24,8 @@ const PEERS: &[(&str, &str)] = &[
     ("curl", "curl"),
     ("keepalived", "keepalived"),
     ("nginx", "nginx-light"),
+    ("postfix", "postfix"),
+    ("unbound", "unbound"),
     ("vsftpd", "vsftpd"),
     ("wrk", "wrk"),
 ];
@@ -33,6 +35,7 @@ const PEER_TESTS: &[&str] = &[
     "net_affinity",
     "net_bad_input",
     "net_bfd",
+    "net_checks",
     "net_demo",
     "net_ftp",
     "net_health",
