@@ -216,3 +216,6 @@ const RUNS: usize = ((u16::MAX - FIRST_NUMBER) / NUMBERS) as usize + 1;
 const HEARD_AT_ONCE: usize = 32;
 /// After an error of the socket.
 const PAUSE: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests;

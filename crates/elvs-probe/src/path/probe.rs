@@ -201,11 +201,13 @@ impl Way {
         }
     }
 
-    /// The reset that ends what a role's SYN has opened.
-    pub(super) fn reset(&self, role: Role) -> Option<Vec<u8>> {
+    /// The reset that ends what a role's SYN has opened; `None` where it was none.
+    pub(super) fn reset(&self, role: Role, sequence: u32) -> Option<Vec<u8>> {
+        if self.check.protocol != Protocol::Tcp {
+            return None;
+        }
         let number = role.number(self.first);
         let check = &self.check;
-        let sequence = self.isn.wrapping_add(1);
         let plain = Ends { from: self.outer_source, to: check.real_server, hops: FAR, number };
         let near = |from, to| Ends { from, to, hops: self.hops(), number };
         match role {
