@@ -87,10 +87,7 @@ impl Examination {
             run.ask(Role::PlainEcho);
             run.ask(Role::Back);
         }
-        if run.way.to_vip() && run.way.owns_vip {
-            let question = run.way.question();
-            run.outgoing.extend(question.map(|(ethertype, payload)| Frame { ethertype, payload }));
-        }
+        run.ask_whose();
         run
     }
 
@@ -244,6 +241,15 @@ impl Examination {
             if self.evidence.of(role) == Heard::Nothing {
                 self.ask(role);
             }
+        }
+        self.ask_whose();
+    }
+
+    /// Asks the real server whether it has the VIP, where that is this director's.
+    fn ask_whose(&mut self) {
+        if self.way.to_vip() && self.way.owns_vip && self.evidence.claim.is_none() {
+            let question = self.way.question();
+            self.outgoing.extend(question.map(|(ethertype, payload)| Frame { ethertype, payload }));
         }
     }
 

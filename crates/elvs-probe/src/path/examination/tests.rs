@@ -131,6 +131,20 @@ fn claims_of_the_vip_are_waited_for() {
     assert_eq!(played.took, Duration::from_millis(250));
 }
 
+/// A question that was lost is asked again with the SYN that was.
+#[test]
+fn who_has_the_vip_is_asked_again() {
+    let now = Instant::now();
+    let way = Way { owns_vip: true, ..way(DR, Protocol::Tcp) };
+    let mut run = Examination::new(way, now);
+    let questions = |run: &mut Examination| {
+        std::iter::from_fn(|| run.poll_send()).filter(|f| f.ethertype == ARP).count()
+    };
+    assert_eq!(questions(&mut run), 1);
+    run.handle_timeout(now + Duration::from_secs(1));
+    assert_eq!(questions(&mut run), 1);
+}
+
 #[test]
 fn silence_is_asked_again_until_the_deadline() {
     let played = play(way(DR, Protocol::Tcp), &[], None);
