@@ -100,6 +100,8 @@ pub(super) struct Way {
     pub(super) own_mac: [u8; 6],
     /// MAC address of the real server, or of the router on the way to it.
     pub(super) mac: [u8; 6],
+    /// Whose that is.
+    pub(super) neighbour: IpAddr,
     /// The real server is on the link: `mac` is its own.
     pub(super) on_link: bool,
     /// The director's address towards the real server.

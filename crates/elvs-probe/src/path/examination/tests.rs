@@ -34,6 +34,7 @@ pub(in crate::path) fn way(method: ForwardingMethod, protocol: Protocol) -> Way 
         ifindex: 2,
         own_mac: [2; 6],
         mac: MAC,
+        neighbour: ip(SERVER),
         on_link: true,
         outer_source: ip(DIRECTOR),
         source: ip(DIRECTOR),
