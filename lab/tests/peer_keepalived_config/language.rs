@@ -275,7 +275,8 @@ pub const LANGUAGE: &[(&str, &str)] = &[
 
 /// Texts of words that nobody knows: both readers tell which words they found.
 ///
-/// Left out is what 2.2.7 gets wrong by its own manual: a condition that comes from a parameter and holds (`$C=@main`).
+/// Left out is what 2.2.7 gets wrong by its own manual: a condition that comes from a parameter and holds (`$C=@main`),
+/// and `\#` and `\!`, which its processes read differently: the first as the manual says, the others as comments.
 pub const WORDS: &[&str] = &[
     "wa wb\nwc # wd\n! we\n  wf!wg\n",
     "wa \"wb # wc\" wd\nwe\n",
@@ -302,6 +303,6 @@ pub const WORDS: &[&str] = &[
     "~word ~SEQ(N,1,2)\n",
     "w${_INSTANCE}\nw$_INSTANCE\nw${_RANDOM 5 5}\nw${_RANDOM 32767}\n",
     "$_OWN=wa\n$_OWN\nwb${_OWN}\n$2=x\nw$2\n$a b\n",
-    "wa\\#b wc\nwd\\!e\nwf\\g\n",
+    "wf\\g wh\n\\wi\n",
     "wa\r\nwb\r\n",
 ];
