@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use elvs_api::{Client, ClientError, Status};
+use elvs_model::health::HealthView;
 
 use crate::Topology;
 use crate::process::{Process, output_of, wait_until};
@@ -72,6 +73,15 @@ impl Daemon {
     pub fn status(&self) -> Status {
         let mut client = Client::connect(&self.socket).expect("a daemon that answers");
         client.status().expect("its status")
+    }
+
+    /// What checks found.
+    ///
+    /// # Panics
+    /// If the daemon does not answer.
+    pub fn health(&self) -> HealthView {
+        let mut client = Client::connect(&self.socket).expect("a daemon that answers");
+        client.health().expect("what checks found")
     }
 
     /// Packets counted by a reason, dropped or not.

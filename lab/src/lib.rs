@@ -19,6 +19,7 @@ mod tap;
 pub mod toa;
 mod topology;
 mod transfer;
+mod tunnel;
 pub mod wire;
 
 pub use cgroup::Cgroup;
@@ -33,6 +34,7 @@ pub use tap::{Sent, Tap};
 pub use toa::Toa;
 pub use topology::Topology;
 pub use transfer::{Echo, TRANSFER};
+pub use tunnel::{TUNNEL, TunnelDevice};
 pub use wire::Wire;
 
 /// Fails the test if it does not run as root.

@@ -28,11 +28,19 @@ impl Nginx {
     /// # Panics
     /// If nginx is not installed or does not start.
     pub fn start(host: &Host, directory: &Path) -> Self {
+        Self::start_with(host, directory, "")
+    }
+
+    /// As [`Nginx::start`], with further lines of the server's configuration, such as `listen 10000-10999;`.
+    ///
+    /// # Panics
+    /// If nginx is not installed or does not start.
+    pub fn start_with(host: &Host, directory: &Path, lines: &str) -> Self {
         let name = &host.name;
         let own = directory.join(name);
         fs::create_dir_all(&own).expect("a directory for nginx");
         let file = own.join("nginx.conf");
-        fs::write(&file, config(name)).expect("a configuration for nginx");
+        fs::write(&file, config(name, lines)).expect("a configuration for nginx");
         let mut command = host.command("nginx");
         command.arg("-p").arg(&own).arg("-e").arg(own.join("error.log")).arg("-c").arg(&file);
         let mut process = Process::spawn(command, &own.join("output.log"));
@@ -46,7 +54,7 @@ impl Nginx {
 }
 
 /// Everything nginx writes stays below its prefix.
-fn config(name: &str) -> String {
+fn config(name: &str, lines: &str) -> String {
     // This file is there if the kernel knows IPv6 at all.
     let ipv6 = if Path::new("/proc/net/if_inet6").exists() {
         "listen [::]:80 ipv6only=on backlog=16384;"
@@ -72,6 +80,7 @@ http {{
     server {{
         listen 80 backlog=16384;
         {ipv6}
+        {lines}
         location / {{
             default_type text/plain;
             add_header client $remote_addr;

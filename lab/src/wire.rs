@@ -104,7 +104,7 @@ impl Drop for Wire {
 fn end(name: &str, addresses: (Ipv4Addr, Ipv6Addr)) -> (NamespaceGuard, File) {
     let _leftover_or_none = Namespace::delete(name);
     let namespace = Namespace::create(name).expect("a namespace");
-    let tun = namespace.run(open_tun).expect("the namespace").expect("a TUN device");
+    let tun = namespace.run(|| open_tun(DEVICE)).expect("the namespace").expect("a TUN device");
     let configured = namespace.with_netlink(async |netlink: Netlink| {
         for device in ["lo", DEVICE] {
             let index = netlink.link(device).await?.ifindex;
@@ -126,7 +126,8 @@ mod ioctl {
     nix::ioctl_write_ptr_bad!(tunsetiff, nix::libc::TUNSETIFF, nix::libc::ifreq);
 }
 
-fn open_tun() -> io::Result<File> {
+/// Opens a TUN device of the calling thread's namespace, made for the caller alone.
+pub(crate) fn open_tun(name: &str) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -134,7 +135,7 @@ fn open_tun() -> io::Result<File> {
         .open("/dev/net/tun")?;
     // SAFETY: all bytes 0 are a valid `ifreq`.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(DEVICE.bytes()) {
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *to = libc::c_char::try_from(from).map_err(io::Error::other)?;
     }
     // Both flags fit: they are 0x0001 and 0x1000.

@@ -41,7 +41,7 @@ const LAYERS: &[Layer] = &[
     layer("elvs-health", Io::Without, &["elvs-model", "elvs-wire"]),
     layer("elvs-dataplane", Io::With, &["elvs-common", "elvs-fastpath", "elvs-model"]),
     layer("elvs-net", Io::With, &["elvs-model", "elvs-wire"]),
-    layer("elvs-probe", Io::With, &["elvs-model", "elvs-wire", "elvs-net"]),
+    layer("elvs-probe", Io::With, &["elvs-model", "elvs-wire", "elvs-health", "elvs-net"]),
     layer("elvs-api", Io::With, &["elvs-model"]),
     layer("elvs", Io::With, LIBRARIES),
     layer("elvs-lab", Io::With, LIBRARIES),

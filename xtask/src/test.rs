@@ -19,20 +19,30 @@ const LAB: &str = "elvs-lab";
 const BINARY: &str = "ELVS_BIN";
 
 /// Programs of other projects that tests of the lab start, with Debian's package of each.
-const PEERS: &[(&str, &str)] =
-    &[("curl", "curl"), ("nginx", "nginx-light"), ("vsftpd", "vsftpd"), ("wrk", "wrk")];
+const PEERS: &[(&str, &str)] = &[
+    ("bird", "bird2"),
+    ("curl", "curl"),
+    ("keepalived", "keepalived"),
+    ("nginx", "nginx-light"),
+    ("vsftpd", "vsftpd"),
+    ("wrk", "wrk"),
+];
 
 /// Files of the lab whose tests need them.
 const PEER_TESTS: &[&str] = &[
     "net_affinity",
     "net_bad_input",
+    "net_bfd",
     "net_demo",
     "net_ftp",
+    "net_health",
     "net_ipv6",
     "net_local",
     "net_marks",
     "net_modes",
+    "net_path_check",
     "net_reload",
+    "net_reload_storm",
     "net_restart",
     "net_toa_nginx",
 ];

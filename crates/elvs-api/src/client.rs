@@ -9,9 +9,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use axum::body::Bytes;
+use elvs_model::health::HealthView;
 use elvs_model::{
-    Change, ConnectionFilter, ConnectionView, MarkRules, NodeInfo, ServiceKey, ServiceView,
-    SettingView, SyncDaemon, Timeouts,
+    Change, ConnectionFilter, ConnectionView, Desired, MarkRules, NodeInfo, ServiceKey,
+    ServiceView, SettingView, SyncDaemon, Timeouts,
 };
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -25,7 +26,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::error::ErrorBody;
 use crate::server::VERSION_HEADER;
-use crate::{ApiError, Outcome, Reloaded, Status, VERSION};
+use crate::{ApiError, Outcome, Plan, Reloaded, Status, VERSION};
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -191,6 +192,22 @@ impl Client {
     /// See [`ClientError`].
     pub fn reload(&mut self) -> Result<Reloaded, ClientError> {
         self.call(Method::POST, "/v1/reload", Bytes::new())
+    }
+
+    /// `POST /v1/plan`: what a reload would change, with the daemon's own file (`None`) or with another configuration.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; a file with errors is an [`ApiError`] that has them.
+    pub fn plan(&mut self, desired: Option<&Desired>) -> Result<Plan, ClientError> {
+        self.post("/v1/plan", &desired)
+    }
+
+    /// `GET /v1/health`: every check and what follows from it.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn health(&mut self) -> Result<HealthView, ClientError> {
+        self.call(Method::GET, "/v1/health", Bytes::new())
     }
 
     /// `GET /v1/connections`, those that pass the filter, read as they arrive.

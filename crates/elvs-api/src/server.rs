@@ -17,15 +17,16 @@ use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use elvs_model::health::HealthView;
 use elvs_model::{
-    Change, ChangeError, ConnectionFilter, ConnectionView, MarkRules, NodeInfo, ServiceKey,
-    ServiceView, SettingView, SyncDaemon, Timeouts,
+    Change, ChangeError, ConnectionFilter, ConnectionView, Desired, MarkRules, NodeInfo,
+    ServiceKey, ServiceView, SettingView, SyncDaemon, Timeouts,
 };
 use futures::stream;
 use serde::Deserialize;
 use tokio::net::UnixListener;
 
-use crate::{ApiError, ErrorCode, Outcome, Reloaded, Status, VERSION};
+use crate::{ApiError, ErrorCode, Outcome, Plan, Reloaded, Status, VERSION};
 
 /// Connections in portions; each is turned into text and sent before the next is taken.
 ///
@@ -82,6 +83,13 @@ pub trait Backend: Send + Sync + 'static {
 
     /// `POST /v1/reload`: reads the configuration file again.
     fn reload(&self) -> impl Future<Output = Result<Reloaded, ApiError>> + Send;
+
+    /// `POST /v1/plan`: what a reload would change, with the daemon's own file (`None`) or with another configuration.
+    fn plan(&self, desired: Option<Desired>)
+    -> impl Future<Output = Result<Plan, ApiError>> + Send;
+
+    /// `GET /v1/health`: every check and what follows from it.
+    fn health(&self) -> impl Future<Output = Result<HealthView, ApiError>> + Send;
 }
 
 /// Routes of the API.
@@ -100,6 +108,8 @@ pub fn router<B: Backend>(backend: Arc<B>) -> Router {
         .route("/v1/connections", get(connections::<B>))
         .route("/v1/changes", post(changes::<B>))
         .route("/v1/zero", post(zero::<B>))
+        .route("/v1/health", get(async |State(b): State<Arc<B>>| b.health().await.map(Json)))
+        .route("/v1/plan", post(plan::<B>))
         .route("/v1/reload", post(async |State(b): State<Arc<B>>| b.reload().await.map(Json)))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -150,6 +160,14 @@ async fn zero<B: Backend>(
 ) -> Result<Json<Outcome>, ApiError> {
     let Json(service) = body.map_err(|e| bad_request(e.body_text()))?;
     Ok(Json(backend.zero(service).await?.into()))
+}
+
+async fn plan<B: Backend>(
+    State(backend): State<Arc<B>>,
+    body: Result<Json<Option<Desired>>, JsonRejection>,
+) -> Result<Json<Plan>, ApiError> {
+    let Json(desired) = body.map_err(|e| bad_request(e.body_text()))?;
+    backend.plan(desired).await.map(Json)
 }
 
 async fn connections<B: Backend>(

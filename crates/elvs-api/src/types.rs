@@ -7,7 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use elvs_model::{ChangeError, ServiceKey, ServiceView};
+use elvs_model::{Change, ChangeError, ServiceKey, ServiceView};
 use serde::{Deserialize, Serialize};
 
 /// Version of the interface: the `1` of `/v1`.
@@ -47,6 +47,17 @@ impl From<Result<(), ChangeError>> for Outcome {
 pub struct Reloaded {
     /// Changes made; 0 when the file says what is already in force.
     pub changes: usize,
+}
+
+/// What a reload would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Changes of the table, in the order in which they would be made; empty when nothing would change. What is down stays
+    /// down: a real server that failed is not added by a reload.
+    pub changes: Vec<Change>,
+    /// What the daemon has to say of the file that it read: `FILE:LINE:COLUMN: warning: ...`, and of settings that take effect
+    /// at the next start only.
+    pub findings: Vec<String>,
 }
 
 /// A director on one screen.

@@ -8,13 +8,15 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use elvs_api::{
-    ApiError, Backend, BindError, Chunks, Client, ClientError, ErrorCode, Outcome, Reloaded,
+    ApiError, Backend, BindError, Chunks, Client, ClientError, ErrorCode, Outcome, Plan, Reloaded,
     Status, bind, serve,
 };
+use elvs_model::health::HealthView;
 use elvs_model::{
-    Change, ChangeError, ConnectionFilter, ConnectionState, ConnectionView, MarkRule, MarkRules,
-    NodeInfo, Protocol, Rates, Scheduler, ServiceKey, ServiceView, Setting, SettingValue,
-    SettingView, Statistics, SyncDaemon, SyncRole, Table, Timeouts, VirtualService,
+    Change, ChangeError, ConnectionFilter, ConnectionState, ConnectionView, Desired, MarkRule,
+    MarkRules, NodeInfo, Protocol, Rates, Scheduler, ServiceKey, ServiceView, Setting,
+    SettingValue, SettingView, Statistics, SyncDaemon, SyncRole, Table, Timeouts, VirtualService,
+    diff,
 };
 use tokio::sync::oneshot;
 
@@ -85,6 +87,16 @@ impl Backend for Memory {
     async fn reload(&self) -> Result<Reloaded, ApiError> {
         Ok(Reloaded { changes: 3 })
     }
+
+    async fn plan(&self, desired: Option<Desired>) -> Result<Plan, ApiError> {
+        let findings = vec![if desired.is_some() { "given" } else { "own" }.to_owned()];
+        let changes = diff(&Desired::default(), &desired.unwrap_or_default());
+        Ok(Plan { changes, findings })
+    }
+
+    async fn health(&self) -> Result<HealthView, ApiError> {
+        Ok(HealthView { checks: 1, wanted: 2, ..HealthView::default() })
+    }
 }
 
 fn connection(number: u32) -> ConnectionView {
@@ -133,6 +145,12 @@ fn service(port: u16) -> VirtualService {
 fn every_call_carries_its_answer() {
     with_server(0, |socket| {
         let mut client = Client::connect(socket).unwrap();
+        assert_eq!(client.plan(None).unwrap().findings, ["own"]);
+        let timeouts = Timeouts { tcp: 1, tcp_fin: 2, udp: 3 };
+        let desired = Desired { timeouts: Some(timeouts), ..Desired::default() };
+        let plan = client.plan(Some(&desired)).unwrap();
+        assert_eq!(plan.changes, [Change::SetTimeouts(timeouts)]);
+        assert_eq!(client.health().unwrap().wanted, 2);
         assert_eq!(client.info().unwrap().connection_table_size, 4096);
         let add = Change::AddService(service(80));
         let outcomes = client.apply(&[add.clone(), add], false).unwrap();

@@ -10,6 +10,7 @@ use elvs_model::Family;
 
 use crate::capabilities::Capabilities;
 use crate::keywords::{Arguments, Body, Context, Feature, KEYWORDS, Keyword, Support};
+use crate::lower::{MAX_DESTINATIONS, MAX_SERVICES};
 
 /// The page, in Markdown, for a release with `capabilities`.
 pub fn compatibility_page(capabilities: &Capabilities) -> String {
@@ -26,8 +27,10 @@ pub fn compatibility_page(capabilities: &Capabilities) -> String {
          | Support | What happens |\n|---|---|\n\
          | in effect | it does what keepalived does |\n\
          | not yet | it is recognised, listed by `elvs check`, and does nothing in this release |\n\
-         | no effect | it is recognised, listed by `elvs check`, and has no meaning for ELVS |\n\n\
-         A keyword that is in no table is an error; nothing is applied from a file with errors.\n",
+         | no effect | it is recognised, listed by `elvs check`, and has no meaning for ELVS, for the reason in its note |\n\n\
+         A keyword that is in no table is an error, and so is a value that keepalived itself would drop or that can mean nothing; \
+         nothing is applied from a file with errors. \
+         What keepalived changes without a word (a quorum beyond the weights, a port under DR) is changed alike, with a warning.\n",
         rows.len(),
     );
     page.push_str(&limits(capabilities));
@@ -60,11 +63,13 @@ fn limits(capabilities: &Capabilities) -> String {
     format!(
         "\n## Values in effect\n\n\
          A service with another value is an error that says what to use instead; \
-         a service by firewall mark or group that is not in effect is left out with a warning.\n\n\
+         a service by firewall mark that is not in effect is left out with a warning.\n\n\
          | What | In this release |\n|---|---|\n\
          | schedulers | {schedulers} |\n| protocols | {protocols} |\n| address families | {families} |\n\
          | forwarding methods | NAT, DR, FNAT (FULLNAT), TUN by {tunnels} |\n\
-         | services on every port (port 0) | {} |\n| services by firewall mark | {} |\n",
+         | services on every port (port 0) | {} |\n| services by firewall mark | {} |\n\
+         | virtual services, those of groups counted one by one | at most {MAX_SERVICES} |\n\
+         | real servers, counted in every virtual service | at most {MAX_DESTINATIONS} |\n",
         yes(capabilities.any_port),
         yes(capabilities.features.contains(&Feature::Fwmark)),
     )

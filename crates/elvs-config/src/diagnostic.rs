@@ -1,10 +1,11 @@
 //! What the reader has to say about a configuration: severity, code, message, cure and place.
 //!
 //! **Invariant:** every refusal or oversight names its place and its code; nothing an operator wrote is passed over
-//! without one. After [`MAX_DIAGNOSTICS`] findings one last diagnostic says that more were left out.
+//! without one, and none is said twice. After [`MAX_DIAGNOSTICS`] findings one last diagnostic says that more were left out.
 //!
 //! Called by every stage of the reader; shown by `elvs check` and by the daemon's log.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -75,6 +76,8 @@ pub enum Code {
     NoEffect,
     /// A value was not given and the default is worth a word.
     DefaultAssumed,
+    /// Taken as it is written, and probably not what is meant.
+    Doubtful,
     /// A value is replaced by one that works.
     ValueReplaced,
     /// A file that cannot be read.
@@ -138,6 +141,10 @@ impl fmt::Display for Diagnostic {
 #[derive(Debug, Default)]
 pub(crate) struct Reporter {
     findings: Vec<Finding>,
+    /// What was found already: a line that `~SEQ` or a parameter repeats is reported once.
+    seen: HashSet<(Extent, Code, String)>,
+    /// A finding that is not kept.
+    repeated: Option<Finding>,
     overflow: Option<Extent>,
     errors: bool,
 }
@@ -203,6 +210,11 @@ impl Reporter {
         // Names of files and words of the file are in it.
         let message = printable(&message).into_owned();
         let finding = Finding { severity, code, message, help: None, extent, related: Vec::new() };
+        if self.findings.len() < MAX_DIAGNOSTICS
+            && !self.seen.insert((extent, code, finding.message.clone()))
+        {
+            return self.repeated.insert(finding);
+        }
         if self.findings.len() >= MAX_DIAGNOSTICS {
             // The slot past the limit is overwritten, and replaced at the end by the word that there are more.
             // That is an error: reading stops early, and what was not read must not be left out in silence.

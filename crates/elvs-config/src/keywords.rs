@@ -55,6 +55,10 @@ pub enum Context {
     BfdCheck,
     /// `FILE_CHECK`.
     FileCheck,
+    /// `PATH_CHECK`, which keepalived does not have.
+    PathCheck,
+    /// `AGENT_CHECK`, which keepalived does not have.
+    AgentCheck,
     /// `SSL`.
     Ssl,
     /// `vrrp_instance`.
@@ -101,6 +105,8 @@ impl Context {
             Self::UdpCheck => "UDP_CHECK",
             Self::BfdCheck => "BFD_CHECK",
             Self::FileCheck => "FILE_CHECK",
+            Self::PathCheck => "PATH_CHECK",
+            Self::AgentCheck => "AGENT_CHECK",
             Self::Ssl => "SSL",
             Self::VrrpInstance => "vrrp_instance",
             Self::Authentication => "authentication",

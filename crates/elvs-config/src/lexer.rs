@@ -4,6 +4,8 @@
 //!
 //! Called by the reader of lines with comments already cut off and parameters already replaced.
 
+mod shell;
+
 use crate::diagnostic::{Code, Reporter};
 use crate::mapped::Mapped;
 use crate::sources::Extent;
@@ -36,20 +38,30 @@ pub(crate) enum Token {
 pub(crate) fn tokenise(line: &Mapped, reporter: &mut Reporter, tokens: &mut Vec<Token>) {
     let text = line.text();
     let mut at = 0;
+    // Whether the words to come are those of a keyword whose arguments are read like a shell's.
+    let mut shell = false;
+    let mut starts_statement = true;
     while let Some(c) = text.get(at..).and_then(|rest| rest.chars().next()) {
         let extent = line.extent(at..at + c.len_utf8());
         match c {
             c if c.is_whitespace() => at += c.len_utf8(),
-            '{' => {
-                tokens.push(Token::Open(extent));
+            '{' | '}' => {
+                tokens.push(if c == '{' { Token::Open(extent) } else { Token::Close(extent) });
                 at += 1;
+                (shell, starts_statement) = (false, true);
             }
-            '}' => {
-                tokens.push(Token::Close(extent));
-                at += 1;
+            _ => {
+                at = match c {
+                    _ if shell => shell::word(line, at, reporter, tokens),
+                    '"' => string(line, at, reporter, tokens),
+                    _ => word(line, at, reporter, tokens),
+                };
+                if core::mem::take(&mut starts_statement)
+                    && let Some(Token::Word(keyword)) = tokens.last()
+                {
+                    shell = !keyword.quoted && shell::KEYWORDS.contains(&keyword.text.as_str());
+                }
             }
-            '"' => at = string(line, at, reporter, tokens),
-            _ => at = word(line, at, reporter, tokens),
         }
     }
     tokens.push(Token::End);
@@ -99,10 +111,7 @@ fn word(line: &Mapped, start: usize, reporter: &mut Reporter, out: &mut Vec<Toke
             '"' | '{' | '}' => break,
             c if c.is_whitespace() => break,
             '$' if let Some(reference) = braced_reference(rest_at(at)) => {
-                let message = format!("parameter `{reference}` is not defined and stays as it is");
-                let help = format!("define it above with `${}=VALUE`", name_of(reference));
-                let extent = line.extent(at..at + reference.len());
-                reporter.warning(Code::UndefinedParameter, extent, message).help(help);
+                undefined(reference, line.extent(at..at + reference.len()), reporter);
                 text.push_str(reference);
                 at += reference.len();
             }
@@ -122,6 +131,13 @@ fn word(line: &Mapped, start: usize, reporter: &mut Reporter, out: &mut Vec<Toke
     }
     out.push(Token::Word(Word { text, extent: line.extent(start..at), quoted: false }));
     at
+}
+
+/// Says that a parameter is not defined.
+fn undefined(reference: &str, at: Extent, reporter: &mut Reporter) {
+    let message = format!("parameter `{reference}` is not defined and stays as it is");
+    let help = format!("define it above with `${}=VALUE`", name_of(reference));
+    reporter.warning(Code::UndefinedParameter, at, message).help(help);
 }
 
 /// `${NAME}` or `${NAME ARGS}` at the start of `text`.

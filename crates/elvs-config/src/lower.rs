@@ -5,21 +5,40 @@
 //!
 //! Called after the checker, which has reported unknown keywords and missing or extra arguments: those are passed over here.
 
+mod care;
+mod checks;
 mod global;
+mod global_defs;
+mod group;
 mod ipvs;
 mod local;
 mod mark;
 mod method;
 mod real_server;
+mod script;
 mod service;
+mod shared;
+mod tally;
+mod timing;
+mod track;
 mod value;
+mod vrrp;
 
 use elvs_model::Desired;
+use elvs_model::health::HealthSettings;
+
+use self::service::Lowered;
+use self::shared::Shared;
 
 use crate::capabilities::Capabilities;
 use crate::diagnostic::{Code, Reporter};
 use crate::sources::Extent;
 use crate::tree::Item;
+
+/// Most services of a director: room in the data plane's table.
+pub(crate) const MAX_SERVICES: usize = 4_096;
+/// Most destinations of a director, each counted in every service: room in the data plane's table.
+pub(crate) const MAX_DESTINATIONS: usize = 16_384;
 
 /// Lowers the statements of a whole configuration.
 pub(crate) fn lower(
@@ -27,8 +46,8 @@ pub(crate) fn lower(
     capabilities: &Capabilities,
     reporter: &mut Reporter,
 ) -> Desired {
-    let mut desired = Desired::default();
-    let mut services = service::Services::new(local::Groups::read(items, reporter));
+    let shared = Shared::read(items, capabilities, reporter);
+    let mut services = service::Services::default();
     let mut timeouts = global::TimeoutSettings::default();
     let mut data_plane = global::DataPlane::default();
     let mut marks = mark::Marks::default();
@@ -43,19 +62,30 @@ pub(crate) fn lower(
             "data_plane" => data_plane.read(item, reporter),
             "ipvs" => settings.read(item, reporter),
             "mark" => marks.read(item, capabilities, reporter),
-            "virtual_server" => services.read(item, capabilities, reporter),
+            "virtual_server" => services.read(item, &shared, reporter),
             _ => {}
         }
     }
-    let local_places;
-    (desired.services, local_places) = services.finish();
-    local::compare(&desired.services, &local_places, data_plane.local_addresses(), reporter);
-    desired.timeouts = timeouts.finish();
-    desired.data_plane = data_plane.finish();
-    marks.compare(&desired.services, items, reporter);
-    desired.marks = marks.finish();
-    desired.settings = settings.finish();
-    desired
+    let Lowered { services, local_places, places, alert_at } = services.finish(reporter);
+    local::compare(&services, &local_places, data_plane.local_addresses(), reporter);
+    marks.compare(&services, &places, reporter);
+    vrrp::check_preemption(items, reporter);
+    vrrp::check_addresses(items, &services, &places, reporter);
+    shared.global.compare_mail(alert_at, reporter);
+    Desired {
+        services,
+        timeouts: timeouts.finish(),
+        marks: marks.finish(),
+        settings: settings.finish(),
+        health: HealthSettings {
+            notifications: shared.global.notifications(),
+            bfd: shared.sessions,
+            on_drift: data_plane.on_drift(),
+            flush_at_start: shared.global.flush_at_start(),
+            flush_at_stop: shared.global.flush_at_stop(),
+        },
+        data_plane: data_plane.finish(),
+    }
 }
 
 /// A setting that a block has once.
@@ -79,6 +109,20 @@ impl<T> Once<T> {
                 .help("remove the one that is not meant")
                 .related(first, "first given here");
         }
+    }
+
+    /// Takes the value if it is the first: what keepalived does with scripts and pipes, and here that is said.
+    fn keep(&mut self, item: &Item, value: T, reporter: &mut Reporter) {
+        let at = item.head();
+        let Some((_, first)) = &self.0 else {
+            self.0 = Some((value, at));
+            return;
+        };
+        let message = format!("`{}` is given again; the first one counts", item.keyword.text);
+        reporter
+            .warning(Code::Duplicate, at, message)
+            .help("remove the one that is not meant")
+            .related(*first, "first given here");
     }
 
     fn get(&self) -> Option<&T> {

@@ -25,6 +25,16 @@ pub(crate) enum Value {
     Lines(Vec<Mapped>),
 }
 
+impl Value {
+    /// Its bytes, and `each` for every line.
+    pub fn cost(&self, each: usize) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Lines(lines) => lines.iter().map(|l| l.text().len() + each).sum(),
+        }
+    }
+}
+
 /// A use of a parameter in a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reference<'a> {
@@ -79,7 +89,8 @@ impl Parameters {
     }
 }
 
-fn is_name(name: &str) -> bool {
+/// Whether `name` can be the name of a parameter.
+pub(crate) fn is_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(is_name_part)
 }

@@ -5,15 +5,17 @@
 //!
 //! Called by [`crate::read`]; gives the token stream of a whole configuration to the tree builder.
 
+mod builtin;
 mod include;
+mod sequence;
 
 use core::ops::Range;
 
 use crate::diagnostic::{Code, Reporter};
-use crate::lexer::{Token, tokenise};
+use crate::lexer::{Token, Word, tokenise};
 use crate::mapped::Mapped;
 use crate::parameters::{self, Parameters, Value};
-use crate::source::{MAX_FILE_BYTES, Source, directory};
+use crate::source::{MAX_FILE_BYTES, Source};
 use crate::sources::{Extent, FileId, Sources};
 
 /// Longest line, in bytes, before and after parameters are replaced.
@@ -26,12 +28,14 @@ const MAX_FILES: usize = 1024;
 const MAX_INCLUDE_DEPTH: usize = 16;
 /// Parameters replaced in one line.
 const MAX_REPLACEMENTS: usize = 256;
-/// Multi-line parameters that use one another.
+/// Multi-line parameters that use one another, and `~SEQ` and `~LST` on one line.
 const MAX_EXPANSION_DEPTH: usize = 16;
-/// Bytes that parameters expand to, each expansion counted as at least one line's worth.
-const MAX_EXPANDED_BYTES: usize = 16 << 20;
+/// Bytes copied where parameters, `~SEQ` and `~LST` are expanded: each expansion counts the line that it makes.
+const MAX_EXPANDED_BYTES: usize = 128 << 20;
 /// What an expansion costs beyond its bytes.
 const EXPANSION_COST: usize = 64;
+/// Words, braces and line ends of all files together, expansions included.
+const MAX_TOKENS: usize = 4 << 20;
 
 /// Reads a configuration into one stream of tokens.
 pub(crate) struct Reader<'a> {
@@ -46,8 +50,12 @@ pub(crate) struct Reader<'a> {
     parameters: Parameters,
     /// Files being read, outermost first.
     open: Vec<FileId>,
-    /// Multi-line definition whose next line is awaited.
-    defining: Option<(String, Vec<Mapped>)>,
+    /// Multi-line definition whose next line is awaited; without a name where its `@id` is not this node's.
+    defining: Option<(Option<String>, Vec<Mapped>)>,
+    /// What the `include_check` read last makes an error of every include line.
+    include_check: include::Checks,
+    /// How often `_RANDOM` was used.
+    random_numbers: u64,
     bytes: usize,
     files: usize,
     expanded: usize,
@@ -67,6 +75,8 @@ impl<'a> Reader<'a> {
             parameters: Parameters::default(),
             open: Vec::new(),
             defining: None,
+            include_check: include::Checks::default(),
+            random_numbers: 0,
             bytes: 0,
             files: 0,
             expanded: 0,
@@ -170,8 +180,8 @@ impl<'a> Reader<'a> {
         let mapped = Mapped::written(content, file, start + blanks);
         if self.defining.is_some() {
             self.continue_definition(mapped, continued);
-        } else if continued && parameters::definition(content).is_some() {
-            self.start_definition(&mapped);
+        } else if continued && self.start_definition(&mapped) {
+            // The lines that follow are its value.
         } else if continued {
             let at = Mapped::written("\\", file, start + end).whole();
             self.reporter
@@ -181,8 +191,8 @@ impl<'a> Reader<'a> {
                     "`\\` at the end of a line continues nothing here",
                 )
                 .help("only a `$NAME=value` definition can go on over several lines");
-        } else if let Some((kind, pattern)) = include::Kind::of(content) {
-            self.include(kind, pattern, &mapped);
+        } else if let Some((checks, pattern)) = include::Checks::of(content) {
+            self.include(checks, pattern, &mapped);
         } else {
             self.statement(mapped, 0);
         }
@@ -204,26 +214,15 @@ impl<'a> Reader<'a> {
             if let Some((name, value)) = parameters::definition(text) {
                 return self.parameters.define(name, Value::Text(value.to_owned()));
             }
-            if text.starts_with("~SEQ") || text.starts_with("~LST") {
-                let at = line.extent(blanks..blanks + 4);
-                self.reporter
-                    .error(Code::UnsupportedSyntax, at, "`~SEQ` and `~LST` are not supported yet")
-                    .help("write the lines out, one for each value");
-                return;
+            if sequence::starts(text) {
+                let line = line.slice(blanks..line.text().len());
+                return self.repeat(&line, depth);
             }
             let Some((range, value)) = self.next_value(&line, from) else {
                 return self.finish_line(&line);
             };
             replacements += 1;
-            let size = match &value {
-                Value::Text(text) => text.len(),
-                Value::Lines(lines) => lines.iter().map(|l| l.text().len() + EXPANSION_COST).sum(),
-            };
-            self.expanded = self.expanded.saturating_add(size).saturating_add(EXPANSION_COST);
-            if replacements > MAX_REPLACEMENTS
-                || line.text().len() > MAX_LINE_BYTES
-                || self.expanded > MAX_EXPANDED_BYTES
-            {
+            if replacements > MAX_REPLACEMENTS || !self.may_expand(&line, &value) {
                 return self.endless(line.extent(range));
             }
             match value {
@@ -234,6 +233,13 @@ impl<'a> Reader<'a> {
                 Value::Lines(lines) => return self.expand(&line, range, &lines, depth),
             }
         }
+    }
+
+    /// Counts what replacing a use in `line` by `value` costs; false when it is too much.
+    fn may_expand(&mut self, line: &Mapped, value: &Value) -> bool {
+        let copied = line.text().len().saturating_add(value.cost(EXPANSION_COST));
+        self.expanded = self.expanded.saturating_add(copied).saturating_add(EXPANSION_COST);
+        line.text().len() <= MAX_LINE_BYTES && self.expanded <= MAX_EXPANDED_BYTES
     }
 
     /// Length of what follows `@id` or `@^id`, if the line counts on this node.
@@ -265,33 +271,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Values that keepalived defines itself.
-    fn builtin(&mut self, name: &str, arguments: &str, at: Extent) -> Option<String> {
-        match name {
-            "_PWD" => self.open.last().map(|f| directory(self.sources.name(*f)).to_owned()),
-            "_INSTANCE" => Some(self.config_id.to_owned()),
-            "_HASH" => Some("#".to_owned()),
-            "_BANG" => Some("!".to_owned()),
-            "_ENV" => {
-                let value = self.source.environment(arguments);
-                if value.is_none() {
-                    let message = format!("environment variable `{arguments}` is not set");
-                    self.reporter.error(Code::UndefinedParameter, at, message).help(
-                        "set it where the program is started; it is read when the file is read",
-                    );
-                }
-                Some(value.unwrap_or_default())
-            }
-            "_RANDOM" => {
-                self.reporter
-                    .error(Code::UnsupportedSyntax, at, "`_RANDOM` is not supported")
-                    .help("the same file must always mean the same: write the number");
-                Some(String::new())
-            }
-            _ => None,
-        }
-    }
-
     /// Reads the lines of a multi-line parameter in the place of its name.
     fn expand(&mut self, line: &Mapped, range: Range<usize>, lines: &[Mapped], depth: usize) {
         if depth >= MAX_EXPANSION_DEPTH {
@@ -310,7 +289,7 @@ impl<'a> Reader<'a> {
     /// Takes a line with nothing left to replace apart.
     fn finish_line(&mut self, line: &Mapped) {
         let text = line.text().trim();
-        if include::Kind::of(text).is_some() {
+        if include::Checks::of(text).is_some() {
             self.reporter
                 .error(
                     Code::UnsupportedSyntax,
@@ -320,14 +299,41 @@ impl<'a> Reader<'a> {
                 .help("write `include` at the start of a line of its own");
             return;
         }
+        let before = self.tokens.len();
         tokenise(line, &mut self.reporter, &mut self.tokens);
+        if self.tokens.len() > MAX_TOKENS {
+            let message = format!("the configuration has more than {MAX_TOKENS} words");
+            return self.give_up(Some(line.whole()), message, "does an expansion repeat too much?");
+        }
+        if text.starts_with("include_check") {
+            let added = self.tokens.get(before..).unwrap_or_default();
+            let words: Vec<Word> = added
+                .iter()
+                .filter_map(|t| if let Token::Word(word) = t { Some(word.clone()) } else { None })
+                .collect();
+            if let Some((keyword, options)) = words.split_first()
+                && keyword.text == "include_check"
+            {
+                self.set_include_check(options);
+            }
+        }
     }
 
-    fn start_definition(&mut self, line: &Mapped) {
-        let Some((name, value)) = parameters::definition(line.text()) else { return };
+    /// Starts the multi-line definition that `line` may be; false if it is none.
+    fn start_definition(&mut self, line: &Mapped) -> bool {
+        // What stands behind an `@id`, of this node or not, has to be known to be a definition before it is judged.
+        let mut text = line.text();
+        let mut here = true;
+        while let Some(condition) = text.strip_prefix('@') {
+            let rest = condition.split_once([' ', '\t']).map_or("", |(_, rest)| rest).trim_start();
+            here &= self.condition(condition).is_some();
+            text = rest;
+        }
+        let Some((name, value)) = parameters::definition(text) else { return false };
         let value = line.slice(line.text().len() - value.len()..line.text().len());
         let lines = if value.text().is_empty() { Vec::new() } else { vec![value] };
-        self.defining = Some((name.to_owned(), lines));
+        self.defining = Some((here.then(|| name.to_owned()), lines));
+        true
     }
 
     fn continue_definition(&mut self, line: Mapped, continued: bool) {
@@ -342,7 +348,7 @@ impl<'a> Reader<'a> {
     }
 
     fn end_definition(&mut self) {
-        if let Some((name, lines)) = self.defining.take() {
+        if let Some((Some(name), lines)) = self.defining.take() {
             self.parameters.define(&name, Value::Lines(lines));
         }
     }

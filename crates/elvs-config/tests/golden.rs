@@ -29,7 +29,7 @@ fn outcome(name: &str) -> elvs_config::Outcome {
 
 #[test]
 fn diagnostics_are_as_recorded() {
-    for name in ["keepalived", "mistakes", "everything", "web"] {
+    for name in ["keepalived", "mistakes", "everything", "web", "shop"] {
         let outcome = outcome(&format!("{name}.conf"));
         let shown = render(&outcome.diagnostics, &outcome.sources, false);
         assert_golden(&golden(&format!("{name}.out")), &shown);
@@ -38,7 +38,7 @@ fn diagnostics_are_as_recorded() {
 
 #[test]
 fn desired_is_as_recorded() {
-    for name in ["web", "everything"] {
+    for name in ["web", "everything", "shop"] {
         let desired = outcome(&format!("{name}.conf")).desired.unwrap();
         let json = serde_json::to_string_pretty(&desired).unwrap();
         assert_golden(&golden(&format!("{name}.json")), &(json + "\n"));

@@ -7,6 +7,7 @@
 //! hands back their findings, and carries out the [`Effect`]s in their order.
 
 mod agenda;
+pub mod bfd;
 mod check;
 mod clock;
 mod damping;

@@ -4,6 +4,7 @@
 //!
 //! Called by the daemon (which interface holds a VIP or its subnet) and by the test bed.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use futures::TryStreamExt;
@@ -38,6 +39,14 @@ impl Address {
         }
     }
 
+    /// Whether it is a host's address without a subnet: /32 or /128.
+    const fn is_whole(&self) -> bool {
+        match self.address {
+            IpAddr::V4(_) => self.prefix_len == 32,
+            IpAddr::V6(_) => self.prefix_len == 128,
+        }
+    }
+
     pub(crate) fn from_message(message: &AddressMessage) -> Option<Self> {
         let mut address = None;
         for attribute in &message.attributes {
@@ -58,6 +67,27 @@ impl Address {
     }
 }
 
+/// Subnets of interfaces other than loopback, at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Subnets {
+    /// The longest prefix first.
+    wide: Vec<Address>,
+    /// Addresses without a subnet.
+    hosts: HashMap<IpAddr, Address>,
+}
+
+impl Subnets {
+    /// The interface address that has `vip` in its subnet, the longest prefix first; loopback does not count.
+    ///
+    /// A VIP that is itself a /32 (or /128) on `lo` or elsewhere is found through the subnet that covers it, because
+    /// that is the interface on which its packets arrive. A host address has no subnet: it is the answer only if nothing
+    /// wider is there.
+    pub fn of(&self, vip: IpAddr) -> Option<Address> {
+        let wide = self.wide.iter().find(|address| address.covers(vip));
+        wide.or_else(|| self.hosts.get(&vip)).copied()
+    }
+}
+
 impl Netlink {
     /// All addresses of all interfaces of the namespace.
     ///
@@ -71,24 +101,26 @@ impl Netlink {
         Ok(found.into_iter().flatten().collect())
     }
 
-    /// The interface address that has `vip` in its subnet, the longest prefix first; loopback does not count.
-    ///
-    /// A VIP that is itself a /32 (or /128) on `lo` or elsewhere is found through the subnet that covers it, because
-    /// that is the interface on which its packets arrive.
+    /// The interface address that has `vip` in its subnet: see [`Subnets::of`].
     ///
     /// # Errors
     /// [`NetlinkError`] of the requests.
     pub async fn subnet_of(&self, vip: IpAddr) -> Result<Option<Address>, NetlinkError> {
+        Ok(self.subnets().await?.of(vip))
+    }
+
+    /// The subnets of the namespace's interfaces, to look many addresses up.
+    ///
+    /// # Errors
+    /// [`NetlinkError`] of the requests.
+    pub async fn subnets(&self) -> Result<Subnets, NetlinkError> {
         let links = self.links().await?;
         let loopback = |ifindex| links.iter().any(|l| l.ifindex == ifindex && l.loopback);
-        let mut covering: Vec<Address> = self.addresses().await?;
-        covering.retain(|a| a.covers(vip) && !loopback(a.ifindex));
-        let whole = |a: &Address| match a.address {
-            IpAddr::V4(_) => a.prefix_len == 32,
-            IpAddr::V6(_) => a.prefix_len == 128,
-        };
-        // A host address has no subnet: it is the answer only if nothing wider is there.
-        Ok(covering.into_iter().max_by_key(|a| (!whole(a), a.prefix_len)))
+        let mut found = self.addresses().await?;
+        found.retain(|address| !loopback(address.ifindex));
+        let (hosts, mut wide): (Vec<_>, Vec<_>) = found.into_iter().partition(Address::is_whole);
+        wide.sort_by_key(|address| std::cmp::Reverse(address.prefix_len));
+        Ok(Subnets { wide, hosts: hosts.into_iter().map(|host| (host.address, host)).collect() })
     }
 
     /// Whether an interface of the namespace holds the address.

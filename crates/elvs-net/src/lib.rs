@@ -27,7 +27,7 @@ pub mod sysctl;
 mod watch;
 mod xdp;
 
-pub use address::Address;
+pub use address::{Address, Subnets};
 pub use link::Link;
 pub use namespace::{Namespace, NamespaceError, NamespaceGuard};
 pub use neighbour::Neighbour;

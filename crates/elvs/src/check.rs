@@ -20,6 +20,9 @@ pub struct Options {
     /// Configuration file
     #[arg(short, long, value_name = "FILE", default_value = crate::run::DEFAULT_CONFIG)]
     file: PathBuf,
+    /// Name for which `@id` lines count; the first label of this host's name if not given
+    #[arg(short = 'i', long, value_name = "ID")]
+    config_id: Option<String>,
     /// Print the findings as JSON
     #[arg(long)]
     json: bool,
@@ -40,7 +43,10 @@ struct Findings<'a> {
 /// Output that cannot be written.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let path = options.file.to_string_lossy();
-    let outcome = files::read(&path);
+    let outcome = match &options.config_id {
+        Some(id) => files::read_as(&path, id.clone()),
+        None => files::read(&path),
+    };
     let mut out = io::stdout().lock();
     if options.json {
         print_json(&mut out, &path, &outcome)?;

@@ -9,6 +9,7 @@
 mod client;
 mod config;
 mod director;
+mod failure;
 mod options;
 mod owed;
 mod process;
@@ -21,6 +22,7 @@ mod witness;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -57,8 +59,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         say_cleaned(&leftovers, options.json)?;
         return Ok(ExitCode::SUCCESS);
     }
-    match perform(&settings, &mut state, &stop) {
-        Ok(report) => finish(&settings, &report),
+    let done = match settings.fail {
+        Some(fail) => failure::perform(&settings, fail, &mut state, &stop),
+        None => perform(&settings, &mut state, &stop).and_then(|r| finish(&settings, &r)),
+    };
+    match done {
+        Ok(code) => Ok(code),
         // The reason is the signal, whatever failed because of it.
         Err(_) if stop.requested() => Ok(ExitCode::from(INTERRUPTED)),
         Err(error) => Err(error),
@@ -77,7 +83,14 @@ fn perform(settings: &Settings, state: &mut State, stop: &Stop) -> Result<Report
     let bar = progress(settings);
     let outcome = client::send(
         stage.client(),
-        &Requests { number: settings.requests, stop, done: &|| bar.inc(1) },
+        &Requests {
+            number: settings.requests,
+            first: 0,
+            pause: Duration::ZERO,
+            give_up: true,
+            stop,
+            done: &|| bar.inc(1),
+        },
     );
     bar.finish_and_clear();
     let outcome = outcome?;

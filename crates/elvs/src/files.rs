@@ -11,8 +11,12 @@ use elvs_config::{MAX_FILE_BYTES, Outcome, Source, SourceError};
 
 /// Reads a configuration file and everything it includes, with this host's name as configuration id.
 pub fn read(path: &str) -> Outcome {
-    let options =
-        elvs_config::Options { config_id: host_label(), ..elvs_config::Options::default() };
+    read_as(path, host_label())
+}
+
+/// Reads a configuration file and everything it includes, as the node with that configuration id does.
+pub fn read_as(path: &str, config_id: String) -> Outcome {
+    let options = elvs_config::Options { config_id, ..elvs_config::Options::default() };
     elvs_config::read(&Files, path, &options)
 }
 

@@ -1,7 +1,8 @@
 //! `elvs run`: the daemon in the foreground.
 //!
-//! Tasks, all on one thread: the API's server; the ticker, which expires connections, keeps the defence level, moves rates
-//! and gives up what is no longer used; the router, which learns next hops from the kernel; and the main task, which waits for signals.
+//! Checks of real servers have a thread of their own ([`health`]). Tasks, all on one thread: the API's server; the ticker, which expires connections, keeps the defence level, moves rates
+//! and gives up what is no longer used; the router, which learns next hops from the kernel; the one that puts in force what
+//! checks decide; the one that undoes drift; and the main task, which waits for signals.
 //! The table is changed under one lock, by the API or by a reload, never by both at once. Any task may be cancelled
 //! at any await: what packets need is in the kernel, and the state file is written before the kernel's tables change.
 //!
@@ -10,11 +11,13 @@
 //! Called by the command line.
 
 mod api;
+mod health;
 mod interfaces;
 mod local;
 mod logging;
 mod memory;
 mod node;
+mod notify;
 mod routes;
 
 use std::collections::HashSet;
@@ -38,10 +41,14 @@ use tracing::{error, info, warn};
 use crate::files;
 use api::Api;
 pub(crate) use api::CONNECTION_TABLE_SIZE;
+use health::Health;
 use node::Node;
 
 /// Configuration that is read when no file is named and it exists.
 pub const DEFAULT_CONFIG: &str = "/etc/elvs/elvs.conf";
+
+/// How long scripts and mails of the last moment (`omega`) may take.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// Options of `elvs run`.
 #[derive(Clone, Debug, clap::Args)]
@@ -101,6 +108,8 @@ async fn serve(
     // Registered first, so that no signal during the start is lost or kills the process half way.
     let mut signals = Signals::new()?;
     let netlink = Netlink::new()?;
+    let notifications = desired.health.notifications.clone();
+    notify::run_own("startup_script", notifications.startup.as_ref(), &notifications).await;
     let opened = elvs_dataplane::open(&elvs_dataplane::Options {
         instance: options.instance.clone(),
         pin_root: PIN_ROOT.into(),
@@ -120,7 +129,8 @@ async fn serve(
         "data plane ready: room for {connections} connections, tables take {} MiB",
         memory.div_ceil(1 << 20)
     );
-    let node = Arc::new(Node::new(plane, netlink, &options.instance, file, state_dir));
+    let health = Health::start(state_dir)?;
+    let node = Arc::new(Node::new(plane, netlink, health, &options.instance, file, state_dir));
     let listener = match begin(&node, desired, socket).await {
         Ok(listener) => listener,
         Err(error) => {
@@ -140,25 +150,49 @@ async fn serve(
     ));
     let ticker = tokio::spawn(tick(node.clone()));
     let router = tokio::spawn(routes::keep(node.clone()));
+    let effects = tokio::spawn(node::carry_out_effects(node.clone()));
+    let drift = tokio::spawn(node::restore_drift(node.clone()));
+    let passive = tokio::spawn(node::sample_connections(node.clone()));
     info!(socket = %socket.display(), "ready");
-    while matches!(signals.next().await, Asked::Reload) {
-        match node.reload().await {
-            Ok(0) => info!("reloaded: nothing changed"),
-            Ok(changes) => info!(changes, "reloaded"),
-            Err(error) => error!("reload refused, everything stays as it is: {error:#}"),
-        }
+    let well = obey(&node, &mut signals).await;
+    for task in [router, effects, drift, passive, ticker] {
+        task.abort();
     }
     api.abort();
-    router.abort();
-    ticker.abort();
     let _ = std::fs::remove_file(socket);
+    if !well {
+        bail!(
+            "checks do not run any more, because of a fault in them: the data plane goes on forwarding for the next daemon"
+        );
+    }
+    let last = node.stop(STOP_LIMIT).await;
     if options.leave_running {
+        node.flush_if_asked().await?;
         info!("stopped; the data plane goes on forwarding");
     } else {
         node.teardown().await?;
         info!("stopped; the program is detached and its tables are gone");
     }
+    notify::run_own("shutdown_script", last.shutdown.as_ref(), &last).await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Answers signals until one of them ends the daemon; false if checks broke down before.
+async fn obey(node: &Node, signals: &mut Signals) -> bool {
+    loop {
+        let asked = tokio::select! {
+            asked = signals.next() => asked,
+            () = node.health.broken.notified() => return false,
+        };
+        match asked {
+            Asked::Stop => return true,
+            Asked::Reload => match node.reload().await {
+                Ok(0) => info!("reloaded: nothing changed"),
+                Ok(changes) => info!(changes, "reloaded"),
+                Err(error) => error!("reload refused, everything stays as it is: {error:#}"),
+            },
+        }
+    }
 }
 
 /// Local addresses of full NAT to make room for.
@@ -181,11 +215,18 @@ async fn begin(node: &Node, desired: Desired, socket: &Path) -> Result<UnixListe
 
 /// Reads a configuration; errors are answered, every other finding goes to the log.
 fn read_config(file: &Path) -> Result<Desired> {
+    let (desired, findings) = read_file(file)?;
+    log_findings(&findings);
+    Ok(desired)
+}
+
+/// Reads a configuration with all that there is to say of it; errors are answered.
+fn read_file(file: &Path) -> Result<(Desired, Vec<Diagnostic>)> {
     let outcome = files::read(&file.to_string_lossy());
-    log_findings(&outcome.diagnostics);
     match outcome.desired {
-        Some(desired) => Ok(desired),
+        Some(desired) => Ok((desired, outcome.diagnostics)),
         None => {
+            log_findings(&outcome.diagnostics);
             let errors: Vec<Diagnostic> =
                 outcome.diagnostics.into_iter().filter(|d| d.severity == Severity::Error).collect();
             bail!("{} has errors\n{}", file.display(), render(&errors, &outcome.sources, false))

@@ -4,18 +4,28 @@
 //!
 //! Called by the command line.
 
+mod health;
+
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use elvs_api::{Client, Status};
 use elvs_model::ServiceView;
+use elvs_model::health::HealthView;
+use serde::Serialize;
+
+use health::Health;
 
 /// Options of `elvs status`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
+    /// Show every check: state, last result, next run, and the last changes
+    #[arg(long)]
+    health: bool,
     /// Print the status as JSON
     #[arg(long)]
     json: bool,
@@ -27,19 +37,47 @@ pub struct Options {
 /// No daemon, or output that cannot be written.
 pub fn run(options: &Options, socket: &Path) -> Result<ExitCode> {
     let mut client = Client::connect(socket)?;
-    let status = client.status().context("cannot read the status")?;
+    let health = client.health().context("cannot read the results of checks")?;
     let mut out = io::stdout().lock();
-    if options.json {
-        serde_json::to_writer_pretty(&mut out, &status)?;
-        writeln!(out)?;
+    if options.health {
+        if options.json {
+            print_json(&mut out, &health)?;
+        } else {
+            Health::new(&health, now()).print(&mut out)?;
+        }
     } else {
-        print(&mut out, &status)?;
+        let status = client.status().context("cannot read the status")?;
+        if options.json {
+            print_json(&mut out, &Everything { status: &status, health: &health })?;
+        } else {
+            print(&mut out, &status, &Health::new(&health, now()))?;
+        }
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
+/// The JSON form: the status, and checks beside it.
+#[derive(Serialize)]
+struct Everything<'a> {
+    #[serde(flatten)]
+    status: &'a Status,
+    health: &'a HealthView,
+}
+
+fn print_json(out: &mut impl Write, value: &impl Serialize) -> Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+/// Unix time in milliseconds.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn print(out: &mut impl Write, status: &Status, health: &Health<'_>) -> io::Result<()> {
     writeln!(
         out,
         "elvs {}  instance {}  pid {}  up {}",
@@ -67,6 +105,7 @@ fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
     if status.flooded {
         writeln!(out, "FLOOD          half-open flows are kept out of the table")?;
     }
+    health.summary(out)?;
     for problem in &status.unresolved {
         writeln!(
             out,
@@ -84,12 +123,12 @@ fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
         writeln!(out, "counted        {} {}", event.reason, event.packets)?;
     }
     for service in &status.services {
-        print_service(out, service)?;
+        print_service(out, service, health)?;
     }
     Ok(())
 }
 
-fn print_service(out: &mut impl Write, view: &ServiceView) -> io::Result<()> {
+fn print_service(out: &mut impl Write, view: &ServiceView, health: &Health<'_>) -> io::Result<()> {
     writeln!(
         out,
         "\n{} {}  {} connections/s, {} packets/s in",
@@ -99,16 +138,18 @@ fn print_service(out: &mut impl Write, view: &ServiceView) -> io::Result<()> {
         let key = destination.destination.key;
         writeln!(
             out,
-            "  {:<24} {:<6} weight {:<5} active {:<8} inactive {:<8} connections {:<10} packets {}",
+            "  {:<24} {:<6} weight {:<5} active {:<8} inactive {:<8} connections {:<10} packets {}{}",
             SocketAddr::new(key.address, key.port).to_string(),
             destination.destination.method.listing_name(),
             destination.destination.weight,
             destination.active,
             destination.inactive,
             destination.statistics.connections,
-            destination.statistics.in_packets
+            destination.statistics.in_packets,
+            health.word(&view.service.key, &key)
         )?;
     }
+    health.absent(out, &view.service.key)?;
     for local in &view.local_addresses {
         writeln!(
             out,

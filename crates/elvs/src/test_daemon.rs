@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use elvs_api::{ApiError, Backend, Chunks, ErrorCode, Outcome, Reloaded, Status};
+use elvs_api::{ApiError, Backend, Chunks, ErrorCode, Outcome, Plan, Reloaded, Status};
+use elvs_model::health::HealthView;
 use elvs_model::{
-    Change, ChangeError, ConnectionFilter, MarkRules, NodeInfo, ServiceKey, ServiceView,
+    Change, ChangeError, ConnectionFilter, Desired, MarkRules, NodeInfo, ServiceKey, ServiceView,
     SettingView, SyncDaemon, Table, Timeouts,
 };
 
@@ -46,6 +47,14 @@ impl Backend for Memory {
     }
 
     async fn reload(&self) -> Result<Reloaded, ApiError> {
+        unused()
+    }
+
+    async fn plan(&self, _: Option<Desired>) -> Result<Plan, ApiError> {
+        unused()
+    }
+
+    async fn health(&self) -> Result<HealthView, ApiError> {
         unused()
     }
 

@@ -110,7 +110,7 @@ vrrp_instance B {
 }
 global_defs {
   process_names
-  router_id x
+  vrrp_version 3
   lvs_timeouts tcp 900
 }
 ";
@@ -120,7 +120,7 @@ global_defs {
             "f:1:1: note: `vrrp_instance` is not yet in effect (2 places, the first one here); \
              nor is what it holds: `priority`, `state` and `virtual_ipaddress`",
             "f:13:3: note: `process_names` has no meaning for ELVS",
-            "f:14:3: note: `router_id` is not yet in effect",
+            "f:14:3: note: `vrrp_version` is not yet in effect",
         ]
     );
 }

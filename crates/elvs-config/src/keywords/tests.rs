@@ -57,3 +57,39 @@ fn words_are_found_by_context() {
     assert!(!is_root_block("net_namespace"), "it has no block");
     assert!(!is_root_block("nonsense"));
 }
+
+#[test]
+fn what_has_no_effect_says_why() {
+    for row in KEYWORDS.iter().filter(|row| row.support == Support::NoEffect) {
+        assert!(!row.note.is_empty(), "{} has no effect and says not why", row.name);
+    }
+}
+
+#[test]
+fn nothing_of_virtual_servers_and_their_checks_is_put_off() {
+    let of_lvs = |context: &Context| {
+        !matches!(
+            context,
+            Context::Root
+                | Context::GlobalDefs
+                | Context::Ipvs
+                | Context::VrrpInstance
+                | Context::Authentication
+                | Context::AuthHmac
+                | Context::VrrpSyncGroup
+                | Context::VrrpScript
+                | Context::TrackProcess
+                | Context::TrackGroup
+                | Context::GarpGroup
+                | Context::BfdInstance
+        )
+    };
+    for row in KEYWORDS.iter().filter(|row| row.contexts.iter().any(of_lvs)) {
+        assert_ne!(row.support, Support::NotYet, "{} in {:?}", row.name, row.contexts);
+    }
+    let put_off = |context| {
+        let rows = KEYWORDS.iter().filter(move |row| row.contexts.contains(&context));
+        rows.filter(|row| row.support == Support::NotYet).map(|row| row.name).collect::<Vec<_>>()
+    };
+    assert_eq!(put_off(Context::BfdInstance), ["weight", "vrrp"], "which are VRRP's");
+}

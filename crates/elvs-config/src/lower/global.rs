@@ -4,6 +4,7 @@
 //!
 //! Called by the lowering of the root statements.
 
+use elvs_model::health::OnDrift;
 use elvs_model::{DataPlaneSettings, LocalRange, Timeouts, XdpMode};
 
 use super::{Once, value};
@@ -14,8 +15,6 @@ use crate::tree::Item;
 
 /// Longest timeout of IPVS, in seconds: 31 days.
 const MAX_TIMEOUT: u32 = 2_678_400;
-/// Longest interface name: the kernel's IFNAMSIZ without the final NUL.
-const MAX_INTERFACE_BYTES: usize = 15;
 /// Fewest connections a flow table is made for.
 const MIN_CONNECTIONS: u32 = 1024;
 /// Most connections a flow table is made for.
@@ -85,7 +84,10 @@ pub(super) struct DataPlane {
     flood_threshold: Once<u32>,
     xdp_mode: Once<XdpMode>,
     local_traffic: Once<bool>,
+    on_drift: Once<OnDrift>,
 }
+
+const ON_DRIFT: [(&str, OnDrift); 2] = [("keep", OnDrift::Keep), ("restore", OnDrift::Restore)];
 
 const SWITCH: [(&str, bool); 2] = [("on", true), ("off", false)];
 
@@ -140,33 +142,29 @@ impl DataPlane {
                         self.local_traffic.set(item, on, reporter);
                     }
                 }
+                (keyword @ "on_drift", Some(word)) => {
+                    if let Some(choice) = value::name(keyword, word, &ON_DRIFT, reporter) {
+                        self.on_drift.set(item, choice, reporter);
+                    }
+                }
                 _ => {}
             }
         }
     }
 
+    /// What is done with a change that somebody else made.
+    pub fn on_drift(&self) -> OnDrift {
+        self.on_drift.get().copied().unwrap_or_default()
+    }
+
     fn interface(&mut self, word: &Word, reporter: &mut Reporter) {
-        let name = word.text.as_str();
-        let shown = quote(name);
-        let mut refuse = |code, message: String| {
-            reporter.error(code, word.extent, message).help("write the name as `ip link` shows it");
-        };
-        if name.len() > MAX_INTERFACE_BYTES {
-            let size = name.len();
-            let limit = MAX_INTERFACE_BYTES;
-            let message = format!("interface name {shown} has {size} bytes, more than {limit}");
-            return refuse(Code::OutOfRange, message);
-        }
-        let bad = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
-        if name.is_empty() || name == "." || name == ".." || name.contains(bad) {
-            return refuse(Code::InvalidValue, format!("{shown} is no interface name"));
-        }
-        if self.interfaces.iter().any(|known| known == name) {
-            let message = format!("interface {shown} is named twice");
+        let Some(name) = value::interface(word, reporter) else { return };
+        if self.interfaces.contains(&name) {
+            let message = format!("interface {} is named twice", quote(&name));
             reporter.warning(Code::Duplicate, word.extent, message).help("remove one of the two");
             return;
         }
-        self.interfaces.push(name.to_owned());
+        self.interfaces.push(name);
     }
 
     /// Room for local addresses of full NAT.

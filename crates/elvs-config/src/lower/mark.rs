@@ -113,7 +113,12 @@ impl Marks {
     }
 
     /// Says which services no packet reaches, and which marks lead nowhere.
-    pub fn compare(&self, services: &[DesiredService], item: &[Item], reporter: &mut Reporter) {
+    pub fn compare(
+        &self,
+        services: &[DesiredService],
+        places: &HashMap<ServiceKey, Extent>,
+        reporter: &mut Reporter,
+    ) {
         let served: BTreeSet<u32> =
             services.iter().filter_map(mark_of).map(|(mark, _)| mark).collect();
         let mut unserved: Vec<_> =
@@ -126,16 +131,15 @@ impl Marks {
                 .help(format!("add `virtual_server fwmark {mark} {{`, or remove this block"));
         }
         let given = |mark: u32| self.places.keys().any(|known| known.get() == mark);
-        for (mark, family) in services.iter().filter_map(mark_of) {
+        for desired in services {
+            let Some((mark, family)) = mark_of(desired) else { continue };
             let reached = |rule: &MarkRule| {
                 rule.mark.get() == mark && rule.family().is_none_or(|of| of == family)
             };
             if self.rules.iter().any(|(rule, _)| reached(rule)) {
                 continue;
             }
-            let Some(at) = item.iter().find(|item| names(item, mark)).map(Item::head) else {
-                continue;
-            };
+            let Some(at) = places.get(&desired.service.key).copied() else { continue };
             let message = if given(mark) {
                 let name = family_name(family);
                 format!(
@@ -168,14 +172,6 @@ const fn family_name(family: Family) -> &'static str {
         Family::Inet => "IPv4",
         Family::Inet6 => "IPv6",
     }
-}
-
-/// Whether a statement is `virtual_server fwmark MARK`.
-fn names(item: &Item, mark: u32) -> bool {
-    let word = |index: usize| item.arguments.get(index).map(|word| word.text.as_str());
-    item.keyword.text == "virtual_server"
-        && word(0) == Some("fwmark")
-        && word(1).and_then(|text| text.parse().ok()) == Some(mark)
 }
 
 impl Criteria {

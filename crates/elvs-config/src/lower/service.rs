@@ -1,140 +1,322 @@
 //! `virtual_server`: services with their destinations.
 //!
-//! **Invariant:** no two services that are lowered have the same key, and no service two destinations with the same key.
+//! **Invariant:** no two services that are lowered have the same key, and no service two destinations with the same key; there are
+//! no more services than the data plane has room for.
 //!
 //! Called by the lowering of the root statements.
 
+mod build;
+mod health;
+mod room;
+mod servers;
 mod settings;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use elvs_model::health::ServiceHealth;
-use elvs_model::{
-    DesiredService, Destination, DestinationKey, Family, ForwardingMethod, LocalAddresses,
-    Protocol, Scheduler, ServiceKey, VirtualService,
-};
+use elvs_model::health::{ServerHealth, ServiceGroup, ServiceHealth};
+use elvs_model::{DesiredService, Family, LocalAddresses, Protocol, ServiceKey};
 
+use self::health::Plan;
+use self::room::Room;
+use self::servers::{destinations, servers};
 use self::settings::Settings;
-use super::local::Groups;
-use super::real_server::{self, Defaults};
-use super::{method, value};
+use super::group::{self, Entry};
+use super::real_server::{Heading, RealServer};
+use super::shared::Shared;
+use super::tally::Tally;
+use super::{MAX_SERVICES, value};
 use crate::capabilities::Capabilities;
 use crate::diagnostic::{Code, Reporter};
 use crate::keywords::Feature;
+use crate::lexer::Word;
 use crate::sources::Extent;
-use crate::text::{one_of, quote};
+use crate::text::quote;
 use crate::tree::Item;
 
 /// Seconds that a client keeps its real server when no time is given.
 const DEFAULT_PERSISTENCE: u32 = 360;
 
 /// Every `virtual_server` block.
+#[derive(Default)]
 pub(super) struct Services {
     services: Vec<DesiredService>,
-    /// Groups of local addresses.
-    groups: Groups,
     /// Where each service names its local addresses.
     local_places: HashMap<ServiceKey, Extent>,
     /// Where each service stands.
     places: HashMap<ServiceKey, Extent>,
+    /// Checks that take longer than the time between them.
+    slow: Tally,
+    /// Alerts that are asked for.
+    alerts: Tally,
+    room: Room,
+}
+
+/// What lowering gave.
+pub(super) struct Lowered {
+    pub services: Vec<DesiredService>,
+    /// Where each service names its local addresses.
+    pub local_places: HashMap<ServiceKey, Extent>,
+    /// Where each service stands.
+    pub places: HashMap<ServiceKey, Extent>,
+    /// Where alerts are asked for first.
+    pub alert_at: Option<Extent>,
 }
 
 /// What a `virtual_server` line names.
 enum Target {
     Address(IpAddr, u16),
     Fwmark(u32),
-    Group,
+    /// Name of a group.
+    Group(Word),
+}
+
+/// A `virtual_server` block, as far as it says the same for each of its services.
+struct Block<'a> {
+    item: &'a Item,
+    settings: &'a Settings,
+    servers: Vec<RealServer>,
+    plan: Plan,
+    group: Option<ServiceGroup>,
+    /// One of its services is on every port.
+    any_port: bool,
+}
+
+/// One service with where it names its local addresses.
+struct Built {
+    desired: DesiredService,
+    local_at: Option<Extent>,
 }
 
 impl Services {
-    pub fn new(groups: Groups) -> Self {
-        Self { services: Vec::new(), groups, local_places: HashMap::new(), places: HashMap::new() }
-    }
-
-    pub fn read(&mut self, item: &Item, capabilities: &Capabilities, reporter: &mut Reporter) {
+    pub fn read(&mut self, item: &Item, shared: &Shared<'_>, reporter: &mut Reporter) {
         let target = target(item, reporter);
         let settings = Settings::read(item, reporter);
+        let servers = servers(item, &settings, shared, reporter);
+        self.count(&settings, &servers);
+        let plan = settings.health.plan(&settings, &servers, shared, reporter);
         let target = match target {
             Ok(target) => target,
             Err(vip) => {
-                // Its real servers are read for their own mistakes.
-                let heading =
-                    Heading { vip, port: 0, family: vip.map(Family::of), understood: false };
-                destinations(&heading, item, &settings, capabilities, reporter);
+                // Its real servers are compared with each other for their own mistakes.
+                let (port, family, family_served) = (0, vip.map(Family::of), false);
+                let heading = Heading {
+                    vip,
+                    port,
+                    family,
+                    understood: false,
+                    family_served,
+                    in_group: false,
+                };
+                destinations(&servers, &heading, shared.capabilities, reporter);
                 return;
             }
         };
-        let served = served(&target, item, capabilities, reporter);
+        let served = served(&target, item, shared.capabilities, reporter);
         if served {
-            check_settings(&settings, capabilities, reporter);
+            build::check_settings(&settings, shared.capabilities, reporter);
         }
-        let protocol = protocol(&target, &settings, item, reporter);
-        let Some(key) = key(&target, &settings, protocol, item) else { return };
-        if let Some(first) = self.places.get(&key) {
-            let message = format!("virtual server {key} is defined twice");
+        let Some(entries) = entries(&target, item, shared, reporter) else { return };
+        let mut block =
+            Block { item, settings: &settings, servers, plan, group: None, any_port: false };
+        let keys = block.keys(&target, &entries, shared.capabilities, reporter);
+        build::check_defaults(&settings, block.any_port, shared.capabilities, item, reporter);
+        if served && !settings.has_real_servers {
+            let shown = match (&target, keys.first()) {
+                (Target::Group(name), _) => format!("group {}", quote(&name.text)),
+                (_, Some((key, _))) => key.to_string(),
+                (_, None) => return,
+            };
+            let message = format!("virtual server {shown} has no real servers and is left out");
             reporter
-                .error(Code::Duplicate, item.head(), message)
-                .help("join the two blocks, or change address, port or protocol of one")
-                .related(*first, "first defined here");
-            return;
-        }
-        self.places.insert(key, item.head());
-        let service = service(key, &settings, capabilities, item, reporter);
-        let heading = Heading::of(&service.key);
-        let destinations = destinations(&heading, item, &settings, capabilities, reporter);
-        if !served {
-            return;
-        }
-        if !settings.has_real_servers {
-            reporter
-                .warning(
-                    Code::ValueReplaced,
-                    item.head(),
-                    format!("virtual server {key} has no real servers and is left out"),
-                )
+                .warning(Code::ValueReplaced, item.head(), message)
                 .help("add `real_server ADDRESS PORT { }`; keepalived leaves it out too");
             return;
         }
-        let name = &settings.local_group;
-        let local = self.groups.of_service(&service, &destinations, name, item, reporter);
-        let local_addresses = local.map_or_else(LocalAddresses::default, |named| {
-            self.local_places.insert(key, named.at);
-            named.addresses
-        });
-        let health = ServiceHealth::default();
-        self.services.push(DesiredService { service, destinations, local_addresses, health });
+        self.add(&block, &keys, served, shared, reporter);
     }
 
-    /// The services, and where each names its local addresses.
-    pub fn finish(self) -> (Vec<DesiredService>, HashMap<ServiceKey, Extent>) {
-        (self.services, self.local_places)
+    /// Counts what is said once for the whole file.
+    fn count(&mut self, settings: &Settings, servers: &[RealServer]) {
+        self.alerts.count(settings.health.alert_at());
+        for server in servers {
+            self.alerts.count(server.alert_at);
+            for check in &server.checks {
+                if let Some((whole, interval)) = check.slower_than_interval() {
+                    self.slow.count_with(check.place(), || {
+                        let (whole, interval) =
+                            (value::show_seconds(whole), value::show_seconds(interval));
+                        format!(
+                            "a server that does not answer is found down after {whole} s, while `delay_loop` is {interval} s"
+                        )
+                    });
+                }
+            }
+        }
+    }
+
+    /// Adds the services of a block. What is true of them all is said of the first on each port.
+    fn add(
+        &mut self,
+        block: &Block<'_>,
+        keys: &[(ServiceKey, Extent)],
+        served: bool,
+        shared: &Shared<'_>,
+        reporter: &mut Reporter,
+    ) {
+        if !self.room.take(block.item, keys.len(), block.servers.len(), reporter) {
+            return;
+        }
+        let mut ports = HashSet::new();
+        let mut fresh = Vec::new();
+        for (key, at) in keys {
+            if reporter.is_full() {
+                break;
+            }
+            if let Some(first) = self.places.get(key) {
+                twice(*key, *at, *first, reporter);
+                break;
+            }
+            self.places.insert(*key, block.item.head());
+            let port = match key {
+                ServiceKey::Address { port, .. } => Some(*port),
+                ServiceKey::Fwmark { .. } => None,
+            };
+            let named = |server: &RealServer| {
+                heading(key, shared.capabilities).vip == Some(server.address())
+            };
+            let built = if ports.insert(port) || block.servers.iter().any(named) {
+                block.build(*key, shared, reporter)
+            } else {
+                let mut quiet = Reporter::default();
+                let built = block.build(*key, shared, &mut quiet);
+                if quiet.has_errors() {
+                    block.build(*key, shared, reporter);
+                    break;
+                }
+                built
+            };
+            fresh.push(built);
+        }
+        if !served {
+            return;
+        }
+        for Built { desired, local_at } in fresh {
+            let key = desired.service.key;
+            self.local_places.extend(local_at.map(|at| (key, at)));
+            self.services.push(desired);
+        }
+    }
+
+    /// The services; what was counted is said.
+    pub fn finish(self, reporter: &mut Reporter) -> Lowered {
+        self.slow.note(
+            reporter,
+            "checks",
+            "raise `delay_loop`, or lower `connect_timeout`, `retry` or `delay_before_retry`, if it shall be found sooner",
+        );
+        Lowered {
+            services: self.services,
+            local_places: self.local_places,
+            places: self.places,
+            alert_at: self.alerts.first(),
+        }
     }
 }
 
-/// What real servers are compared with.
-struct Heading {
-    /// The VIP; none of a firewall-mark service.
-    vip: Option<IpAddr>,
-    port: u16,
-    family: Option<Family>,
-    understood: bool,
+fn twice(key: ServiceKey, at: Extent, first: Extent, reporter: &mut Reporter) {
+    reporter
+        .error(Code::Duplicate, at, format!("virtual server {key} is defined twice"))
+        .help("join the two blocks, or change address, port or protocol of one")
+        .related(first, "first defined here");
 }
 
-impl Heading {
-    const fn of(key: &ServiceKey) -> Self {
-        let (vip, port) = match key {
-            ServiceKey::Address { address, port, .. } => (Some(*address), *port),
-            ServiceKey::Fwmark { .. } => (None, 0),
+impl Block<'_> {
+    /// Keys of the services, each with where it stands.
+    fn keys(
+        &mut self,
+        target: &Target,
+        entries: &[(Entry, Extent)],
+        capabilities: &Capabilities,
+        reporter: &mut Reporter,
+    ) -> Vec<(ServiceKey, Extent)> {
+        let is_mark = |entry: &Entry| matches!(entry, Entry::Mark(..));
+        let marks = entries.iter().all(|(entry, _)| is_mark(entry));
+        let protocol = build::protocol(marks, self.settings, self.item, reporter);
+        self.any_port = entries.iter().any(|(e, _)| matches!(e, Entry::Addresses { port: 0, .. }));
+        if let Target::Group(name) = target {
+            self.group = Some(ServiceGroup { name: name.text.clone(), protocol });
+        }
+        self.plan.check_suspend(entries.iter().any(|(entry, _)| is_mark(entry)), reporter);
+        let with_marks = capabilities.features.contains(&Feature::Fwmark);
+        let mut keys = Vec::new();
+        for (entry, at) in entries {
+            // In a group the place is the group's line, which says which of them is meant.
+            match *entry {
+                Entry::Addresses { first, last, port } => {
+                    let protocol = protocol.unwrap_or(Protocol::Udp);
+                    let left = (MAX_SERVICES + 1).saturating_sub(keys.len());
+                    keys.extend(
+                        group::addresses(first, last)
+                            .take(left)
+                            .map(|address| (ServiceKey::Address { protocol, address, port }, *at)),
+                    );
+                }
+                Entry::Mark(mark, family) => {
+                    let written = || build::family_of_marks(self.settings, self.item);
+                    let family = family.unwrap_or_else(written);
+                    if with_marks || !matches!(target, Target::Group(..)) {
+                        keys.push((ServiceKey::Fwmark { mark, family }, *at));
+                    } else {
+                        not_by_mark(*at, reporter);
+                    }
+                }
+            }
+        }
+        keys
+    }
+
+    fn build(&self, key: ServiceKey, shared: &Shared<'_>, reporter: &mut Reporter) -> Built {
+        let capabilities = shared.capabilities;
+        let service =
+            build::service(key, self.settings, self.any_port, capabilities, self.item, reporter);
+        let heading = Heading { in_group: self.group.is_some(), ..heading(&key, capabilities) };
+        let mut destinations_of = Vec::new();
+        let mut watched: Vec<ServerHealth> = Vec::new();
+        for (server, destination) in destinations(&self.servers, &heading, capabilities, reporter) {
+            watched.push(server.health(&key, &destination, reporter));
+            destinations_of.push(destination);
+        }
+        let destinations = destinations_of;
+        let health = ServiceHealth {
+            group: self.group.clone(),
+            servers: watched,
+            ..self.plan.finish(&heading, capabilities, reporter)
         };
-        Self { vip, port, family: Some(key.family()), understood: true }
+        let name = &self.settings.local_group;
+        let local = shared.local.of_service(&service, &destinations, name, self.item, reporter);
+        let (local_addresses, local_at) = match local {
+            Some(named) => (named.addresses, Some(named.at)),
+            None => (LocalAddresses::default(), None),
+        };
+        let desired = DesiredService { service, destinations, local_addresses, health };
+        Built { desired, local_at }
     }
+}
 
-    /// Whether services of this sort are in effect.
-    fn served(&self, capabilities: &Capabilities) -> bool {
-        let by_mark = self.understood && capabilities.features.contains(&Feature::Fwmark);
-        self.vip.is_some() || by_mark
+const fn heading_of(key: &ServiceKey) -> (Option<IpAddr>, u16) {
+    match key {
+        ServiceKey::Address { address, port, .. } => (Some(*address), *port),
+        ServiceKey::Fwmark { .. } => (None, 0),
     }
+}
+
+fn heading(key: &ServiceKey, capabilities: &Capabilities) -> Heading {
+    let (vip, port) = heading_of(key);
+    let family = key.family();
+    let kind_served = vip.is_some() || capabilities.features.contains(&Feature::Fwmark);
+    let family_served = kind_served && capabilities.families.contains(&family);
+    Heading { vip, port, family: Some(family), understood: true, family_served, in_group: false }
 }
 
 /// What the line names; of one that is not understood the address, if that was.
@@ -149,7 +331,7 @@ fn target(item: &Item, reporter: &mut Reporter) -> Result<Target, Option<IpAddr>
                 .help(format!("write `virtual_server {kind} {what} {{`"));
             Err(None)
         }
-        "group" => Ok(Target::Group),
+        "group" => second.map(|word| Target::Group(word.clone())).ok_or(None),
         "fwmark" => second
             .and_then(|word| value::number("firewall mark", word, 1, u32::MAX, reporter))
             .map(Target::Fwmark)
@@ -172,231 +354,39 @@ fn served(
     capabilities: &Capabilities,
     reporter: &mut Reporter,
 ) -> bool {
-    let (what, help) = match target {
-        Target::Address(..) => return true,
-        Target::Fwmark(_) if capabilities.features.contains(&Feature::Fwmark) => return true,
-        Target::Fwmark(_) => (
-            "services by firewall mark",
-            "packets with this mark pass untouched; write `virtual_server ADDRESS PORT` instead",
-        ),
-        Target::Group => (
-            "services of a group",
-            "their packets pass untouched; write one `virtual_server ADDRESS PORT` for each address",
-        ),
-    };
-    let message = format!("{what} are not yet in effect: this one is left out");
-    reporter.warning(Code::NotInEffect, item.head(), message).help(help);
-    false
-}
-
-/// Reports what this release's data plane does not have, where ignoring it would change who gets the traffic.
-fn check_settings(settings: &Settings, capabilities: &Capabilities, reporter: &mut Reporter) {
-    if let Some((scheduler, at)) = settings.scheduler.0
-        && !capabilities.schedulers.contains(&scheduler)
-    {
-        let names: Vec<_> = capabilities.schedulers.iter().map(|s| s.name()).collect();
-        let message = format!("scheduler `{scheduler}` is not in effect in this release");
-        reporter.error(Code::NotInEffect, at, message).help(format!("use {}", one_of(&names)));
-    }
-    if let Some((given, at)) = settings.method.0 {
-        method::check(given, at, capabilities, reporter);
-    }
-    if let Some((protocol, at)) = settings.protocol.0
-        && !capabilities.protocols.contains(&protocol)
-    {
-        let names: Vec<_> = capabilities.protocols.iter().map(|p| p.name()).collect();
-        let message = format!("{} services are not in effect in this release", protocol.name());
-        reporter.error(Code::NotInEffect, at, message).help(format!("use {}", one_of(&names)));
+    match target {
+        Target::Address(..) | Target::Group(..) => true,
+        Target::Fwmark(_) if capabilities.features.contains(&Feature::Fwmark) => true,
+        Target::Fwmark(_) => {
+            not_by_mark(item.head(), reporter);
+            false
+        }
     }
 }
 
-/// The protocol, where the service has one.
-fn protocol(
+fn not_by_mark(at: Extent, reporter: &mut Reporter) {
+    let message = "services by firewall mark are not yet in effect: this one is left out";
+    reporter
+        .warning(Code::NotInEffect, at, message)
+        .help("packets with this mark pass untouched; write `virtual_server ADDRESS PORT` instead");
+}
+
+/// The addresses and marks that the line stands for; none if its group could not be read.
+fn entries(
     target: &Target,
-    settings: &Settings,
     item: &Item,
+    shared: &Shared<'_>,
     reporter: &mut Reporter,
-) -> Option<Protocol> {
-    match (target, settings.protocol.0) {
-        (Target::Address(..), Some((protocol, _))) => Some(protocol),
-        // The file is refused already; whichever protocol lets the rest of the block be checked.
-        (Target::Address(..), None) if settings.protocol_refused => Some(Protocol::Tcp),
-        (Target::Address(..), None) => {
-            // The kernel's and keepalived's default, though most who leave it out mean TCP.
-            reporter
-                .warning(Code::DefaultAssumed, item.head(), "no protocol is given: UDP is served")
-                .help("write `protocol TCP` or `protocol UDP`; keepalived takes UDP too");
-            Some(Protocol::Udp)
-        }
-        (Target::Fwmark(_), Some((_, at))) => {
-            reporter
-                .warning(Code::ValueReplaced, at, "`protocol` has no meaning with a firewall mark")
-                .help("remove it: the mark says which packets are meant");
-            None
-        }
-        (Target::Fwmark(_) | Target::Group, _) => None,
-    }
-}
-
-fn key(
-    target: &Target,
-    settings: &Settings,
-    protocol: Option<Protocol>,
-    item: &Item,
-) -> Option<ServiceKey> {
-    match *target {
+) -> Option<Vec<(Entry, Extent)>> {
+    let at = item.head();
+    match target {
         Target::Address(address, port) => {
-            Some(ServiceKey::Address { protocol: protocol?, address, port })
+            Some(vec![(Entry::Addresses { first: *address, last: *address, port: *port }, at)])
         }
-        Target::Fwmark(mark) => {
-            let first = || {
-                let server = item.items().iter().find(|i| i.keyword.text == "real_server")?;
-                let address = server.arguments.first()?.text.parse().ok()?;
-                Some(Family::of(address))
-            };
-            let family = settings.family.get().copied().or_else(first).unwrap_or(Family::Inet);
-            Some(ServiceKey::Fwmark { mark, family })
-        }
-        Target::Group => None,
-    }
-}
-
-/// The service with what is in effect of its settings.
-fn service(
-    key: ServiceKey,
-    settings: &Settings,
-    capabilities: &Capabilities,
-    item: &Item,
-    reporter: &mut Reporter,
-) -> VirtualService {
-    if settings.scheduler.place().is_none() && !settings.scheduler_refused {
-        reporter
-            .warning(Code::DefaultAssumed, item.head(), "no scheduler is given: wlc is used")
-            .help("write `lvs_sched rr`, `lvs_sched wrr` or `lvs_sched wlc`");
-    }
-    let scheduler = settings.scheduler.get().copied().unwrap_or(Scheduler::Wlc);
-    let mut service = VirtualService::new(key, scheduler);
-    let has = |feature| capabilities.features.contains(&feature);
-    if let ServiceKey::Address { address, port, .. } = key {
-        check_address(address, port, item, capabilities, reporter);
-        if port == 0 && capabilities.any_port && settings.persistence.get().is_none() {
-            let message = format!(
-                "a service on every port is persistent: {DEFAULT_PERSISTENCE} seconds are used"
-            );
-            reporter
-                .warning(Code::ValueReplaced, item.head(), message)
-                .help("write `persistence_timeout SECONDS`, or name a port");
-            service.persistence = settings::persistence(DEFAULT_PERSISTENCE);
+        Target::Fwmark(mark) => Some(vec![(Entry::Mark(*mark, None), at)]),
+        Target::Group(word) => {
+            let group = shared.groups.get(word, reporter)?;
+            (!group.entries.is_empty()).then(|| group.entries.clone())
         }
     }
-    if let ServiceKey::Fwmark { family, .. } = key
-        && has(Feature::Fwmark)
-        && !capabilities.families.contains(&family)
-    {
-        let message = "firewall-mark services of IPv6 are not in effect in this release";
-        reporter
-            .error(Code::NotInEffect, item.head(), message)
-            .help("write `ip_family inet` and give IPv4 real servers, or comment the block out");
-    }
-    if has(Feature::Persistence) {
-        service.persistence = settings.persistence.get().copied().or(service.persistence);
-        settings.apply_netmask(&mut service, reporter);
-    }
-    if has(Feature::PersistenceEngine) {
-        service.engine = settings.engine.get().cloned();
-    }
-    if has(Feature::OnePacket) {
-        service.one_packet = settings.one_packet(&key, reporter);
-    }
-    service.on_delete = settings.on_delete.get().copied().unwrap_or_default();
-    if has(Feature::SchedulerFlags) {
-        service.flags = settings.flags;
-    }
-    service
-}
-
-fn check_address(
-    address: IpAddr,
-    port: u16,
-    item: &Item,
-    capabilities: &Capabilities,
-    reporter: &mut Reporter,
-) {
-    let at = |index: usize| item.arguments.get(index).map_or_else(|| item.head(), |w| w.extent);
-    if !capabilities.families.contains(&Family::of(address)) {
-        let message = "virtual servers on IPv6 are not in effect in this release";
-        reporter
-            .error(Code::NotInEffect, at(0), message)
-            .help("give an IPv4 address, or comment the block out");
-    }
-    if port == 0 && !capabilities.any_port {
-        let message =
-            "virtual servers on every port (no port, or port 0) are not in effect in this release";
-        reporter
-            .error(Code::NotInEffect, at(1), message)
-            .help("name a port from 1 to 65535, one virtual_server for each");
-    }
-}
-
-fn destinations(
-    heading: &Heading,
-    item: &Item,
-    settings: &Settings,
-    capabilities: &Capabilities,
-    reporter: &mut Reporter,
-) -> Vec<Destination> {
-    let served = |family| capabilities.families.contains(&family);
-    let defaults = Defaults {
-        vip: heading.vip,
-        port: heading.port,
-        understood: heading.understood,
-        family: heading.family,
-        family_served: heading.family.is_some_and(served) && heading.served(capabilities),
-        method: default_method(item, settings, reporter),
-        weight: settings.weight.get().copied().unwrap_or(1),
-    };
-    let mut places: HashMap<DestinationKey, Extent> = HashMap::new();
-    let mut destinations = Vec::new();
-    for server in item.items().iter().filter(|i| i.keyword.text == "real_server") {
-        if reporter.is_full() {
-            break;
-        }
-        let destination = real_server::destination(server, &defaults, capabilities, reporter);
-        let Some(destination) = destination else { continue };
-        let key = destination.key;
-        if let Some(first) = places.get(&key) {
-            let shown = match key.address {
-                IpAddr::V4(a) => format!("{a}:{}", key.port),
-                IpAddr::V6(a) => format!("[{a}]:{}", key.port),
-            };
-            let message = format!("real server {shown} is in this virtual server twice");
-            reporter
-                .error(Code::Duplicate, server.head(), message)
-                .help("remove one of the two; for a larger share raise its weight")
-                .related(*first, "first named here");
-            continue;
-        }
-        places.insert(key, server.head());
-        destinations.push(destination);
-    }
-    destinations
-}
-
-/// Method of real servers that have none of their own.
-fn default_method(item: &Item, settings: &Settings, reporter: &mut Reporter) -> ForwardingMethod {
-    if let Some(method) = settings.method.get() {
-        return *method;
-    }
-    let own = |server: &Item| server.items().iter().any(|i| i.keyword.text == "lvs_method");
-    let mut servers = item.items().iter().filter(|i| i.keyword.text == "real_server");
-    if !settings.method_refused
-        && let Some(first) = servers.find(|server| !own(server))
-    {
-        let name = first.arguments.first().map_or("", |w| w.text.as_str());
-        let message = format!("no forwarding method is given: NAT is used for {}", quote(name));
-        reporter
-            .warning(Code::DefaultAssumed, item.head(), message)
-            .help("write `lvs_method NAT`, `lvs_method DR`, `lvs_method TUN` or `lvs_method FNAT`");
-    }
-    ForwardingMethod::Nat
 }

@@ -89,16 +89,88 @@ end
 fn multi_line_parameters_end_with_their_file_or_an_empty_line() {
     assert_reads("$A= \\\nb \\\n\nc\n$A", "c . b .");
     assert_reads("$A=x \\\ny \\", "");
+    assert_reads("@main $A= \\\n b\n@back $A= \\\n c\n$A", "b .");
+    assert_reads("$A=x\n@^main $A= \\\n b \\\n c\n$A", "x .");
     let (words, _) = read_text("$A= \\\n b\n$A c\n");
     assert_eq!(words, "$A c .", "only at the end of a line, as in keepalived");
 }
 
 #[test]
+fn keepalived_conf_sequences_and_lists() {
+    assert_reads("~SEQ(N, 0, 2) ip 10.0.${N}.1\n", "ip 10.0.0.1 . ip 10.0.1.1 . ip 10.0.2.1 .");
+    assert_reads(
+        "~LST({IP, IP1}, {10,1},{20,4}) ~SEQ(IP2,168,2,170) 192.${IP2}.${IP}.${IP1}",
+        "192.168.10.1 . 192.170.10.1 . 192.168.20.4 . 192.170.20.4 .",
+    );
+    assert_reads("$N=2\n~SEQ(I,1,$N) ~SEQ(J,$I,${N}) a$I b${J}$", "a1 b1$ . a1 b2$ . a2 b2$ .");
+    assert_reads(
+        "@main ~SEQ(I,1,2) @main a$I\n@back ~SEQ(I,1,2) b\n~SEQ(I,1,2) @back c",
+        "a1 . a2 .",
+    );
+    assert_reads(
+        "$LOOP=~SEQ(I,1,2)\n$LOOP b\n$V= \\\nw$I { \\\nx \\\n}\n$LOOP $V\n",
+        "b . b . w1 { . x . } . w2 { . x . } .",
+    );
+    assert_reads("~LST(A,$B,x) $B=1$A\n$A $B", "x 1x .");
+    assert_reads("~foo ~SEQ(I,1,2)", "~foo ~SEQ(I,1,2) .");
+}
+
+#[test]
+fn random_numbers_are_the_same_every_time() {
+    let (words, findings) = read_text("~SEQ(I,1,200) ${_RANDOM 3 5}");
+    assert_eq!(findings, Vec::<String>::new());
+    let numbers: Vec<_> = words.split(" . ").map(|w| w.trim_end_matches(" .")).collect();
+    assert_eq!(numbers.len(), 200);
+    for wanted in ["3", "4", "5"] {
+        assert!(numbers.contains(&wanted), "{numbers:?}");
+    }
+    assert!(numbers.iter().all(|n| ["3", "4", "5"].contains(n)), "{numbers:?}");
+    assert_eq!(read_text("~SEQ(I,1,200) ${_RANDOM 3 5}").0, words);
+    let other = read(&MapSource::single("d/main.conf", "~SEQ(I,1,200) ${_RANDOM 3 5}"), "back").0;
+    assert_ne!(other, words, "another node has other numbers");
+    let plain: u32 = read_text("$_RANDOM").0.trim_end_matches(" .").parse().unwrap();
+    assert!(plain <= 32_767);
+    assert_reads("${_RANDOM 7 7}", "7 .");
+}
+
+#[test]
+fn include_check_holds_below_it_and_in_its_file() {
+    let kinds = |text: &str| {
+        let source = MapSource::single("d/main.conf", text)
+            .with_file("d/strict", "include_check\ninclude none\n")
+            .with_file("d/plain", "include none\n");
+        let (_, findings) = read(&source, "");
+        findings.iter().map(|f| f.split(": ").nth(1).unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds("include none\ninclude_check\ninclude none"), ["warning", "error"]);
+    assert_eq!(kinds("include strict\ninclude none"), ["warning", "error"]);
+    assert_eq!(kinds("include_check match\ninclude plain\ninclude none/*"), ["error", "note"]);
+    assert_eq!(
+        kinds("include_check +wildcard_match\ninclude none/*\ninclude none"),
+        ["error", "warning"]
+    );
+    assert_eq!(kinds("include_check\ninclude_check -match\ninclude none"), ["warning"]);
+    assert_eq!(kinds("include_check match brace_match\ninclude {plain,none}"), ["error", "error"]);
+    assert_eq!(kinds("include_checks\ninclude none"), ["warning"]);
+}
+
+#[test]
 fn what_is_not_supported_is_said() {
     let cases: &[(&str, &str)] = &[
-        ("~SEQ(I, 1, 3) a $I", "1:1: error: `~SEQ` and `~LST` are not supported yet"),
-        ("x\n  ~LST(V, a, b) c", "2:3: error: `~SEQ` and `~LST` are not supported yet"),
-        ("a ${_RANDOM 1 9}", "1:3: error: `_RANDOM` is not supported"),
+        (
+            "~SEQ(I, 1, 2, x) a $I",
+            "1:1: error: `~SEQ(I, 1, 2, x) a $I` is malformed: `x` is no whole number",
+        ),
+        ("x\n  ~LST(V) c", "2:3: error: `~LST(V) c` is malformed: there are no values"),
+        ("a ${_RANDOM 9 1}", "1:3: error: `9 1` is no range of `_RANDOM`"),
+        ("a ${_RANDOM 1 2 3}", "1:3: error: `1 2 3` is no range of `_RANDOM`"),
+        ("$N=~SEQ(I,1,2) $N\n$N", "2:1: error: parameters expand to more than the limit"),
+        ("~SEQ(I,1,999999999999) a$I", "1:25: error: parameters expand to more than the limit"),
+        (
+            "~SEQ(I,1,999999999999) a b c d e f g h i j k l m",
+            "1:24: error: the configuration has more than 4194304 words",
+        ),
+        ("include_check all", "1:15: error: unknown include check `all`"),
         ("a ${_ENV NONE}", "1:3: error: environment variable `NONE` is not set"),
         ("a \\\nb", "1:3: error: `\\` at the end of a line continues nothing here"),
         ("a\0b", "1:2: error: NUL byte in the line"),

@@ -7,7 +7,7 @@ fn shown(text: &str, colour: bool) -> String {
 
 #[test]
 fn plain_text_starts_with_the_place() {
-    let text = "data_plane {\n  connections 7 # few\n}\nglobal_defs {\n\trouter_id x\n}\n";
+    let text = "data_plane {\n  connections 7 # few\n}\nglobal_defs {\n\tvrrp_version 3\n}\n";
     let want = "\
 web.conf:2:15: error: connections 7 is below 1024
   |
@@ -15,7 +15,7 @@ web.conf:2:15: error: connections 7 is below 1024
   |               ^
   |
   = help: write a number from 1024 to 268435456
-web.conf:5:2: note: `router_id` is not yet in effect
+web.conf:5:2: note: `vrrp_version` is not yet in effect
 ";
     assert_eq!(shown(text, false), want);
 }

@@ -35,6 +35,9 @@ pub struct Script {
 pub struct Fifo {
     /// The pipe; made if it does not exist.
     pub path: PathBuf,
+    /// Whose pipe it is when it is made; `None` = the `script_user` of [`Notifications`].
+    #[serde(default)]
+    pub user: Option<ScriptUser>,
     /// Program that reads it, started with the pipe's path as its last argument.
     #[serde(default)]
     pub script: Option<Script>,

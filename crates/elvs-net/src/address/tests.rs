@@ -23,3 +23,22 @@ fn covers_by_prefix() {
         );
     }
 }
+
+#[test]
+fn the_narrowest_subnet_wins_and_a_host_address_is_the_last_resort() {
+    let address = |text: &str, prefix_len, ifindex| Address {
+        ifindex,
+        address: text.parse().unwrap(),
+        prefix_len,
+    };
+    let host = address("192.0.2.7", 32, 4);
+    let subnets = Subnets {
+        wide: vec![address("10.0.0.10", 24, 1), address("10.1.2.3", 8, 2)],
+        hosts: [(host.address, host)].into(),
+    };
+    let of = |text: &str| subnets.of(text.parse().unwrap()).map(|found| found.ifindex);
+    assert_eq!(of("10.0.0.100"), Some(1));
+    assert_eq!(of("10.9.9.9"), Some(2));
+    assert_eq!(of("192.0.2.7"), Some(4));
+    assert_eq!(of("192.0.2.8"), None);
+}

@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use elvs_net::bed::{CLIENT, Host, VIP};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::config::PORT;
 use super::server::Answer;
@@ -24,6 +24,12 @@ use super::stop::Stop;
 pub(super) struct Requests<'a> {
     /// How many.
     pub number: u16,
+    /// Number of the first, of which its client port depends.
+    pub first: u16,
+    /// Pause before each.
+    pub pause: Duration,
+    /// Whether the rest is given up after some failures in a row.
+    pub give_up: bool,
     /// Asked before each.
     pub stop: &'a Stop,
     /// Told after each.
@@ -58,10 +64,13 @@ async fn send_all(requests: &Requests<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     let start = Instant::now();
     let mut in_a_row = 0;
-    for number in 0..requests.number {
-        if requests.stop.requested() || in_a_row == GIVE_UP_AFTER {
+    for number in (0..requests.number).map(|number| number.wrapping_add(requests.first) % PORTS) {
+        if requests.stop.requested() || (requests.give_up && in_a_row >= GIVE_UP_AFTER) {
             outcome.failed += 1;
             continue;
+        }
+        if !requests.pause.is_zero() {
+            sleep(requests.pause).await;
         }
         match timeout(PATIENCE, request(FIRST_PORT + number)).await {
             Ok(Ok(answer)) => {
@@ -123,6 +132,9 @@ fn parse(response: &[u8]) -> Result<Answer> {
 
 /// Port of the first connection; the others follow it.
 const FIRST_PORT: u16 = 10_000;
+
+/// Client ports; after the last one the first comes again.
+const PORTS: u16 = 50_000;
 
 /// How long a request may take: two lost SYNs are survived.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use elvs_api::{Client, ClientError, Status};
+use elvs_model::health::WatchedView;
 
 use super::process::Process;
 use super::stop::Stop;
@@ -78,6 +79,20 @@ impl Director {
             packets: statistics.map(|s| s.in_packets + s.out_packets).sum(),
             drops: status.drops.into_iter().map(|drop| (drop.reason, drop.packets)).collect(),
         })
+    }
+
+    /// Whether the checks of the one virtual server know something, and its table has so many real servers.
+    pub fn knows(
+        &mut self,
+        known: impl Fn(&WatchedView) -> bool,
+        real_servers: usize,
+    ) -> Result<bool> {
+        let view = self.client.health().context("cannot read the director's checks")?;
+        if !view.watched.first().is_some_and(known) {
+            return Ok(false);
+        }
+        let services = self.client.services().context("cannot read the director's table")?;
+        Ok(services.first().is_some_and(|service| service.destinations.len() == real_servers))
     }
 
     /// Ends the daemon in its own way and checks that it did not fail before.

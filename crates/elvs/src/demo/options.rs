@@ -30,6 +30,9 @@ pub struct Options {
     /// Requests to send, one TCP connection each, 1 to 50000
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_REQUESTS)))]
     pub requests: u16,
+    /// Let a real server fail, then all of them, then come back: who gets the requests, and how long it takes
+    #[arg(long, value_name = "rsN", value_parser = real_server, conflicts_with = "keep")]
+    pub fail: Option<u8>,
     /// Leave everything running and say how to look at it
     #[arg(long)]
     pub keep: bool,
@@ -39,6 +42,12 @@ pub struct Options {
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Number of a real server by its name.
+fn real_server(name: &str) -> Result<u8, String> {
+    let number = name.strip_prefix("rs").and_then(|number| number.parse().ok());
+    number.ok_or_else(|| "real servers are called rs1, rs2, ..".to_owned())
 }
 
 /// Forwarding method of the demo.
@@ -102,6 +111,8 @@ pub(super) struct Settings {
     /// One for each real server, `rs1` first.
     pub weights: Vec<u32>,
     pub requests: u16,
+    /// Number of the real server that fails first, if the demo is about failures.
+    pub fail: Option<u8>,
     pub keep: bool,
     pub json: bool,
 }
@@ -113,8 +124,19 @@ impl Settings {
             prefix: PREFIX.to_owned(),
             method: self.mode.method(),
             // At most 32, by construction.
-            real_servers: u8::try_from(self.weights.len()).unwrap_or(MAX_REAL_SERVERS),
+            real_servers: u8::try_from(self.weights.len() + usize::from(self.fail.is_some()))
+                .unwrap_or(MAX_REAL_SERVERS),
         }
+    }
+
+    /// Number of the host that is the sorry server, if there is one.
+    pub fn sorry_server(&self) -> Option<u8> {
+        self.fail.map(|_| self.plan().real_servers)
+    }
+
+    /// What a host calls itself.
+    pub fn name(&self, number: u8) -> String {
+        if self.sorry_server() == Some(number) { SORRY.to_owned() } else { format!("rs{number}") }
     }
 }
 
@@ -138,7 +160,11 @@ impl TryFrom<&Options> for Settings {
                 "every weight is 0, so no real server would get a connection: give one of them 1 or more"
             );
         }
+        if let Some(fail) = options.fail {
+            check_failure(fail, &weights, options.requests)?;
+        }
         Ok(Self {
+            fail: options.fail,
             mode: options.mode,
             scheduler: options.scheduler,
             weights,
@@ -148,6 +174,25 @@ impl TryFrom<&Options> for Settings {
         })
     }
 }
+
+fn check_failure(fail: u8, weights: &[u32], requests: u16) -> anyhow::Result<()> {
+    if fail == 0 || usize::from(fail) > weights.len() {
+        bail!("--fail rs{fail}: there are rs1 to rs{}", weights.len());
+    }
+    if weights.len() < 2 || weights.len() >= usize::from(MAX_REAL_SERVERS) || weights.contains(&0) {
+        bail!("--fail needs 2 to {} real servers, each of a weight above 0", MAX_REAL_SERVERS - 1);
+    }
+    if requests > MAX_REQUESTS_WITH_FAILURES {
+        bail!("--fail: at most {MAX_REQUESTS_WITH_FAILURES} --requests, for each of four acts");
+    }
+    Ok(())
+}
+
+/// Name of the sorry server.
+pub(super) const SORRY: &str = "sorry";
+
+/// Each act has so many, and client ports are to suffice for all of them.
+const MAX_REQUESTS_WITH_FAILURES: u16 = 5_000;
 
 /// Real servers without `--real-servers` and `--weights`.
 const DEFAULT_REAL_SERVERS: u8 = 3;

@@ -265,7 +265,7 @@ pub(super) fn explain_keep(out: &mut impl Write) -> io::Result<()> {
 }
 
 /// One line, under the header.
-const TABLE: TableStyle =
+pub(super) const TABLE: TableStyle =
     TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// A share in per cent, one digit.

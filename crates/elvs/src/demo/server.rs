@@ -58,7 +58,6 @@ async fn serve(options: &Options) -> Result<()> {
         ),
         None => None,
     };
-    //DECAP
     let listener = TcpListener::bind(options.listen)
         .await
         .with_context(|| format!("cannot listen on {}", options.listen))?;

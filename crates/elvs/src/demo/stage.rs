@@ -21,9 +21,12 @@ use super::stop::Stop;
 /// Client and real servers, ready for a director.
 pub(super) struct Stage {
     // Dropped in this order: processes before the namespaces they are in.
-    servers: Vec<Process>,
+    /// One for each real server, `rs1` first; `None` has failed.
+    servers: Vec<Option<Process>>,
     bed: Bed,
     config: String,
+    /// Real servers that get traffic at the beginning.
+    real_servers: usize,
     keep: bool,
 }
 
@@ -31,18 +34,44 @@ impl Stage {
     /// Builds the bed and starts the real servers.
     pub fn build(settings: &Settings, state: &mut State, stop: &Stop) -> Result<Self> {
         let bed = Bed::build(settings.plan()).context("cannot build the network")?;
-        let mut stage =
-            Self { servers: Vec::new(), bed, config: config::write(settings), keep: settings.keep };
+        let mut stage = Self {
+            servers: Vec::new(),
+            bed,
+            config: config::write(settings),
+            real_servers: settings.weights.len(),
+            keep: settings.keep,
+        };
         fs::write(state::path(CONFIG), &stage.config).context("cannot write the configuration")?;
-        for host in &stage.bed.real_servers {
+        for (number, host) in (1_u8..).zip(&stage.bed.real_servers) {
             stop.check()?;
-            let server = start_server(host, settings, state)?;
-            stage.servers.push(server);
+            let server = start_server(host, &settings.name(number), settings, state)?;
+            stage.servers.push(Some(server));
         }
-        for server in &mut stage.servers {
+        for server in stage.servers.iter_mut().flatten() {
             wait_ready(server)?;
         }
         Ok(stage)
+    }
+
+    /// Ends a real server's program; its host stays.
+    pub fn fail(&mut self, number: u8) {
+        if let Some(server) = self.servers.get_mut(usize::from(number.saturating_sub(1))) {
+            *server = None;
+        }
+    }
+
+    /// Starts a real server's program again, if it does not run.
+    pub fn restore(&mut self, number: u8, settings: &Settings, state: &mut State) -> Result<()> {
+        let index = usize::from(number.saturating_sub(1));
+        let (Some(host), Some(place @ None)) =
+            (self.bed.real_servers.get(index), self.servers.get_mut(index))
+        else {
+            return Ok(());
+        };
+        let mut server = start_server(host, &settings.name(number), settings, state)?;
+        wait_ready(&mut server)?;
+        *place = Some(server);
+        Ok(())
     }
 
     /// Starts `elvs run` in the director and waits until it forwards.
@@ -52,7 +81,7 @@ impl Stage {
         command.arg("--socket").arg(&socket).arg("run");
         command.arg("-f").arg(state::path(CONFIG)).args(["--instance", state::INSTANCE]);
         let process = Process::spawn(command, "director", state, self.keep)?;
-        Director::wait_ready(process, &socket, self.bed.real_servers.len(), stop)
+        Director::wait_ready(process, &socket, self.real_servers, stop)
     }
 
     /// Where requests come from.
@@ -72,14 +101,19 @@ impl Stage {
 
     /// Lets everything stay.
     pub fn keep(self) {
-        self.servers.into_iter().for_each(Process::keep);
+        self.servers.into_iter().flatten().for_each(Process::keep);
         self.bed.keep();
     }
 }
 
-fn start_server(host: &Host, settings: &Settings, state: &mut State) -> Result<Process> {
+fn start_server(
+    host: &Host,
+    name: &str,
+    settings: &Settings,
+    state: &mut State,
+) -> Result<Process> {
     let mut command = host.command(own_program()?);
-    command.args(["demo-server", "--name", &host.name, "--listen"]);
+    command.args(["demo-server", "--name", name, "--listen"]);
     command.arg(format!("0.0.0.0:{}", config::PORT));
     if settings.mode == Mode::Tun {
         command.args(["--decapsulate", "eth0"]);

@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use elvs_api::{
     ApiError, Chunks, DestinationState, DropCount, ErrorCode, Interface, LocalAddressState,
-    Outcome, Reloaded, Status, VERSION, XdpAttachment,
+    Outcome, Plan, Reloaded, Status, VERSION, XdpAttachment,
 };
 use elvs_common::{Counter, CounterKind};
 use elvs_dataplane::AttachedMode;
+use elvs_model::health::HealthView;
 use elvs_model::{
-    Change, ChangeError, ConnectionFilter, ConnectionView, MarkRules, NodeInfo, ServiceKey,
-    ServiceView, SettingView, SyncDaemon, Timeouts,
+    Change, ChangeError, ConnectionFilter, ConnectionView, Desired, MarkRules, NodeInfo,
+    ServiceKey, ServiceView, SettingView, SyncDaemon, Timeouts,
 };
 
 use super::node::{self, Node};
@@ -69,6 +70,10 @@ impl Api {
 fn foreign_locals(node: &Node) -> Vec<LocalAddressState> {
     let state = |address| LocalAddressState { address, problem: node::foreign_local(address) };
     node.foreign_locals().into_iter().map(state).collect()
+}
+
+fn refused(error: &anyhow::Error) -> ApiError {
+    ApiError::new(ErrorCode::BadRequest, format!("{error:#}"))
 }
 
 fn internal(error: impl std::fmt::Display) -> ApiError {
@@ -173,8 +178,16 @@ impl elvs_api::Backend for Api {
     async fn reload(&self) -> Result<Reloaded, ApiError> {
         match self.0.reload().await {
             Ok(changes) => Ok(Reloaded { changes }),
-            Err(error) => Err(ApiError::new(ErrorCode::BadRequest, format!("{error:#}"))),
+            Err(error) => Err(refused(&error)),
         }
+    }
+
+    async fn plan(&self, desired: Option<Desired>) -> Result<Plan, ApiError> {
+        self.0.plan(desired).await.map_err(|error| refused(&error))
+    }
+
+    async fn health(&self) -> Result<HealthView, ApiError> {
+        self.0.health.view().await.map_err(|error| internal(format!("{error:#}")))
     }
 }
 

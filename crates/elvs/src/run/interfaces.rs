@@ -32,8 +32,9 @@ pub(super) async fn wanted(
         return Ok(settings.interfaces.iter().cloned().collect());
     }
     let mut indexes = BTreeSet::new();
+    let subnets = netlink.subnets().await?;
     for vip in virtual_addresses(table) {
-        match netlink.subnet_of(vip).await? {
+        match subnets.of(vip) {
             Some(address) => {
                 indexes.insert(address.ifindex);
             }
@@ -46,7 +47,7 @@ pub(super) async fn wanted(
     }
     let locals = table.services().flat_map(|service| service.local_addresses().iter());
     for local in locals.collect::<BTreeSet<_>>() {
-        indexes.extend(netlink.subnet_of(local).await?.map(|address| address.ifindex));
+        indexes.extend(subnets.of(local).map(|address| address.ifindex));
     }
     let destinations = table.services().flat_map(|service| service.destinations());
     for address in destinations.map(|d| d.key.address).collect::<BTreeSet<_>>() {

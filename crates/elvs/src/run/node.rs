@@ -4,29 +4,66 @@
 //!
 //! Called by the daemon's tasks and by its API.
 
+mod drift;
+mod effects;
+mod held;
+mod merge;
+mod passive;
+mod wires;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use elvs_api::Plan;
 use elvs_dataplane::{InstallError, Plane, Route};
-use elvs_model::{Change, ChangeError, DataPlaneSettings, Desired, SyncDaemon, Table, diff};
+use elvs_model::health::{Notifications, OnDrift, ServiceHealth};
+use elvs_model::{
+    Change, ChangeError, DataPlaneSettings, Desired, DesiredService, DestinationKey, ServiceKey,
+    SyncDaemon, Table, diff,
+};
 use elvs_net::Netlink;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use super::interfaces;
-use super::local::{Needs, Pair};
+use super::health::Health;
+use super::local::Pair;
+use super::notify::Notifier;
 use super::routes::{Learned, learn};
+pub(super) use drift::restore as restore_drift;
+pub(super) use effects::carry_out as carry_out_effects;
+use held::Held;
+use merge::merge;
+pub(super) use passive::sample as sample_connections;
+pub(super) use wires::foreign_local;
 
 /// A running director.
 pub(super) struct Node {
     plane: Mutex<Box<dyn Plane>>,
     /// Whoever changes the table or the configuration holds this.
-    writer: tokio::sync::Mutex<Desired>,
+    writer: tokio::sync::Mutex<Held>,
+    /// The thread that runs checks.
+    pub(super) health: Health,
+    /// Who tells others.
+    pub(super) notifier: Arc<Notifier>,
+    /// The table was changed by hand, and the file's word is to be restored.
+    drifted: Notify,
+    /// Real servers of the configuration, also those that are down: their next hops are kept, so that they are in use
+    /// at once when they return.
+    configured: Mutex<BTreeSet<IpAddr>>,
+    /// Destinations whose connections passive checks go by.
+    passive: Mutex<Vec<(ServiceKey, DestinationKey)>>,
+    /// Addresses that the way to was looked for.
+    learned: Mutex<BTreeSet<IpAddr>>,
+    /// Real servers whose interfaces were looked for.
+    wired: Mutex<BTreeSet<IpAddr>>,
+    /// Interfaces must be looked at with the next look at routes.
+    pub(super) wires_stale: AtomicBool,
     netlink: Netlink,
     problems: Mutex<BTreeMap<IpAddr, Problem>>,
     /// Local addresses of full NAT that are no address of this host.
@@ -54,13 +91,22 @@ impl Node {
     pub(super) fn new(
         plane: Box<dyn Plane>,
         netlink: Netlink,
+        health: Health,
         instance: &str,
         config: Option<PathBuf>,
         state_dir: &Path,
     ) -> Self {
         Self {
             plane: Mutex::new(plane),
-            writer: tokio::sync::Mutex::new(Desired::default()),
+            writer: tokio::sync::Mutex::default(),
+            health,
+            notifier: Arc::default(),
+            drifted: Notify::new(),
+            configured: Mutex::default(),
+            passive: Mutex::default(),
+            learned: Mutex::default(),
+            wired: Mutex::default(),
+            wires_stale: AtomicBool::new(false),
             netlink,
             problems: Mutex::new(BTreeMap::new()),
             foreign_locals: Mutex::new(BTreeSet::new()),
@@ -73,10 +119,11 @@ impl Node {
         }
     }
 
-    /// Puts in force what the configuration asks for, on top of what was adopted: services that an earlier daemon took
-    /// from its configuration and that are gone from it go; those that `ipvsadm` made stay.
+    /// Puts in force what the configuration asks for and checks know, on top of what was adopted: services that an earlier
+    /// daemon took from its configuration and that are gone from it go; those that `ipvsadm` made stay, unless
+    /// `lvs_flush` wants an empty table to begin with.
     pub(super) async fn start(&self, desired: Desired) -> Result<()> {
-        let mut current = self.writer.lock().await;
+        let mut held = self.writer.lock().await;
         self.check_interfaces(&desired).await?;
         let before = match fs::read(&self.desired_file) {
             Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
@@ -85,42 +132,87 @@ impl Node {
             }),
             Err(_) => Desired::default(),
         };
-        // An adopted director may have lost a configuration's services to ipvsadm, or never had them.
+        let configured = self.health.configure(&desired).await?;
+        let new = held.with_file(desired, configured.effective);
         let mut table = self.table();
-        let mut changes = diff(&before, &desired);
-        changes.extend(diff(&Desired::default(), &desired));
+        if new.desired().health.flush_at_start {
+            let foreign = foreign(&table, new.effective());
+            merge(&mut table, &foreign);
+        }
+        // An adopted director may have lost a configuration's services to ipvsadm, or never had them.
+        let mut changes = diff(&with_sorry_servers(before), new.effective());
+        changes.extend(diff(&Desired::default(), new.effective()));
         merge(&mut table, &changes);
         if !table.sync_daemons().is_empty() {
             warn!("{}", SyncDaemon::WARNING);
         }
-        self.put_in_force(&table, &desired).await?;
-        *current = desired;
-        self.keep_desired(&current)
+        self.set_configured(new.desired());
+        self.put_in_force(&table, new.desired()).await?;
+        self.notifier.configure(&new.desired().health.notifications);
+        self.set_passive(configured.passive);
+        *held = new;
+        self.keep_desired(held.desired())
     }
 
     /// Reads the configuration again and makes the changes; answers how many.
     pub(super) async fn reload(&self) -> Result<usize> {
-        let Some(file) = &self.config else {
-            bail!("the daemon was started without a configuration file");
-        };
-        let mut current = self.writer.lock().await;
+        let file = self.config_file()?;
+        let mut held = self.writer.lock().await;
         let desired = super::read_config(file)?;
         self.check_interfaces(&desired).await?;
-        if desired.data_plane.connections != current.data_plane.connections {
-            warn!("data_plane connections takes effect when the daemon is stopped and started");
+        for warning in at_next_start(held.desired(), &desired) {
+            warn!("{warning}");
         }
-        if desired.data_plane.local_addresses != current.data_plane.local_addresses {
-            warn!("data_plane local_addresses takes effect when the daemon is stopped and started");
-        }
-        let changes = diff(&current, &desired);
+        let same = desired == *held.desired();
+        let configured = self.health.configure(&desired).await?;
+        let new = held.with_file(desired, configured.effective);
+        let changes = diff(held.effective(), new.effective());
         let mut table = self.table();
         for (change, error) in merge(&mut table, &changes) {
             info!("{error}, because of a change by ipvsadm: {change:?}");
         }
-        self.put_in_force(&table, &desired).await?;
-        *current = desired;
-        self.keep_desired(&current)?;
+        self.set_configured(new.desired());
+        if let Err(error) = self.put_in_force(&table, new.desired()).await {
+            self.set_configured(held.desired());
+            self.health.revert().await?;
+            return Err(error.into());
+        }
+        self.notifier.configure(&new.desired().health.notifications);
+        self.set_passive(configured.passive);
+        *held = new;
+        if !same {
+            self.keep_desired(held.desired())?;
+        }
+        if held.desired().health.on_drift == OnDrift::Restore {
+            self.drifted.notify_one();
+        }
         Ok(changes.len())
+    }
+
+    /// What a reload would do, with the daemon's own file or with another configuration.
+    pub(super) async fn plan(&self, desired: Option<Desired>) -> Result<Plan> {
+        let held = self.writer.lock().await;
+        let mut findings = Vec::new();
+        let desired = match desired {
+            Some(desired) => desired,
+            None => {
+                let (desired, found) = super::read_file(self.config_file()?)?;
+                findings.extend(found.iter().map(ToString::to_string));
+                desired
+            }
+        };
+        self.check_interfaces(&desired).await?;
+        findings.extend(at_next_start(held.desired(), &desired));
+        let effective = self.health.plan(&desired).await?;
+        let new = held.with_file(desired, effective);
+        Ok(Plan { changes: diff(held.effective(), new.effective()), findings })
+    }
+
+    fn config_file(&self) -> Result<&Path> {
+        match &self.config {
+            Some(file) => Ok(file),
+            None => bail!("the daemon was started without a configuration file"),
+        }
     }
 
     /// Refuses a configuration that names an interface which does not exist.
@@ -138,7 +230,7 @@ impl Node {
         changes: &[Change],
         atomic: bool,
     ) -> Vec<Result<(), ChangeError>> {
-        let desired = self.writer.lock().await;
+        let mut held = self.writer.lock().await;
         let mut table = self.table();
         let mut fates: Vec<Result<(), ChangeError>> = Vec::with_capacity(changes.len());
         for change in changes {
@@ -155,7 +247,7 @@ impl Node {
             }
         }
         if fates.iter().any(Result::is_ok)
-            && let Err(error) = self.put_in_force(&table, &desired).await
+            && let Err(error) = self.put_in_force(&table, held.desired()).await
         {
             let refused = ChangeError::Unsupported(format!("{error:#}"));
             return fates
@@ -169,20 +261,22 @@ impl Node {
         if changes.iter().zip(&fates).any(|pair| started(&pair)) {
             warn!("{}", SyncDaemon::WARNING);
         }
+        self.note_drift(&mut held, changes, &fates);
         fates
     }
 
     /// Learns the way to every real server of a table, installs it, and attaches the program where it is needed.
     async fn put_in_force(&self, table: &Table, desired: &Desired) -> Result<(), InstallError> {
-        let old = addresses(&self.table());
-        let new: BTreeSet<IpAddr> = addresses(table).difference(&old).copied().collect();
+        let mut wanted = addresses(table);
+        wanted.extend(self.lock_configured().iter());
+        let new: BTreeSet<IpAddr> = wanted.difference(&lock(&self.learned)).copied().collect();
         self.learn(&new).await;
         let flood = desired.data_plane.flood_threshold;
         self.with_plane(|plane| {
             plane.set_flood_threshold(flood.unwrap_or(DataPlaneSettings::FLOOD_THRESHOLD));
             plane.install(table)
         })?;
-        self.forget_problems(table);
+        self.forget_unused();
         self.attach(table, desired).await;
         self.routes_stale.notify_one();
         Ok(())
@@ -190,6 +284,7 @@ impl Node {
 
     /// Learns the way to addresses and tells the plane.
     pub(super) async fn learn(&self, addresses: &BTreeSet<IpAddr>) {
+        lock(&self.learned).extend(addresses);
         for (address, Learned { route, problem }) in learn(&self.netlink, addresses).await {
             self.set_route(address, route);
             let mut problems = self.problems();
@@ -212,135 +307,33 @@ impl Node {
         self.with_plane(|plane| plane.set_route(address, route));
     }
 
-    fn forget_problems(&self, table: &Table) {
-        let used = addresses(table);
+    fn forget_unused(&self) {
+        let used = self.real_servers();
         self.problems().retain(|address, _| used.contains(address));
+        lock(&self.learned).retain(|address| used.contains(address));
     }
 
-    /// Attaches the program to the interfaces that a table needs.
-    async fn attach(&self, table: &Table, desired: &Desired) {
-        if table.marks().interfaces().next().is_some() {
-            self.learn_interfaces().await;
-        }
-        self.check_locals(table).await;
-        let settings = &desired.data_plane;
-        let wanted = match interfaces::wanted(&self.netlink, table, settings).await {
-            Ok(wanted) => wanted,
-            Err(error) => {
-                warn!("interfaces cannot be found: {error}");
-                return;
-            }
-        };
-        let attached: BTreeSet<String> =
-            self.with_plane(|plane| plane.attached()).into_iter().map(|(name, _)| name).collect();
-        for name in wanted.difference(&attached) {
-            match self.with_plane(|plane| plane.attach(name, settings.xdp_mode)) {
-                Ok(mode) => info!(interface = %name, mode = mode.name(), "attached"),
-                Err(error) => warn!("{error}"),
-            }
-        }
-        self.attach_local(table, desired, &wanted).await;
-        // Interfaces named by the configuration are all that carry the program; those found stay until the end.
-        if !settings.interfaces.is_empty() {
-            let others = attached.difference(&wanted).filter(|name| **name != self.pair.director);
-            for name in others {
-                match self.with_plane(|plane| plane.detach(name)) {
-                    Ok(()) => info!(interface = %name, "detached"),
-                    Err(error) => warn!("{error}"),
-                }
-            }
-        }
+    fn lock_wired(&self) -> MutexGuard<'_, BTreeSet<IpAddr>> {
+        lock(&self.wired)
     }
 
-    /// Looks for local addresses that this host does not have: nobody would answer for them.
-    async fn check_locals(&self, table: &Table) {
-        let locals = table.services().flat_map(|service| service.local_addresses().iter());
-        let mut foreign = BTreeSet::new();
-        for address in locals.collect::<BTreeSet<_>>() {
-            if !self.netlink.route(address).await.is_ok_and(|route| route.local) {
-                foreign.insert(address);
-            }
-        }
-        let before = std::mem::replace(&mut *self.lock_foreign_locals(), foreign.clone());
-        for address in foreign.difference(&before) {
-            warn!("local address {address} {}", foreign_local(*address));
-        }
-        for address in before.difference(&foreign) {
-            info!("local address {address} is an address of this host, or not used any more");
-        }
-    }
-
-    fn lock_foreign_locals(&self) -> MutexGuard<'_, BTreeSet<IpAddr>> {
-        self.foreign_locals.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Local addresses of full NAT that are no address of this host.
-    pub(super) fn foreign_locals(&self) -> BTreeSet<IpAddr> {
-        self.lock_foreign_locals().clone()
-    }
-
-    /// Has what the host itself sends looked at, where that may be the director's business.
-    async fn attach_local(&self, table: &Table, desired: &Desired, wires: &BTreeSet<String>) {
-        let off = desired.data_plane.without_local_traffic;
-        let needs = if off { Needs::default() } else { Needs::of(&self.netlink, table).await };
-        let known = self.with_plane(|plane| {
-            plane.attached().iter().any(|(name, _)| *name == self.pair.director)
-        });
-        if off && known {
-            if let Err(error) = self.with_plane(|plane| self.pair.disconnect(plane)) {
-                warn!("{error:#}");
-            }
-            if let Err(error) = self.pair.remove(&self.netlink).await {
-                warn!("{error:#}");
-            }
-            return;
-        }
-        if !needs.any() {
-            return;
-        }
-        let made = match self.pair.make(&self.netlink).await {
-            Ok(ways) => self.with_plane(|plane| self.pair.connect(plane, &ways)),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = made {
-            warn!("the host's own traffic to its services is left to its stack: {error:#}");
-            return;
-        }
-        let mut wanted = BTreeSet::from(["lo".to_owned()]);
-        if needs.real_server {
-            wanted.extend(wires.iter().cloned());
-        }
-        let attached: BTreeSet<String> =
-            self.with_plane(|plane| plane.attached_egress()).into_iter().collect();
-        for name in wanted.difference(&attached) {
-            match self.with_plane(|plane| plane.attach_egress(name)) {
-                Ok(()) => info!(interface = %name, "looking at what the host sends"),
-                Err(error) => warn!("{error}"),
-            }
-        }
-    }
-
-    /// Learns the interfaces there are, for the firewall-mark rules that name one.
-    async fn learn_interfaces(&self) {
-        match interfaces::indexes(&self.netlink).await {
-            Ok(indexes) => {
-                if let Err(error) = self.with_plane(|plane| plane.set_interfaces(indexes)) {
-                    warn!("firewall-mark rules keep the interfaces they had: {error}");
-                }
-            }
-            Err(error) => warn!("interfaces cannot be listed: {error}"),
-        }
-    }
-
-    /// Looks at interfaces again, after links or addresses changed.
-    pub(super) async fn refresh_interfaces(&self) {
-        let desired = self.writer.lock().await;
-        self.attach(&self.table(), &desired).await;
-    }
-
-    /// Real servers in the table.
+    /// Real servers in the table and in the configuration.
     pub(super) fn real_servers(&self) -> BTreeSet<IpAddr> {
-        addresses(&self.table())
+        let mut servers = self.with_plane(|plane| addresses(plane.table()));
+        servers.extend(self.lock_configured().iter());
+        servers
+    }
+
+    fn set_configured(&self, desired: &Desired) {
+        let destinations = desired.services.iter().flat_map(|service| {
+            let sorry = service.health.sorry_server.as_ref().map(|sorry| &sorry.destination);
+            service.destinations.iter().chain(sorry)
+        });
+        *self.lock_configured() = destinations.map(|destination| destination.key.address).collect();
+    }
+
+    fn lock_configured(&self) -> MutexGuard<'_, BTreeSet<IpAddr>> {
+        lock(&self.configured)
     }
 
     pub(super) fn table(&self) -> Table {
@@ -348,7 +341,7 @@ impl Node {
     }
 
     pub(super) fn problems(&self) -> MutexGuard<'_, BTreeMap<IpAddr, Problem>> {
-        self.problems.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.problems)
     }
 
     /// Does something with the plane.
@@ -360,6 +353,30 @@ impl Node {
     /// Index of an interface, for status.
     pub(super) async fn ifindex(&self, name: &str) -> u32 {
         self.netlink.link(name).await.map_or(0, |link| link.ifindex)
+    }
+
+    /// Ends checks, says what `omega` asks for, and waits until it is said, for at most `limit`; answers who is told of the
+    /// rest.
+    pub(super) async fn stop(&self, limit: Duration) -> Notifications {
+        if let Err(error) = self.health.stop().await {
+            warn!("{error:#}");
+        }
+        self.carry_out_effects().await;
+        self.notifier.finish(limit).await;
+        self.writer.lock().await.desired().health.notifications.clone()
+    }
+
+    /// Empties the table if `lvs_flush_on_stop` wants that.
+    pub(super) async fn flush_if_asked(&self) -> Result<()> {
+        let held = self.writer.lock().await;
+        if !held.desired().health.flush_at_stop {
+            return Ok(());
+        }
+        let mut table = self.table();
+        table.apply(&Change::Flush)?;
+        self.with_plane(|plane| plane.install(&table))?;
+        info!("the table is empty (lvs_flush_on_stop)");
+        Ok(())
     }
 
     /// Detaches and removes everything.
@@ -381,50 +398,49 @@ impl Node {
     }
 }
 
-/// What is wrong with a local address that this host does not have, and the cure.
-pub(super) fn foreign_local(address: IpAddr) -> String {
-    let length = if address.is_ipv4() { 32 } else { 128 };
-    format!(
-        "is not an address of this host, so real servers' replies do not come here: `ip address add {address}/{length} dev INTERFACE`"
-    )
+/// A mutex whose holder panicked still has a whole value: none is changed in steps.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A configuration with sorry servers among the destinations: all that may be in the table because of it.
+fn with_sorry_servers(mut desired: Desired) -> Desired {
+    for service in &mut desired.services {
+        let sorry = service.health.sorry_server.as_ref().map(|sorry| sorry.destination);
+        service.destinations.extend(sorry);
+    }
+    desired
+}
+
+/// What takes out of a table all that is not asked for.
+fn foreign(table: &Table, effective: &Desired) -> Vec<Change> {
+    let services = table.services().map(|there| DesiredService {
+        service: there.service().clone(),
+        destinations: there.destinations().rev().copied().collect(),
+        local_addresses: there.local_addresses().clone(),
+        health: ServiceHealth::default(),
+    });
+    let present = Desired { services: services.collect(), ..effective.clone() };
+    diff(&present, effective)
+}
+
+/// Settings that a reload does not change, in words.
+fn at_next_start(before: &Desired, after: &Desired) -> Vec<String> {
+    let (before, after) = (&before.data_plane, &after.data_plane);
+    let word = |keyword: &str| {
+        format!("data_plane {keyword} takes effect when the daemon is stopped and started")
+    };
+    let changed = [
+        (before.connections != after.connections, "connections"),
+        (before.local_addresses != after.local_addresses, "local_addresses"),
+    ];
+    changed.into_iter().filter(|(changed, _)| *changed).map(|(_, keyword)| word(keyword)).collect()
 }
 
 /// Addresses of a table's real servers.
 fn addresses(table: &Table) -> BTreeSet<IpAddr> {
     let destinations = table.services().flat_map(|service| service.destinations());
     destinations.map(|destination| destination.key.address).collect()
-}
-
-/// Makes a configuration's changes on a table that `ipvsadm` may have changed too: what is there already is edited,
-/// what is gone already is left. Answers the changes that met something else than expected.
-fn merge<'a>(table: &mut Table, changes: &'a [Change]) -> Vec<(&'a Change, ChangeError)> {
-    let mut met = Vec::new();
-    for change in changes {
-        let Err(error) = table.apply(change) else { continue };
-        let instead = match (change, &error) {
-            (Change::AddService(service), ChangeError::ServiceExists) => {
-                Some(Change::EditService(service.clone()))
-            }
-            (Change::EditService(service), ChangeError::NoSuchService) => {
-                Some(Change::AddService(service.clone()))
-            }
-            (Change::AddDestination { service, destination }, ChangeError::DestinationExists) => {
-                Some(Change::EditDestination { service: *service, destination: *destination })
-            }
-            (Change::EditDestination { service, destination }, ChangeError::NoSuchDestination) => {
-                Some(Change::AddDestination { service: *service, destination: *destination })
-            }
-            (_, _) => None,
-        };
-        if let Some(instead) = instead
-            && let Err(error) = table.apply(&instead)
-        {
-            met.push((change, error));
-            continue;
-        }
-        met.push((change, error));
-    }
-    met
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use elvs_common::NextHop;
@@ -106,6 +107,9 @@ pub(super) async fn keep(node: Arc<Node>) {
         loop {
             node.learn(&node.real_servers()).await;
             let mut links_changed = false;
+            if node.wires_stale.swap(false, Ordering::Relaxed) {
+                node.refresh_interfaces().await;
+            }
             tokio::select! {
                 event = events.next() => match event {
                     Some(event) => links_changed = concerns_links(&event),

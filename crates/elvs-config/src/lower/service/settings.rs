@@ -14,6 +14,7 @@ use elvs_model::{
 use super::super::real_server::MAX_WEIGHT;
 use super::super::{Once, method, value};
 use super::DEFAULT_PERSISTENCE;
+use super::health::Health;
 use crate::diagnostic::{Code, Reporter};
 use crate::lexer::Word;
 use crate::text::quote;
@@ -45,6 +46,8 @@ pub(super) struct Settings {
     pub has_real_servers: bool,
     one_packet: Once<()>,
     pub on_delete: Once<OnDelete>,
+    /// How the service is watched.
+    pub health: Health,
 }
 
 const PROTOCOLS: [(&str, Protocol); 3] =
@@ -59,6 +62,7 @@ impl Settings {
                 break;
             }
             settings.statement(item, reporter);
+            settings.health.read(item, reporter);
         }
         settings
     }

@@ -37,6 +37,13 @@ fn reads_settings() {
     }
 }
 
+#[test]
+fn a_demo_of_failures_has_one_host_more() {
+    let settings = settings("--fail rs2").unwrap();
+    assert_eq!((settings.plan().real_servers, settings.weights.len()), (4, 3));
+    assert_eq!((settings.name(3), settings.name(4)), ("rs3".to_owned(), "sorry".to_owned()));
+}
+
 /// Each refusal names the value and the limit.
 #[test]
 fn refuses_what_cannot_be_run() {
@@ -53,6 +60,13 @@ fn refuses_what_cannot_be_run() {
         ("--mode fullnat", "dr, nat, tun"),
         ("--scheduler sh", "rr, wrr, wlc"),
         ("--keep --clean", "cannot be used with"),
+        ("--fail 2", "rs1, rs2"),
+        ("--fail rs4", "there are rs1 to rs3"),
+        ("--fail rs0", "there are rs1 to rs3"),
+        ("--fail rs1 --real-servers 1", "2 to 31 real servers"),
+        ("--fail rs1 --real-servers 32", "2 to 31 real servers"),
+        ("--fail rs1 --requests 5001", "at most 5000"),
+        ("--fail rs1 --keep", "cannot be used with"),
     ];
     for (line, expected) in CASES {
         let error = settings(line).unwrap_err();

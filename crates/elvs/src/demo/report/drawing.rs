@@ -57,12 +57,14 @@ fn two_networks(settings: &Settings) -> String {
 /// One line for each real server; the last one ends the network.
 fn real_servers(settings: &Settings) -> impl Iterator<Item = String> {
     let plan = settings.plan();
-    let last = settings.weights.len();
-    (1_u8..).zip(&settings.weights).map(move |(number, weight)| {
-        let name = format!("rs{number}");
+    let last = plan.real_servers;
+    (1..=last).map(move |number| {
+        let name = settings.name(number);
         let address = plan.real_server(number);
-        let end = if usize::from(number) == last { '┘' } else { '┤' };
-        joined(&format!("  {name:<9} {address}:{PORT} weight {weight} "), end)
+        let end = if number == last { '┘' } else { '┤' };
+        let weight = settings.weights.get(usize::from(number - 1));
+        let what = weight.map_or_else(String::new, |weight| format!("weight {weight} "));
+        joined(&format!("  {name:<9} {address}:{PORT} {what}"), end)
     })
 }
 

@@ -3,6 +3,7 @@ use crate::demo::options::DemoScheduler;
 
 fn settings() -> Settings {
     Settings {
+        fail: None,
         mode: Mode::Dr,
         scheduler: DemoScheduler::Wrr,
         weights: vec![3, 2, 1],

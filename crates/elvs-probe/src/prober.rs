@@ -1,0 +1,131 @@
+//! One run of any check: who drives it, and what all runs share.
+//!
+//! **Invariant:** runs do not know of each other; what they share is read only, a cache or a counter.
+//!
+//! Called by the daemon.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use elvs_model::health::{
+    BfdCheck, Check, CheckKind, Finding, HealthSettings, PathCheck, RegexRule, ScriptUser,
+    TlsClient,
+};
+use rustls::ClientConfig;
+
+use crate::misc::{Identity, IdentityError};
+use crate::regex::{Regex, RegexError};
+use crate::tls::TlsError;
+use crate::{agent, dns, file, http, misc, ping, smtp, tcp, tls, udp};
+
+/// What runs of checks need to know of the director's settings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProbeSettings {
+    /// `script_user`: who runs the program of a `MISC_CHECK` that names nobody.
+    pub script_user: Option<ScriptUser>,
+    /// `enable_script_security`: no program runs as root whose path others than root may write to.
+    pub script_security: bool,
+}
+
+impl From<&HealthSettings> for ProbeSettings {
+    fn from(settings: &HealthSettings) -> Self {
+        Self {
+            script_user: settings.notifications.script_user.clone(),
+            script_security: settings.notifications.script_security,
+        }
+    }
+}
+
+/// Runs checks; made anew when the configuration is read again, because files of keys and certificates, users and
+/// expressions are kept as they were at their first use.
+#[derive(Debug, Default)]
+pub struct Prober {
+    settings: ProbeSettings,
+    tls: Cache<TlsClient, Arc<ClientConfig>>,
+    regexes: Cache<RegexRule, Arc<Regex>>,
+    identities: Cache<Option<ScriptUser>, Identity>,
+    nonce: AtomicU64,
+}
+
+impl Prober {
+    /// A prober with these settings. Reads nothing yet.
+    pub fn new(settings: ProbeSettings) -> Self {
+        Self { settings, ..Self::default() }
+    }
+
+    /// Runs a check once. Needs a tokio runtime with I/O and time; a run that is dropped closes its socket and kills
+    /// its program.
+    pub async fn run(&self, check: &Check) -> Finding {
+        match &check.kind {
+            CheckKind::Tcp(tcp) => tcp::run(tcp).await,
+            CheckKind::Http(http) => http::run(self, http).await,
+            CheckKind::Smtp(smtp) => smtp::run(smtp).await,
+            CheckKind::Dns(dns) => dns::run(dns).await,
+            CheckKind::Misc(misc) => misc::run(self, misc, check.schedule.delay_loop).await,
+            CheckKind::Ping(ping) => ping::run(self, ping).await,
+            CheckKind::Udp(udp) => udp::run(udp).await,
+            CheckKind::File(file) => file::run(file).await,
+            CheckKind::Agent(agent) => agent::run(agent).await,
+            CheckKind::Bfd(bfd) => self.bfd(bfd).await,
+            CheckKind::Path(path) => self.path(path).await,
+        }
+    }
+
+    async fn bfd(&self, check: &BfdCheck) -> Finding {
+        Finding::failed(format!("BFD session {} is not driven", check.instance))
+    }
+
+    async fn path(&self, check: &PathCheck) -> Finding {
+        Finding::failed(format!("path to {} is not probed", check.real_server))
+    }
+
+    pub(crate) const fn settings(&self) -> &ProbeSettings {
+        &self.settings
+    }
+
+    /// The TLS configuration for these settings.
+    pub(crate) fn tls(&self, client: &TlsClient) -> Result<Arc<ClientConfig>, TlsError> {
+        self.tls.get(client, || tls::config(client).map(Arc::new))
+    }
+
+    /// The compiled expression of a rule.
+    pub(crate) fn regex(&self, rule: &RegexRule) -> Result<Arc<Regex>, RegexError> {
+        self.regexes.get(rule, || Regex::new(rule).map(Arc::new))
+    }
+
+    /// Who a program with this `user` runs as.
+    pub(crate) fn identity(&self, user: Option<&ScriptUser>) -> Result<Identity, IdentityError> {
+        let user = user.or(self.settings.script_user.as_ref());
+        self.identities.get(&user.cloned(), || Identity::new(user))
+    }
+
+    /// A number that no other run of this prober has.
+    pub(crate) fn nonce(&self) -> u64 {
+        self.nonce.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Values made at their first use. As many as the configuration has keys; failures are not kept.
+#[derive(Debug)]
+struct Cache<K, V>(Mutex<HashMap<K, V>>);
+
+impl<K, V> Default for Cache<K, V> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
+    fn get<E>(&self, key: &K, make: impl FnOnce() -> Result<V, E>) -> Result<V, E> {
+        // A value is whole or absent, so a panic elsewhere has broken nothing.
+        let mut values = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(value) = values.get(key) {
+            return Ok(value.clone());
+        }
+        let value = make()?;
+        values.insert(key.clone(), value.clone());
+        Ok(value)
+    }
+}

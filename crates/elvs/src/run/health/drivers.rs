@@ -1,0 +1,89 @@
+//! The drivers of checks: which of them runs what.
+//!
+//! **Invariant:** sockets and threads that only some kinds of checks need are there only while such a check is configured.
+//!
+//! Called by the checker.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use elvs_model::Desired;
+use elvs_model::health::{Check, CheckKind, Finding};
+use elvs_probe::bfd::{Bfd, Change};
+use elvs_probe::path::PathProber;
+use elvs_probe::{ProbeSettings, Prober};
+use tokio::sync::mpsc;
+use tracing::warn;
+
+/// Changes of BFD sessions that wait; of those that do not fit, the driver keeps the newest of each session.
+const SESSION_CHANGES: usize = 64;
+
+/// The drivers.
+pub(super) struct Drivers {
+    prober: Arc<Prober>,
+    /// Why there is none, if one was wanted.
+    path: Option<Result<Arc<PathProber>, String>>,
+    bfd: Option<Bfd>,
+    sessions: mpsc::Sender<Change>,
+}
+
+impl Drivers {
+    /// Drivers without settings, and where sessions of BFD say how they stand.
+    pub(super) fn new() -> (Self, mpsc::Receiver<Change>) {
+        let (sessions, changes) = mpsc::channel(SESSION_CHANGES);
+        let prober = Arc::new(Prober::new(ProbeSettings::default()));
+        (Self { prober, path: None, bfd: None, sessions }, changes)
+    }
+
+    /// Takes over a configuration. Files of keys and certificates are read again.
+    pub(super) async fn configure(&mut self, desired: &Desired) {
+        self.prober = Arc::new(Prober::new(ProbeSettings::from(&desired.health)));
+        if !any_path_check(desired) {
+            self.path = None;
+        } else if !matches!(self.path, Some(Ok(_))) {
+            let opened = PathProber::open().map(Arc::new).map_err(|error| error.to_string());
+            if let Err(error) = &opened {
+                warn!("PATH_CHECKs fail: {error}");
+            }
+            self.path = Some(opened);
+        }
+        self.configure_bfd(desired).await;
+    }
+
+    async fn configure_bfd(&mut self, desired: &Desired) {
+        let instances = &desired.health.bfd;
+        if instances.is_empty() {
+            self.bfd = None;
+            return;
+        }
+        if let Some(bfd) = &self.bfd {
+            match bfd.configure(instances.clone()).await {
+                Ok(()) => return,
+                Err(error) => warn!("{error}; it is started again"),
+            }
+        }
+        self.bfd = None;
+        match Bfd::spawn(instances.clone(), self.sessions.clone()) {
+            Ok(bfd) => self.bfd = Some(bfd),
+            Err(error) => warn!("BFD sessions stay down: {error}"),
+        }
+    }
+
+    /// Runs a check once.
+    pub(super) fn run(&self, what: Arc<Check>) -> impl Future<Output = Finding> + Send + 'static {
+        let (prober, path) = (self.prober.clone(), self.path.clone());
+        async move {
+            match (&what.kind, path) {
+                (CheckKind::Path(check), Some(Ok(path))) => path.run(check).await,
+                (CheckKind::Path(_), Some(Err(error))) => Finding::failed(error),
+                _ => prober.run(&what).await,
+            }
+        }
+    }
+}
+
+fn any_path_check(desired: &Desired) -> bool {
+    let servers = desired.services.iter().flat_map(|service| &service.health.servers);
+    let mut checks = servers.flat_map(|server| &server.checks);
+    checks.any(|check| matches!(check.kind, CheckKind::Path(_)))
+}

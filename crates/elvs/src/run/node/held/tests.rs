@@ -1,0 +1,98 @@
+use std::net::{IpAddr, Ipv4Addr};
+
+use elvs_model::health::{HealthSettings, OnDrift, ServiceHealth};
+use elvs_model::{
+    Change, Desired, DesiredService, Destination, DestinationKey, ForwardingMethod, LocalAddresses,
+    Protocol, Scheduler, ServiceKey, VirtualService,
+};
+
+use super::Held;
+use crate::run::health::Tables;
+
+fn vip() -> ServiceKey {
+    let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    ServiceKey::Address { protocol: Protocol::Tcp, address, port: 80 }
+}
+
+fn server(last: u8, weight: u32) -> Destination {
+    Destination {
+        key: DestinationKey { address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, last)), port: 80 },
+        method: ForwardingMethod::Dr,
+        weight,
+        upper_threshold: 0,
+        lower_threshold: 0,
+    }
+}
+
+fn file(destinations: &[Destination]) -> Desired {
+    let service = DesiredService {
+        service: VirtualService::new(vip(), Scheduler::Rr),
+        destinations: destinations.to_vec(),
+        local_addresses: LocalAddresses::default(),
+        health: ServiceHealth::default(),
+    };
+    let health = HealthSettings { on_drift: OnDrift::Keep, ..HealthSettings::default() };
+    Desired { services: vec![service], health, ..Desired::default() }
+}
+
+fn held(destinations: &[Destination]) -> Held {
+    Held::default().with_file(file(destinations), file(destinations))
+}
+
+fn table(destinations: &[Destination]) -> Tables {
+    Tables::from([(vip(), destinations.to_vec())])
+}
+
+#[test]
+fn only_what_checks_changed_is_changed_and_it_can_be_undone() {
+    let (one, two) = (server(2, 1), server(3, 1));
+    let mut held = held(&[one, two]);
+    assert_eq!(held.take_over(&table(&[one, two])).0, []);
+    let gone = Change::DeleteDestination { service: vip(), destination: two.key };
+    let (changes, undo) = held.take_over(&table(&[one]));
+    assert_eq!(changes, [gone.clone()]);
+    assert_eq!(held.take_over(&table(&[one])).0, []);
+    held.undo(undo);
+    assert_eq!(held.take_over(&table(&[one])).0, [gone]);
+    let back = Change::AddDestination { service: vip(), destination: two };
+    assert_eq!(held.take_over(&table(&[one, two])).0, [back]);
+}
+
+#[test]
+fn what_was_done_by_hand_outlives_checks_and_reloads_until_the_file_changes() {
+    let (one, two) = (server(2, 1), server(3, 1));
+    let mut held = held(&[one, two]);
+    let drained = Destination { weight: 0, ..one };
+    let by_hand = [
+        Change::EditDestination { service: vip(), destination: drained },
+        Change::DeleteDestination { service: vip(), destination: two.key },
+    ];
+    held.keep(&by_hand, &[Ok(()), Ok(())]);
+    assert_eq!(held.effective().services[0].destinations, [drained]);
+    // It fails and comes back, and is drained still; the other one stays away.
+    let gone = Change::DeleteDestination { service: vip(), destination: one.key };
+    assert_eq!(held.take_over(&table(&[two])).0, [gone]);
+    let back = Change::AddDestination { service: vip(), destination: drained };
+    assert_eq!(held.take_over(&table(&[two, one])).0, [back]);
+    // The file says something else of the first.
+    let heavier = server(2, 7);
+    let reloaded = held.with_file(file(&[heavier, two]), file(&[heavier, two]));
+    assert_eq!(reloaded.effective().services[0].destinations, [heavier]);
+    // By hand again, back to what it was.
+    let mut held = reloaded;
+    let added = Change::AddDestination { service: vip(), destination: two };
+    held.keep(&[added], &[Ok(())]);
+    let (changes, _) = held.take_over(&table(&[heavier, two]));
+    assert_eq!(changes, [Change::AddDestination { service: vip(), destination: two }]);
+}
+
+#[test]
+fn what_the_file_does_not_speak_of_is_no_drift() {
+    let held = held(&[server(2, 1)]);
+    let other = ServiceKey::Fwmark { mark: 7, family: elvs_model::Family::Inet };
+    assert!(!held.concerns(&Change::DeleteService(other)));
+    assert!(!held.concerns(&Change::AddService(VirtualService::new(other, Scheduler::Rr))));
+    assert!(held.concerns(&Change::DeleteService(vip())));
+    assert!(held.concerns(&Change::Flush));
+    assert!(!Held::default().concerns(&Change::Flush));
+}

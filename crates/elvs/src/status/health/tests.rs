@@ -1,0 +1,107 @@
+use std::net::{IpAddr, Ipv4Addr};
+
+use elvs_model::health::{
+    CheckState, CheckView, HealthView, ServerState, ServerView, SorryServerView, Transition,
+    Watched, WatchedView,
+};
+use elvs_model::{DestinationKey, Protocol, ServiceKey};
+
+use super::Health;
+
+fn key(last: u8) -> DestinationKey {
+    DestinationKey { address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), port: 80 }
+}
+
+fn service() -> ServiceKey {
+    let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 100));
+    ServiceKey::Address { protocol: Protocol::Tcp, address, port: 80 }
+}
+
+fn down() -> ServerView {
+    let reason = "TCP_CHECK 10.0.0.21:80: connection refused".to_owned();
+    ServerView {
+        key: key(21),
+        name: "[10.0.0.21]:tcp:80".to_owned(),
+        state: ServerState::Down,
+        since: 97_000,
+        reason: reason.clone(),
+        weight: None,
+        configured_weight: 3,
+        until: None,
+        checks: vec![CheckView {
+            kind: "TCP_CHECK".to_owned(),
+            target: "10.0.0.21:80".to_owned(),
+            state: CheckState::Down,
+            since: 97_000,
+            words: "connection refused".to_owned(),
+            last_run: Some(99_000),
+            latency_us: Some(450),
+            next_run: Some(101_500),
+            runs: 12,
+            failures: 4,
+            failures_in_row: 4,
+            shared_by: 2,
+        }],
+        history: vec![
+            Transition { at: 10_000, state: ServerState::Up, reason: "passed".to_owned() },
+            Transition { at: 97_000, state: ServerState::Down, reason },
+        ],
+    }
+}
+
+fn view() -> HealthView {
+    let watched = WatchedView {
+        watched: Watched::Service(service()),
+        name: "[10.0.0.100]:tcp:80".to_owned(),
+        services: vec![service()],
+        up: false,
+        since: 97_000,
+        quorum: 1,
+        hysteresis: 0,
+        weight: 0,
+        sorry_server: Some(SorryServerView { key: key(24), in_use: true }),
+        suspended: false,
+        servers: vec![down()],
+        history: vec![Transition { at: 97_000, state: false, reason: "lost".to_owned() }],
+    };
+    HealthView { watched: vec![watched], checks: 1, wanted: 2 }
+}
+
+#[test]
+fn the_whole_of_it_in_words() {
+    let view = view();
+    let mut out = Vec::new();
+    Health::new(&view, 100_000).print(&mut out).unwrap();
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        "\
+checks         1 run for 1 real servers, of which 0 work
+PROBLEM        [10.0.0.100]:tcp:80 has no quorum for 3 s: weight 0 of 1, sorry server 10.0.0.24:80 serves
+
+[10.0.0.100]:tcp:80  DOWN for 3 s, weight 0, quorum 1
+  sorry server 10.0.0.24:80 serves
+  3 s ago: down: lost
+  10.0.0.21:80  down for 3 s, not in the table
+    TCP_CHECK 10.0.0.21:80: connection refused
+    TCP_CHECK 10.0.0.21:80  down for 3 s, shared by 2 real servers
+      ran 1 s ago in 0.4 ms: connection refused; failed 4 times in a row; next in 2 s; 4 of 12 runs failed
+    3 s ago: down: TCP_CHECK 10.0.0.21:80: connection refused
+    1 min 30 s ago: up: passed
+"
+    );
+}
+
+#[test]
+fn a_real_servers_line_says_how_it_is() {
+    let view = view();
+    let health = Health::new(&view, 100_000);
+    assert_eq!(health.word(&service(), &key(24)), "  sorry server");
+    assert_eq!(health.word(&service(), &key(21)), "  down 3 s");
+    assert_eq!(health.word(&service(), &key(99)), "");
+    let mut out = Vec::new();
+    health.absent(&mut out, &service()).unwrap();
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        "  10.0.0.21:80             down for 3 s: TCP_CHECK 10.0.0.21:80: connection refused\n"
+    );
+}
