@@ -100,34 +100,19 @@ impl Bfd {
         instances: Vec<BfdInstance>,
         changes: mpsc::Sender<Change>,
     ) -> Result<Self, StartError> {
-        let (commands, orders) = mpsc::channel(COMMANDS);
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
-        let thread = Builder::new().name("elvs-bfd".to_owned());
-        let work = move || {
-            go_first();
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
-            let driver = runtime.and_then(|runtime| {
-                let driver = runtime.block_on(async { Driver::new(orders, changes) })?;
-                Ok((runtime, driver))
-            });
-            // Whoever started it waits for this word.
-            match driver {
-                Ok((runtime, driver)) => {
-                    let _ = tell.send(Ok(()));
-                    runtime.block_on(driver.run(instances));
-                }
-                Err(error) => {
-                    let _ = tell.send(Err(error));
-                }
-            }
-        };
-        let thread = thread.spawn(work).map_err(StartError::Thread)?;
-        let bfd = Self { commands: Some(commands), thread: Some(thread) };
-        match told.recv() {
-            Ok(Ok(())) => Ok(bfd),
-            Ok(Err(error)) => Err(StartError::Timer(error)),
-            Err(_) => Err(StartError::Timer(io::Error::other(Ended))),
-        }
+        Self::start(instances, Sessions::configure, changes)
+    }
+
+    /// The same for a daemon that goes on where another was killed, and knows what that one knew: an instance that is not
+    /// up says [`Standing::Down`] only after three of its idle intervals, so what was up is not taken out meanwhile.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing runs then.
+    pub fn take_over(
+        instances: Vec<BfdInstance>,
+        changes: mpsc::Sender<Change>,
+    ) -> Result<Self, StartError> {
+        Self::start(instances, Sessions::take_over, changes)
     }
 
     /// The instances that shall be from now on: equal ones go on, removed ones tell AdminDown.
@@ -151,6 +136,41 @@ impl Bfd {
     /// Tells every neighbour AdminDown and ends the thread.
     pub fn shut_down(self) {
         drop(self);
+    }
+
+    fn start(
+        instances: Vec<BfdInstance>,
+        begin: fn(&mut Sessions, &[BfdInstance], Instant),
+        changes: mpsc::Sender<Change>,
+    ) -> Result<Self, StartError> {
+        let (commands, orders) = mpsc::channel(COMMANDS);
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let thread = Builder::new().name("elvs-bfd".to_owned());
+        let work = move || {
+            go_first();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+            let driver = runtime.and_then(|runtime| {
+                let driver = runtime.block_on(async { Driver::new(orders, changes) })?;
+                Ok((runtime, driver))
+            });
+            // Whoever started it waits for this word.
+            match driver {
+                Ok((runtime, driver)) => {
+                    let _ = tell.send(Ok(()));
+                    runtime.block_on(driver.run(&instances, begin));
+                }
+                Err(error) => {
+                    let _ = tell.send(Err(error));
+                }
+            }
+        };
+        let thread = thread.spawn(work).map_err(StartError::Thread)?;
+        let bfd = Self { commands: Some(commands), thread: Some(thread) };
+        match told.recv() {
+            Ok(Ok(())) => Ok(bfd),
+            Ok(Err(error)) => Err(StartError::Timer(error)),
+            Err(_) => Err(StartError::Timer(io::Error::other(Ended))),
+        }
     }
 
     async fn order(&self, command: Command) -> Result<(), Ended> {
@@ -200,8 +220,14 @@ impl Driver {
     }
 
     /// Cancelled never: it ends when the other end of its orders is dropped.
-    async fn run(mut self, instances: Vec<BfdInstance>) {
-        self.configure(&instances);
+    async fn run(
+        mut self,
+        instances: &[BfdInstance],
+        begin: fn(&mut Sessions, &[BfdInstance], Instant),
+    ) {
+        begin(&mut self.sessions, instances, Instant::now());
+        self.carry_out();
+        self.open_ports();
         loop {
             self.receive();
             let now = Instant::now();
