@@ -131,6 +131,7 @@ fn check(
         "DNS_CHECK" => (complete(dns(item, target(), reporter)), DNS),
         "MISC_CHECK" => (complete(misc(item, reporter)?), MISC),
         "PING_CHECK" => {
+            block.connection.without_ports(reporter);
             let target = Target { address: SocketAddr::new(target().address.ip(), 0), ..target() };
             (complete(CheckKind::Ping(PingCheck { target })), USUAL)
         }

@@ -39,6 +39,8 @@ pub(super) struct GlobalDefs {
     timeout: Once<Duration>,
     receivers: Vec<String>,
     known_receivers: HashSet<String>,
+    /// Where there are receivers first.
+    receivers_at: Option<Extent>,
     alert: Once<bool>,
     alert_checker: Once<bool>,
     log_all_failures: Once<bool>,
@@ -222,6 +224,7 @@ impl GlobalDefs {
                         .help("remove one of the two");
                     continue;
                 }
+                self.receivers_at.get_or_insert_with(|| item.head());
                 self.receivers.push(address);
             }
         }
@@ -266,7 +269,8 @@ impl GlobalDefs {
     /// Reports halves of mail; `alert_at`: where a virtual or real server asks for alerts.
     pub fn compare_mail(&self, alert_at: Option<Extent>, reporter: &mut Reporter) {
         let asked = |alert: &Once<bool>| alert.0.filter(|(on, _)| *on).map(|(_, at)| at);
-        let asked = asked(&self.alert).or_else(|| asked(&self.alert_checker)).or(alert_at);
+        let asked = asked(&self.alert).or_else(|| asked(&self.alert_checker));
+        let asked = asked.or(alert_at).or(self.receivers_at);
         match (self.server.place(), self.receivers.is_empty()) {
             (Some(at), true) => {
                 reporter

@@ -144,7 +144,8 @@ pub(super) struct RealServer {
     mail: bool,
     notify_up: Option<Script>,
     notify_down: Option<Script>,
-    care: Given,
+    /// `slow_start`, `flap_damping` and `passive`.
+    pub care: Given,
     /// Its checks.
     pub checks: Vec<Planned>,
 }

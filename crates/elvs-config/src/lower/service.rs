@@ -133,6 +133,7 @@ impl Services {
                 .help("add `real_server ADDRESS PORT { }`; keepalived leaves it out too");
             return;
         }
+        build::check_care(&keys, &settings, &block.servers, reporter);
         self.add(&block, &keys, served, shared, reporter);
     }
 

@@ -10,7 +10,9 @@ const fn secs(seconds: u64) -> Duration {
 
 /// Health of the real server of a service with `outer` in its block and `own` in the real server's.
 fn server(outer: &str, own: &str) -> ServerHealth {
-    let text = service("192.0.2.1 80", outer).replace("{\n}\n}", &format!("{{\n{own}\n}}\n}}"));
+    let text = service("192.0.2.1 80", outer)
+        .replace("lvs_sched rr", "lvs_sched wrr")
+        .replace("{\n}\n}", &format!("{{\n{own}\n}}\n}}"));
     let outcome = read_text(&text);
     let found = shown(&outcome);
     let desired = outcome.desired.unwrap_or_else(|| panic!("{outer} {own}: {found:?}"));
@@ -45,6 +47,22 @@ fn passive_checks_have_a_default_for_each_part() {
     let all = "passive least 5 percent 1 window 2 hold 0.5";
     let want = Passive { least: 5, percent: 1, window: secs(2), hold: Duration::from_millis(500) };
     assert_eq!(server(all, "").passive, Some(want));
+}
+
+#[test]
+fn care_that_a_service_has_no_use_for_is_said() {
+    let found = |lines: &str, from: &str, to: &str| {
+        shown(&read_text(&service("192.0.2.1 80", lines).replace(from, to)))
+    };
+    assert_eq!(
+        found("passive", "protocol TCP", "protocol UDP"),
+        ["f:6:1: warning: `passive` has no meaning with UDP, which opens no connections"]
+    );
+    assert_eq!(
+        found("slow_start 5", "wrr", "rr"),
+        ["f:6:1: warning: `slow_start` has no effect: scheduler rr takes no account of weights"]
+    );
+    assert_eq!(found("slow_start 5", "lvs_sched rr", "lvs_sched wlc"), Vec::<String>::new());
 }
 
 #[test]

@@ -80,6 +80,15 @@ impl Connection {
             || self.mark.0.is_some()
     }
 
+    /// Reports ports of a check that knows none.
+    pub fn without_ports(&self, reporter: &mut Reporter) {
+        for at in [self.port.place(), self.source_port.place()].into_iter().flatten() {
+            reporter
+                .warning(Code::NoEffect, at, "an echo request has no port")
+                .help("remove the line, or write TCP_CHECK");
+        }
+    }
+
     /// Whether a port is said.
     pub const fn has_port(&self) -> bool {
         self.port.0.is_some()

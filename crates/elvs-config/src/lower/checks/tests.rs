@@ -453,6 +453,7 @@ fn what_cannot_be_meant_is_refused_or_said() {
             "MISC_CHECK {\nmisc_path /bin/a\nmisc_timeout 4295\n}",
             "error: misc_timeout 4295 exceeds 4294",
         ),
+        ("PING_CHECK {\nconnect_port 80\n}", "warning: an echo request has no port"),
         ("UDP_CHECK {\npayload 0g\n}", "error: `0g` is not made of hexadecimal digits"),
         ("UDP_CHECK {\npayload 0x\n}", "error: `0x` is not made of hexadecimal digits"),
         (

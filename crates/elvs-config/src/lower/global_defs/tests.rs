@@ -52,6 +52,7 @@ fn mail_without_its_other_half_is_said() {
     let no_server = "f:2:1: warning: no mail is sent: there is no mail server";
     assert_eq!(findings("smtp_alert"), [no_server]);
     assert_eq!(findings("smtp_alert_checker"), [no_server]);
+    assert_eq!(findings("notification_email {\na@example.org\n}"), [no_server]);
     assert_eq!(findings("smtp_alert_checker no"), Vec::<String>::new());
     assert_eq!(
         findings(&format!("{MAIL}notification_email {{\nops@example.org\n}}")),
@@ -132,7 +133,7 @@ fn what_cannot_be_meant_is_refused_or_said() {
             "f:2:13: error: `192.0.2.25:25` is neither an address nor a host name",
         ),
         ("smtp_server mail 0", "f:2:18: error: port 0 is below 1"),
-        ("notification_email {\na b<\n}", "f:3:3: error: `b<` is no mail address"),
+        ("notification_email {\nb<\n}", "f:3:1: error: `b<` is no mail address"),
         ("notification_email {\n}", "f:2:1: warning: notification_email has no receiver"),
         ("smtp_connect_timeout 4295", "f:2:22: error: smtp_connect_timeout 4295 exceeds 4294"),
         ("smtp_connect_timeout 0", "f:2:1: warning: mail needs time: 1 second is used"),

@@ -4,8 +4,9 @@
 //!
 //! Called for each address or mark of a virtual server.
 
-use elvs_model::{Family, Protocol, Scheduler, ServiceKey, VirtualService};
 use std::net::IpAddr;
+
+use elvs_model::{Family, Protocol, Scheduler, ServiceKey, VirtualService};
 
 use super::DEFAULT_PERSISTENCE;
 use super::settings::{self, Settings};
@@ -13,6 +14,8 @@ use crate::capabilities::Capabilities;
 use crate::diagnostic::{Code, Reporter};
 use crate::keywords::Feature;
 use crate::lower::method;
+use crate::lower::real_server::RealServer;
+use crate::sources::Extent;
 use crate::text::one_of;
 use crate::tree::Item;
 
@@ -99,6 +102,40 @@ pub(super) fn check_defaults(
         reporter
             .warning(Code::ValueReplaced, item.head(), message)
             .help("write `persistence_timeout SECONDS`, or name a port");
+    }
+}
+
+/// Reports care of real servers that the service's kind has no use for.
+pub(super) fn check_care(
+    keys: &[(ServiceKey, Extent)],
+    settings: &Settings,
+    servers: &[RealServer],
+    reporter: &mut Reporter,
+) {
+    let udp = |(key, _): &(ServiceKey, Extent)| {
+        matches!(key, ServiceKey::Address { protocol: Protocol::Udp, .. })
+    };
+    let watched = servers.iter().find(|server| server.care.passive.is_some());
+    if let Some(server) = watched.filter(|_| keys.iter().any(udp)) {
+        reporter
+            .warning(
+                Code::NoEffect,
+                server.at,
+                "`passive` has no meaning with UDP, which opens no connections",
+            )
+            .help("remove it, or write a check");
+    }
+    let Some(scheduler) = settings.scheduler.get().copied() else { return };
+    // They ask of a weight but whether it is 0.
+    let weightless = matches!(scheduler, Scheduler::Rr | Scheduler::Lc | Scheduler::Dh);
+    let slow = servers.iter().find(|server| server.care.slow_start.is_some());
+    if let Some(server) = slow.filter(|_| weightless) {
+        let message = format!(
+            "`slow_start` has no effect: scheduler {scheduler} takes no account of weights"
+        );
+        reporter
+            .warning(Code::NoEffect, server.at, message)
+            .help("write `lvs_sched wrr`, `lvs_sched wlc` or another one with weights");
     }
 }
 
