@@ -23,6 +23,7 @@ const PEERS: &[(&str, &str)] = &[
     ("bird", "bird2"),
     ("curl", "curl"),
     ("keepalived", "keepalived"),
+    ("keepalived", "keepalived"),
     ("nginx", "nginx-light"),
     ("vsftpd", "vsftpd"),
     ("wrk", "wrk"),
@@ -45,6 +46,7 @@ const PEER_TESTS: &[&str] = &[
     "net_reload_storm",
     "net_restart",
     "net_toa_nginx",
+    "peer_keepalived_config",
 ];
 
 /// Options of `cargo xtask test`.

@@ -69,7 +69,11 @@ pub struct Outcome {
 pub fn read(source: &dyn Source, entry: &str, options: &Options) -> Outcome {
     let mut reader = reader::Reader::new(source, &options.config_id);
     reader.read_entry(entry);
-    let reader::Reader { sources, mut reporter, tokens, .. } = reader;
+    let reader::Reader { sources, mut reporter, tokens, exhausted, .. } = reader;
+    if exhausted {
+        // Half a configuration would be told of mistakes that the whole does not have.
+        return Outcome { desired: None, diagnostics: reporter.finish(&sources), sources };
+    }
     let items = tree::build(tokens, &mut reporter);
     check::check(&items, &options.capabilities, &mut reporter);
     let desired = lower::lower(&items, &options.capabilities, &mut reporter);

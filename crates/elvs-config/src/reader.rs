@@ -59,8 +59,8 @@ pub(crate) struct Reader<'a> {
     bytes: usize,
     files: usize,
     expanded: usize,
-    /// A bound was hit: nothing more is read.
-    exhausted: bool,
+    /// A bound was hit, and reported: nothing more is read.
+    pub exhausted: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -205,8 +205,8 @@ impl<'a> Reader<'a> {
         while !self.exhausted {
             let blanks = line.text().len() - line.text().trim_start().len();
             let text = line.text().trim_start();
-            if let Some(condition) = text.strip_prefix('@') {
-                let Some(rest) = self.condition(condition) else { return };
+            if text.starts_with('@') {
+                let Some(rest) = self.conditions(text) else { return };
                 line = line.slice(line.text().len() - rest..line.text().len());
                 from = 0;
                 continue;
@@ -240,6 +240,15 @@ impl<'a> Reader<'a> {
         let copied = line.text().len().saturating_add(value.cost(EXPANSION_COST));
         self.expanded = self.expanded.saturating_add(copied).saturating_add(EXPANSION_COST);
         line.text().len() <= MAX_LINE_BYTES && self.expanded <= MAX_EXPANDED_BYTES
+    }
+
+    /// Length of what follows all the conditions that `text` starts with, if the line counts on this node.
+    fn conditions(&self, mut text: &str) -> Option<usize> {
+        while let Some(condition) = text.strip_prefix('@') {
+            let rest = self.condition(condition)?;
+            text = text.get(text.len() - rest..)?;
+        }
+        Some(text.len())
     }
 
     /// Length of what follows `@id` or `@^id`, if the line counts on this node.

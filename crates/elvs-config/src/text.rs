@@ -64,9 +64,16 @@ pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) 
         return None;
     }
     let lower = word.to_ascii_lowercase();
-    let allowed = (word.chars().count() / 3).max(1);
+    let length = word.chars().count();
+    let allowed = (length / 3).max(1);
+    // Words of very different length are not near, and need not be compared letter by letter.
+    let comparable = |k: &&str| k.chars().count().abs_diff(length) <= allowed;
     let distance = |k: &str| strsim::damerau_levenshtein(&lower, &k.to_ascii_lowercase());
-    let near = known.into_iter().map(|k| (distance(k), k)).filter(|(d, _)| *d <= allowed);
+    let near = known
+        .into_iter()
+        .filter(comparable)
+        .map(|k| (distance(k), k))
+        .filter(|(d, _)| *d <= allowed);
     near.min_by_key(|(d, k)| (*d, k.len().abs_diff(word.len()))).map(|(_, k)| k)
 }
 

@@ -1,15 +1,21 @@
-//! `elvs check`: reads a configuration and reports every mistake.
+//! `elvs check`: reads a configuration, reports every mistake, and says what the file means and would change.
 //!
-//! **Invariant:** nothing is touched but the files named; the exit code is 0 only for a file that `elvs run` takes.
+//! **Invariant:** nothing is touched but the files named, and the daemon only asked (`--diff`); the exit code is 0 only for a
+//! file that `elvs run` takes.
 //!
 //! Called by the command line.
 
+mod changes;
+mod keywords;
+
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
-use elvs_config::{Diagnostic, Outcome, Severity, render};
+use anyhow::{Context as _, Result};
+use elvs_api::{Client, Plan};
+use elvs_config::{Diagnostic, Outcome, Severity, explain, render};
+use elvs_model::Desired;
 use serde::Serialize;
 
 use crate::files;
@@ -23,7 +29,16 @@ pub struct Options {
     /// Name for which `@id` lines count; the first label of this host's name if not given
     #[arg(short = 'i', long, value_name = "ID")]
     config_id: Option<String>,
-    /// Print the findings as JSON
+    /// Print what the file means, in plain words
+    #[arg(long)]
+    explain: bool,
+    /// Print what a reload with this file would change in the running director
+    #[arg(long)]
+    diff: bool,
+    /// Print the keywords of the language, or those of one block, for editors and completion
+    #[arg(long, value_name = "BLOCK", num_args = 0..=1, conflicts_with_all = ["explain", "diff"])]
+    keywords: Option<Option<String>>,
+    /// Print the findings, and what else was asked for, as JSON
     #[arg(long)]
     json: bool,
 }
@@ -35,36 +50,83 @@ struct Findings<'a> {
     ok: bool,
     services: usize,
     diagnostics: &'a [Diagnostic],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meaning: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<&'a Plan>,
 }
 
-/// Checks a file.
+/// Checks a file; `socket` is that of the daemon that `--diff` asks.
 ///
 /// # Errors
-/// Output that cannot be written.
-pub fn run(options: &Options) -> Result<ExitCode> {
+/// Output that cannot be written, a block that is none, and with `--diff` no daemon or one that refuses the file.
+pub fn run(options: &Options, socket: &Path) -> Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    if let Some(block) = &options.keywords {
+        keywords::print(&mut out, block.as_deref(), options.json)?;
+        out.flush()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let path = options.file.to_string_lossy();
     let outcome = match &options.config_id {
         Some(id) => files::read_as(&path, id.clone()),
         None => files::read(&path),
     };
-    let mut out = io::stdout().lock();
+    let plan = match &outcome.desired {
+        Some(desired) if options.diff => Some(plan(desired, socket)?),
+        Some(_) | None => None,
+    };
     if options.json {
-        print_json(&mut out, &path, &outcome)?;
+        print_json(&mut out, options, &outcome, plan.as_ref())?;
     } else {
         let colour = io::stdout().is_terminal();
         out.write_all(render(&outcome.diagnostics, &outcome.sources, colour).as_bytes())?;
         writeln!(out, "{path}: {}", summary(&outcome))?;
+        if let Some(desired) = outcome.desired.as_ref().filter(|_| options.explain) {
+            write!(out, "\n{}", explain(desired))?;
+        }
+        if let Some(plan) = &plan {
+            print_plan(&mut out, plan)?;
+        }
     }
     out.flush()?;
     Ok(if outcome.desired.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn print_json(out: &mut impl Write, path: &str, outcome: &Outcome) -> Result<()> {
+/// What the daemon would change.
+fn plan(desired: &Desired, socket: &Path) -> Result<Plan> {
+    let mut client = Client::connect(socket)?;
+    client.plan(Some(desired)).context("the daemon was asked what a reload would change")
+}
+
+fn print_plan(out: &mut impl Write, plan: &Plan) -> io::Result<()> {
+    writeln!(out)?;
+    for finding in &plan.findings {
+        writeln!(out, "{finding}")?;
+    }
+    match plan.changes.len() {
+        0 => writeln!(out, "a reload would change nothing"),
+        n => {
+            writeln!(out, "a reload would make {n} changes:")?;
+            changes::lines(&plan.changes).iter().try_for_each(|line| writeln!(out, "  {line}"))
+        }
+    }
+}
+
+fn print_json(
+    out: &mut impl Write,
+    options: &Options,
+    outcome: &Outcome,
+    plan: Option<&Plan>,
+) -> Result<()> {
+    let desired = outcome.desired.as_ref();
     let findings = Findings {
-        file: path.to_owned(),
-        ok: outcome.desired.is_some(),
-        services: outcome.desired.as_ref().map_or(0, |desired| desired.services.len()),
+        file: options.file.to_string_lossy().into_owned(),
+        ok: desired.is_some(),
+        services: desired.map_or(0, |desired| desired.services.len()),
         diagnostics: &outcome.diagnostics,
+        meaning: desired.filter(|_| options.explain).map(explain),
+        plan,
     };
     serde_json::to_writer_pretty(&mut *out, &findings)?;
     writeln!(out)?;

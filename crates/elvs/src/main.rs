@@ -45,7 +45,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Command::Mark(options) => mark::run(options, &cli.socket),
         Command::Set(options) => settings::set(options, &cli.socket),
         Command::Get(options) => settings::get(options, &cli.socket),
-        Command::Check(options) => check::run(options),
+        Command::Check(options) => check::run(options, &cli.socket),
         Command::Simulate(options) => simulate::run(options),
         Command::Status(options) => status::run(options, &cli.socket),
         Command::Demo(options) => demo::run(options),

@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use elvs_model::health::{ServerHealth, ServiceHealth};
+use elvs_model::health::{Script, ServerHealth, ServiceHealth};
 use elvs_model::{
     DesiredService, Destination, ForwardingMethod, Netmask, OnDelete, Scheduler, SchedulerFlags,
     ServiceKey, TunnelChecksum, TunnelKind, VirtualService,
@@ -225,18 +225,15 @@ fn watched(health: Option<&ServerHealth>, service: &ServiceHealth, page: &mut Pa
             time(damping.window), time(damping.first), time(damping.most)
         ));
     }
+    let run = |script: &Option<Script>, when: &str| {
+        let words = script.as_ref()?.words.join(" ");
+        Some(format!("runs `{words}` when it {when}"))
+    };
     let mut told = Vec::new();
-    told.extend(
-        health.notify_up.as_ref().map(|s| format!("runs `{}` when it comes up", s.words.join(" "))),
-    );
-    told.extend(
-        health
-            .notify_down
-            .as_ref()
-            .map(|s| format!("runs `{}` when it goes down", s.words.join(" "))),
-    );
+    told.extend(run(&health.notify_up, "comes up"));
+    told.extend(run(&health.notify_down, "goes down"));
     if health.mail {
-        told.push("both are mailed".to_owned());
+        told.push("mail is sent when it comes up or goes down".to_owned());
     }
     if !told.is_empty() {
         page.line(2, list(&told));
@@ -245,18 +242,15 @@ fn watched(health: Option<&ServerHealth>, service: &ServiceHealth, page: &mut Pa
 
 fn quorum(service: &DesiredService, page: &mut Page) {
     let health = &service.health;
+    let run = |script: &Option<Script>, when: &str| {
+        let words = script.as_ref()?.words.join(" ");
+        Some(format!("`{words}` is run when it is {when}"))
+    };
     let mut told = Vec::new();
-    told.extend(
-        health
-            .quorum_up
-            .as_ref()
-            .map(|s| format!("`{}` is run when it is gained", s.words.join(" "))),
-    );
-    told.extend(
-        health.quorum_down.as_ref().map(|s| format!("`{}` when it is lost", s.words.join(" "))),
-    );
+    told.extend(run(&health.quorum_up, "gained"));
+    told.extend(run(&health.quorum_down, "lost"));
     if health.mail {
-        told.push("both are mailed".to_owned());
+        told.push("mail is sent when it is gained or lost".to_owned());
     }
     let default = health.quorum == 1 && health.hysteresis == 0;
     if !default || !told.is_empty() || health.sorry_server.is_some() {
