@@ -23,8 +23,9 @@ const PEERS: &[(&str, &str)] = &[
     ("bird", "bird2"),
     ("curl", "curl"),
     ("keepalived", "keepalived"),
-    ("keepalived", "keepalived"),
     ("nginx", "nginx-light"),
+    ("postfix", "postfix"),
+    ("unbound", "unbound"),
     ("vsftpd", "vsftpd"),
     ("wrk", "wrk"),
 ];
@@ -34,6 +35,7 @@ const PEER_TESTS: &[&str] = &[
     "net_affinity",
     "net_bad_input",
     "net_bfd",
+    "net_checks",
     "net_demo",
     "net_ftp",
     "net_health",

@@ -8,6 +8,7 @@
 mod judge;
 mod stream;
 
+use std::io::{self, ErrorKind};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -56,7 +57,7 @@ enum UrlError {
     #[error("TLS: {0}")]
     Tls(#[from] TlsError),
     #[error("TLS handshake: {}", words::error(.0))]
-    Handshake(#[source] std::io::Error),
+    Handshake(#[source] io::Error),
     #[error("{step} took longer than {}", words::time(*.after))]
     Slow { step: &'static str, after: Duration },
     #[error("no request can be made: {0}")]
@@ -186,8 +187,10 @@ fn request(check: &HttpCheck, url: &UrlCheck) -> Result<Request<Empty<Bytes>>, h
 
 /// What went wrong between request and response.
 fn response_words(error: &hyper::Error) -> String {
-    let system = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
-    if error.is_incomplete_message() {
+    let system: Option<&io::Error> =
+        std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
+    let early = system.is_some_and(|cause| cause.kind() == ErrorKind::UnexpectedEof);
+    if error.is_incomplete_message() || early {
         "connection closed before the end of the response".to_owned()
     } else if error.is_parse() {
         format!("no HTTP response: {error}")

@@ -60,10 +60,13 @@ impl Prober {
     pub async fn run(&self, check: &Check) -> Finding {
         match &check.kind {
             CheckKind::Tcp(tcp) => tcp::run(tcp).await,
-            CheckKind::Http(http) => http::run(self, http).await,
-            CheckKind::Smtp(smtp) => smtp::run(smtp).await,
-            CheckKind::Dns(dns) => dns::run(dns).await,
-            CheckKind::Misc(misc) => misc::run(self, misc, check.schedule.delay_loop).await,
+            // The large ones have a box of their own, so that thousands of the others stay small.
+            CheckKind::Http(http) => Box::pin(http::run(self, http)).await,
+            CheckKind::Smtp(smtp) => Box::pin(smtp::run(smtp)).await,
+            CheckKind::Dns(dns) => Box::pin(dns::run(dns)).await,
+            CheckKind::Misc(misc) => {
+                Box::pin(misc::run(self, misc, check.schedule.delay_loop)).await
+            }
             CheckKind::Ping(ping) => ping::run(self, ping).await,
             CheckKind::Udp(udp) => udp::run(udp).await,
             CheckKind::File(file) => file::run(file).await,

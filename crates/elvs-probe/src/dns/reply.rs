@@ -26,9 +26,10 @@ impl DnsReply {
         if metadata.id != id || metadata.message_type != MessageType::Response {
             return Self::Other;
         }
-        match metadata.response_code {
-            ResponseCode::NoError => Self::Answer(header.counts.answers),
-            code => Self::Error(code),
+        if metadata.response_code == ResponseCode::NoError {
+            Self::Answer(header.counts.answers)
+        } else {
+            Self::Error(metadata.response_code)
         }
     }
 }

@@ -153,7 +153,7 @@ fn searched(seen: usize) -> String {
 pub(crate) const WINDOW: usize = 1 << 20;
 
 /// Bytes of a body that are digested.
-const DIGESTED: usize = 64 << 20;
+const DIGESTED: usize = 16 << 20;
 
 #[cfg(test)]
 mod tests;

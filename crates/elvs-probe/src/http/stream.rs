@@ -31,8 +31,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Lenient<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match ready!(Pin::new(&mut self.inner).poll_read(context, buffer)) {
-            Err(error) if !self.compliant && error.kind() == ErrorKind::UnexpectedEof => {
-                Poll::Ready(Ok(()))
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                let rude = || io::Error::other("connection closed without TLS close_notify");
+                Poll::Ready(if self.compliant { Err(rude()) } else { Ok(()) })
             }
             result => Poll::Ready(result),
         }

@@ -13,7 +13,7 @@ use crate::words;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum Mismatch {
     /// Too short or too long.
-    #[error("reply of {got} bytes, wanted {least} to {most}")]
+    #[error("reply of {}, wanted {least} to {most}", length(*.got, *.most))]
     Length { got: usize, least: u16, most: u16 },
     /// It does not begin as wanted.
     #[error("reply begins with {}, which differs from the wanted one at byte {at}", words::quoted(.bytes))]
@@ -36,6 +36,12 @@ pub(crate) fn judge(check: &UdpCheck, bytes: &[u8]) -> Result<(), Mismatch> {
         Some(at) => Err(Mismatch::Bytes { bytes: bytes.to_vec(), at }),
         None => Ok(()),
     }
+}
+
+/// A length; one that is too great was not read to its end.
+fn length(got: usize, most: u16) -> String {
+    let more = if got > usize::from(most) { " or more" } else { "" };
+    format!("{got} bytes{more}")
 }
 
 #[cfg(test)]
