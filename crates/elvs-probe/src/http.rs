@@ -3,7 +3,7 @@
 //! **Invariant:** one connection for each URL, in order, to the first that fails; connecting, the TLS handshake, the
 //! header and the body each end within `connect_timeout`. A redirect is a status like any other and is not followed.
 //!
-//! Called by [`crate::Prober`]. Since a run tries all URLs at once, `fast_recovery` has nothing left to hasten.
+//! Called by [`crate::Prober`]. What `fast_recovery` asks for is a matter of when runs happen, not of a run.
 
 mod judge;
 mod stream;

@@ -10,8 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use elvs_model::health::{
-    BfdCheck, Check, CheckKind, Finding, HealthSettings, PathCheck, RegexRule, ScriptUser,
-    TlsClient,
+    Check, CheckKind, Finding, HealthSettings, RegexRule, ScriptUser, TlsClient,
 };
 use rustls::ClientConfig;
 
@@ -57,6 +56,9 @@ impl Prober {
 
     /// Runs a check once. Needs a tokio runtime with I/O and time; a run that is dropped closes its socket and kills
     /// its program.
+    ///
+    /// `BFD_CHECK` and `PATH_CHECK` are not run here and fail: sessions of BFD report by themselves, and checks of paths
+    /// share a socket, so both have drivers of their own, which the daemon asks.
     pub async fn run(&self, check: &Check) -> Finding {
         match &check.kind {
             CheckKind::Tcp(tcp) => tcp::run(tcp).await,
@@ -71,17 +73,10 @@ impl Prober {
             CheckKind::Udp(udp) => udp::run(udp).await,
             CheckKind::File(file) => file::run(file).await,
             CheckKind::Agent(agent) => agent::run(agent).await,
-            CheckKind::Bfd(bfd) => self.bfd(bfd).await,
-            CheckKind::Path(path) => self.path(path).await,
+            CheckKind::Bfd(_) | CheckKind::Path(_) => {
+                Finding::failed(format!("{} has a driver of its own", check.kind.name()))
+            }
         }
-    }
-
-    async fn bfd(&self, check: &BfdCheck) -> Finding {
-        Finding::failed(format!("BFD session {} is not driven", check.instance))
-    }
-
-    async fn path(&self, check: &PathCheck) -> Finding {
-        Finding::failed(format!("path to {} is not probed", check.real_server))
     }
 
     pub(crate) const fn settings(&self) -> &ProbeSettings {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use elvs_model::health::TlsClient;
+use pkcs8::{EncryptedPrivateKeyInfoRef, SecretDocument};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
@@ -29,12 +30,18 @@ pub(crate) enum TlsError {
     /// A file without what it should have.
     #[error("{what} {} has no {what} in PEM format", .path.display())]
     Empty { what: &'static str, path: PathBuf },
-    /// A key that needs a password.
+    /// An encrypted key without a `password`.
+    #[error("key {} is encrypted, and the SSL block has no password", .0.display())]
+    NoPassword(PathBuf),
+    /// Not this key's `password`, or a cipher that is not known.
+    #[error("key {} cannot be decrypted with the password of the SSL block: {source}", .path.display())]
+    Decrypt { path: PathBuf, source: pkcs8::Error },
+    /// A key that is encrypted as OpenSSL did before PKCS#8.
     #[error(
-        "key {} is encrypted, which is not supported; decrypt it with: openssl pkey -in {} -out NEW",
+        "key {} is encrypted in OpenSSL's old format; convert it with: openssl pkcs8 -topk8 -in {} -out NEW",
         .0.display(), .0.display()
     )]
-    Encrypted(PathBuf),
+    OldFormat(PathBuf),
     /// A `certificate` without `key`, or the other way round.
     #[error("certificate and key of the SSL block go together, and only one is given")]
     Half,
@@ -70,7 +77,10 @@ pub(crate) fn config(tls: &TlsClient) -> Result<ClientConfig, TlsError> {
     let mut config = match (&tls.certificate, &tls.key) {
         (None, None) => builder.with_no_client_auth(),
         (Some(certificate), Some(path)) => builder
-            .with_client_auth_cert(certificates("certificate", certificate)?, key(path)?)
+            .with_client_auth_cert(
+                certificates("certificate", certificate)?,
+                key(path, tls.password.as_deref())?,
+            )
             .map_err(TlsError::Config)?,
         (Some(_), None) | (None, Some(_)) => return Err(TlsError::Half),
     };
@@ -119,20 +129,42 @@ fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'s
     Ok(found)
 }
 
-fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+fn key(path: &Path, password: Option<&str>) -> Result<PrivateKeyDer<'static>, TlsError> {
     let what = "key";
-    match PrivateKeyDer::from_pem_file(path) {
-        Ok(key) => Ok(key),
-        Err(_unreadable) if encrypted(path) => Err(TlsError::Encrypted(path.to_owned())),
-        Err(pem::Error::NoItemsFound) => Err(TlsError::Empty { what, path: path.to_owned() }),
-        Err(source) => Err(TlsError::File { what, path: path.to_owned(), source }),
+    let fault = match PrivateKeyDer::from_pem_file(path) {
+        Ok(key) => return Ok(key),
+        Err(fault) => fault,
+    };
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    match encrypted(&text) {
+        Some(block) => {
+            let password = password.ok_or_else(|| TlsError::NoPassword(path.to_owned()))?;
+            decrypt(block, password)
+                .map_err(|source| TlsError::Decrypt { path: path.to_owned(), source })
+        }
+        None if text.contains(OLD_ENCRYPTED) => Err(TlsError::OldFormat(path.to_owned())),
+        None if matches!(fault, pem::Error::NoItemsFound) => {
+            Err(TlsError::Empty { what, path: path.to_owned() })
+        }
+        None => Err(TlsError::File { what, path: path.to_owned(), source: fault }),
     }
 }
 
-/// Whether the file has a key that is encrypted: PKCS#8 says so in its label, the older format in a header.
-fn encrypted(path: &Path) -> bool {
-    std::fs::read_to_string(path).is_ok_and(|text| text.contains("ENCRYPTED"))
+/// The encrypted key of a file, which may hold certificates, too (RFC 7468, 11).
+fn encrypted(text: &str) -> Option<&str> {
+    let block = text.get(text.find(BEGIN)?..)?;
+    block.get(..block.find(END)? + END.len())
 }
+
+fn decrypt(text: &str, password: &str) -> pkcs8::Result<PrivateKeyDer<'static>> {
+    let (_, document) = SecretDocument::from_pem(text)?;
+    let key = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes())?.decrypt(password)?;
+    Ok(PrivateKeyDer::Pkcs8(key.as_bytes().to_vec().into()))
+}
+
+const BEGIN: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----";
+const END: &str = "-----END ENCRYPTED PRIVATE KEY-----";
+const OLD_ENCRYPTED: &str = "Proc-Type: 4,ENCRYPTED";
 
 /// Takes any certificate.
 #[derive(Debug)]

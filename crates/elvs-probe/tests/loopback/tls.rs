@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use elvs_model::health::{CheckKind, HttpCheck, TlsClient};
+use pkcs8::pkcs5::pbes2::Parameters;
+use pkcs8::{LineEnding, PrivateKeyInfoRef};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
@@ -162,30 +164,60 @@ async fn keepalived_conf_ssl_certificate_and_key() {
 }
 
 #[tokio::test]
+async fn keepalived_conf_ssl_password() {
+    let pki = Pki::new();
+    let (address, _) = secure(pki.server("a.example", 2999, true), true).await;
+    let (certificate, key) = pki.sign("director.example", 2999);
+    // What `openssl pkcs8 -topk8` takes by default.
+    let cipher = Parameters::generate_pbkdf2_sha256_aes256cbc(2048, b"saltsalt", [7; 16]).unwrap();
+    let plain = key.serialize_der();
+    let encrypted = PrivateKeyInfoRef::try_from(plain.as_slice())
+        .unwrap()
+        .encrypt_with_params(cipher, "secret")
+        .unwrap()
+        .to_pem("ENCRYPTED PRIVATE KEY", LineEnding::LF)
+        .unwrap();
+    // One file for both, as many have it.
+    let file = pki.file("both.pem", &format!("{}{}\n", certificate.pem(), *encrypted));
+    let path = file.display().to_string();
+    for (password, said) in [
+        (Some("secret"), "+ HTTP 200".to_owned()),
+        (
+            Some("guess"),
+            format!("- TLS: key {path} cannot be decrypted with the password of the SSL block: "),
+        ),
+        (None, format!("- TLS: key {path} is encrypted, and the SSL block has no password")),
+    ] {
+        let tls = TlsClient {
+            certificate: Some(file.clone()),
+            key: Some(file.clone()),
+            password: password.map(str::to_owned),
+            ..TlsClient::default()
+        };
+        let words = ssl(address, tls).await;
+        assert!(words.starts_with(&said), "{words}");
+    }
+}
+
+#[tokio::test]
 async fn says_which_file_is_wrong() {
     let pki = Pki::new();
     let address = silent().await;
     let empty = pki.file("empty.pem", "nothing\n");
     let (certificate, _) = pki.sign("director.example", 2999);
     let certificate = Some(pki.file("cert.pem", &certificate.pem()));
-    let pkcs8 =
-        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
     let older = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
-    let encrypted = [pki.file("pkcs8.pem", pkcs8), pki.file("older.pem", older)];
+    let older = pki.file("older.pem", older);
     let shown = |path: &Path| path.display().to_string();
     let missing = PathBuf::from("/nonexistent/ca.pem");
     let ca = ssl(address, TlsClient { ca: Some(missing), ..TlsClient::default() }).await;
     assert!(ca.starts_with("- TLS: ca /nonexistent/ca.pem: "), "{ca}");
     let ca = ssl(address, TlsClient { ca: Some(empty.clone()), ..TlsClient::default() }).await;
     assert_eq!(ca, format!("- TLS: ca {} has no ca in PEM format", shown(&empty)));
-    for key in encrypted {
-        let path = shown(&key);
-        let tls =
-            TlsClient { certificate: certificate.clone(), key: Some(key), ..TlsClient::default() };
-        let said = format!("- TLS: key {path} is encrypted, which is not supported; ");
-        let words = ssl(address, tls).await;
-        assert!(words.starts_with(&said), "{words}");
-    }
+    let said = format!("- TLS: key {} is encrypted in OpenSSL's old format; ", shown(&older));
+    let tls = TlsClient { certificate, key: Some(older), ..TlsClient::default() };
+    let words = ssl(address, tls).await;
+    assert!(words.starts_with(&said), "{words}");
     let tls = TlsClient { server_name: named("a b"), ..TlsClient::default() };
     assert_eq!(ssl(address, tls).await, "- TLS: \"a b\" is no name for a server name indication");
 }
