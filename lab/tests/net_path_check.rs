@@ -364,6 +364,27 @@ fn answers_pass_the_director() {
     }
 }
 
+/// A host that took the place of another, with its address: frames to the old MAC address are lost, and nobody but the check
+/// has a reason to ask for the new one.
+#[test]
+fn a_replaced_real_server_is_found() {
+    let topology = bed("path-new", method::DR, false);
+    let server = topology.real_server(1);
+    let _listener = listen(server, Ipv4Addr::UNSPECIFIED);
+    let check = check(&topology);
+    passes(&topology, &check);
+    ip(server, "link set dev eth0 address 02:00:00:00:00:99");
+    // Without announcements, and past the time for which the director trusts what it knows.
+    ip(
+        &topology.bed().director,
+        &format!("neighbour change {} dev eth0 nud stale", server.address),
+    );
+    fails(&topology, &check, &["no answer to a SYN"]);
+    wait_until("the new MAC address", || {
+        matches!(run(&topology, &check).result, CheckResult::Passed(_))
+    });
+}
+
 /// More checks than there are turns, some of them given up in the middle: each gets an answer of its own.
 #[test]
 fn many_at_once() {

@@ -24,7 +24,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use elvs_model::health::{Finding, PathCheck};
+use elvs_model::health::{CheckResult, Finding, PathCheck};
 use elvs_net::{Netlink, NetlinkError};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -32,7 +32,7 @@ use tokio::time::{Instant, timeout_at};
 
 use examination::Examination;
 use hear::{News, hear};
-use probe::{FIRST_NUMBER, NUMBERS};
+use probe::{FIRST_NUMBER, NUMBERS, Way};
 use socket::PacketSocket;
 use way::NoWay;
 
@@ -89,8 +89,20 @@ impl PathProber {
             Ok(Err(error)) => return Finding::failed(error.to_string()),
             Err(_elapsed) => return Finding::failed(way::unresolved(check)),
         };
-        let (ifindex, mac) = (way.ifindex, way.mac);
         way.check.timeout = deadline.saturating_duration_since(Instant::now());
+        let (ifindex, neighbour) = (way.ifindex, way.neighbour);
+        let finding = self.examine(way, &mut place, deadline).await;
+        if finding.result == CheckResult::Failed {
+            // Frames that pass by the kernel's stack do not tell it whether the MAC address still is that host's: a
+            // replaced one would stay away for ever. Refused where an operator has set it.
+            let _ = self.netlink.resolve(ifindex, neighbour).await;
+        }
+        finding
+    }
+
+    /// Sends what a run asks for and tells it what is heard, until it has a finding.
+    async fn examine(&self, way: Way, place: &mut Place<'_>, deadline: Instant) -> Finding {
+        let (ifindex, mac) = (way.ifindex, way.mac);
         let mut examination = Examination::new(way, Instant::now().into_std());
         loop {
             while let Some(frame) = examination.poll_send() {
@@ -216,3 +228,6 @@ const RUNS: usize = ((u16::MAX - FIRST_NUMBER) / NUMBERS) as usize + 1;
 const HEARD_AT_ONCE: usize = 32;
 /// After an error of the socket.
 const PAUSE: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests;

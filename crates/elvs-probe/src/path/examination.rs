@@ -39,6 +39,8 @@ pub(super) struct Examination {
     stage: Stage,
     /// [`Role::Onward`] is asked.
     onward: bool,
+    /// Roles that were asked.
+    asked: Vec<Role>,
     outgoing: VecDeque<Frame>,
     /// How long nothing is heard before more is asked.
     patience: Duration,
@@ -69,6 +71,7 @@ impl Examination {
             evidence: Evidence::default(),
             stage: Stage::Asked,
             onward: false,
+            asked: Vec::new(),
             outgoing: VecDeque::new(),
             patience,
             deadline: now + timeout,
@@ -84,10 +87,7 @@ impl Examination {
             run.ask(Role::PlainEcho);
             run.ask(Role::Back);
         }
-        if run.way.to_vip() && run.way.owns_vip {
-            let question = run.way.question();
-            run.outgoing.extend(question.map(|(ethertype, payload)| Frame { ethertype, payload }));
-        }
+        run.ask_whose();
         run
     }
 
@@ -115,11 +115,15 @@ impl Examination {
                 if number / NUMBERS != self.way.first / NUMBERS {
                     return;
                 }
+                if let Answer::Segment { acknowledged, .. } = what
+                    && from == self.asked_of(role)
+                {
+                    // RFC 9293 section 3.10.7.3: also what acknowledges anything but this SYN, which is what a host says
+                    // that still has a connection half open from before.
+                    self.send(self.way.reset(role, acknowledged));
+                }
                 let Some(heard) = self.accept(role, from, what) else { return };
                 self.evidence.note(role, heard);
-                if heard == Heard::Opened {
-                    self.send(self.way.reset(role));
-                }
             }
         }
         self.proceed(now);
@@ -128,7 +132,7 @@ impl Examination {
     /// Time has passed.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         if now >= self.deadline {
-            self.stage = Stage::Over;
+            self.end();
         }
         if now < self.due {
             return;
@@ -139,8 +143,8 @@ impl Examination {
                 self.ask(Role::Back);
                 self.due = now + self.patience;
             }
-            Stage::Answered => self.stage = Stage::Over,
-            Stage::Diagnosing if self.refused() => self.stage = Stage::Over,
+            Stage::Answered => self.end(),
+            Stage::Diagnosing if self.refused() => self.end(),
             // Lost packets are no reason to take a real server away: what nobody has answered is asked again.
             Stage::Diagnosing => {
                 self.ask_all();
@@ -157,14 +161,14 @@ impl Examination {
             Stage::Asked | Stage::Answered if self.refused() => self.learn_why(now),
             Stage::Asked | Stage::Diagnosing if self.evidence.works(&self.way) => {
                 if self.settled() {
-                    self.stage = Stage::Over;
+                    self.end();
                 } else {
                     self.stage = Stage::Answered;
                     self.due = now + GRACE.min(self.patience);
                 }
             }
             Stage::Diagnosing if self.refused() => self.learn_more(now),
-            Stage::Answered if self.settled() => self.stage = Stage::Over,
+            Stage::Answered if self.settled() => self.end(),
             Stage::Asked | Stage::Answered | Stage::Diagnosing => {}
         }
     }
@@ -187,7 +191,7 @@ impl Examination {
             self.ask(Role::VipEcho);
             self.learn_more(now);
         } else {
-            self.stage = Stage::Over;
+            self.end();
         }
     }
 
@@ -197,7 +201,7 @@ impl Examination {
         if !heard(Role::Service).sent_on() {
             // The same at the real server's own address tells all there is to know.
             if heard(Role::Plain) != Heard::Nothing {
-                self.stage = Stage::Over;
+                self.end();
             }
             return;
         }
@@ -209,8 +213,19 @@ impl Examination {
                 self.due = now + self.patience;
                 self.ask(Role::Onward);
             }
-            (Heard::Refused { .. }, _) | (_, Heard::Refused { .. }) => self.stage = Stage::Over,
+            (Heard::Refused { .. }, _) | (_, Heard::Refused { .. }) => self.end(),
             (Heard::Nothing | Heard::Answered | Heard::Opened, _) => {}
+        }
+    }
+
+    /// Nothing more is heard after this. A SYN that nobody has answered may be answered yet, or have been: a reset behind it
+    /// ends what it opened, which would be in the way of a later run with these numbers.
+    fn end(&mut self) {
+        self.stage = Stage::Over;
+        for role in std::mem::take(&mut self.asked) {
+            if self.evidence.of(role) == Heard::Nothing {
+                self.send(self.way.reset(role, self.way.isn.wrapping_add(1)));
+            }
         }
     }
 
@@ -227,16 +242,25 @@ impl Examination {
                 self.ask(role);
             }
         }
+        self.ask_whose();
+    }
+
+    /// Asks the real server whether it has the VIP, where that is this director's.
+    fn ask_whose(&mut self) {
+        if self.way.to_vip() && self.way.owns_vip && self.evidence.claim.is_none() {
+            let question = self.way.question();
+            self.outgoing.extend(question.map(|(ethertype, payload)| Frame { ethertype, payload }));
+        }
     }
 
     fn refused(&self) -> bool {
         !self.evidence.answers() && matches!(self.evidence.of(Role::Service), Heard::Refused { .. })
     }
 
-    /// What an answer means; `None` if it is none to that probe.
-    fn accept(&self, role: Role, from: IpAddr, what: Answer) -> Option<Heard> {
+    /// The address that answers a role's probe.
+    fn asked_of(&self, role: Role) -> IpAddr {
         let check = &self.way.check;
-        let asked = match role {
+        match role {
             Role::Service => self.way.service().0,
             Role::Strange if self.way.sent_without_checksum() => check.vip,
             Role::VipEcho | Role::OtherSource | Role::Onward => check.vip,
@@ -246,7 +270,12 @@ impl Examination {
             | Role::Plain
             | Role::PlainEcho
             | Role::Strange => check.real_server,
-        };
+        }
+    }
+
+    /// What an answer means; `None` if it is none to that probe.
+    fn accept(&self, role: Role, from: IpAddr, what: Answer) -> Option<Heard> {
+        let asked = self.asked_of(role);
         let ours = |acknowledged: u32| acknowledged == self.way.isn.wrapping_add(1);
         match what {
             Answer::Segment { opens: true, acknowledged }
@@ -260,7 +289,7 @@ impl Examination {
             Answer::Datagram | Answer::Echo if from == asked => Some(Heard::Answered),
             // An error quotes what was forwarded: in a tunnel that is addressed to the real server.
             Answer::Refused { refusal, quoted_to }
-                if quoted_to == asked || quoted_to == check.real_server =>
+                if quoted_to == asked || quoted_to == self.way.check.real_server =>
             {
                 let whole = quoted_to == asked;
                 Some(Heard::Refused { refusal: Some(refusal), by: from, whole })
@@ -282,7 +311,11 @@ impl Examination {
     }
 
     fn ask(&mut self, role: Role) {
-        self.send(self.way.packet(role));
+        let packet = self.way.packet(role);
+        if packet.is_some() && !self.asked.contains(&role) {
+            self.asked.push(role);
+        }
+        self.send(packet);
     }
 
     fn send(&mut self, packet: Option<Vec<u8>>) {

@@ -100,6 +100,8 @@ pub(super) struct Way {
     pub(super) own_mac: [u8; 6],
     /// MAC address of the real server, or of the router on the way to it.
     pub(super) mac: [u8; 6],
+    /// Whose that is.
+    pub(super) neighbour: IpAddr,
     /// The real server is on the link: `mac` is its own.
     pub(super) on_link: bool,
     /// The director's address towards the real server.
@@ -201,11 +203,13 @@ impl Way {
         }
     }
 
-    /// The reset that ends what a role's SYN has opened.
-    pub(super) fn reset(&self, role: Role) -> Option<Vec<u8>> {
+    /// The reset that ends what a role's SYN has opened; `None` where it was none.
+    pub(super) fn reset(&self, role: Role, sequence: u32) -> Option<Vec<u8>> {
+        if self.check.protocol != Protocol::Tcp {
+            return None;
+        }
         let number = role.number(self.first);
         let check = &self.check;
-        let sequence = self.isn.wrapping_add(1);
         let plain = Ends { from: self.outer_source, to: check.real_server, hops: FAR, number };
         let near = |from, to| Ends { from, to, hops: self.hops(), number };
         match role {

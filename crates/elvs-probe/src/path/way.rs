@@ -67,6 +67,7 @@ pub(super) async fn find(
         ifindex: hop.ifindex,
         own_mac: hop.source_mac,
         mac,
+        neighbour: hop.neighbour(check.real_server),
         on_link: hop.gateway.is_none(),
         outer_source: sources.outer,
         source: sources.inner,

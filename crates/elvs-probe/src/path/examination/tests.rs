@@ -34,6 +34,7 @@ pub(in crate::path) fn way(method: ForwardingMethod, protocol: Protocol) -> Way 
         ifindex: 2,
         own_mac: [2; 6],
         mac: MAC,
+        neighbour: ip(SERVER),
         on_link: true,
         outer_source: ip(DIRECTOR),
         source: ip(DIRECTOR),
@@ -131,13 +132,27 @@ fn claims_of_the_vip_are_waited_for() {
     assert_eq!(played.took, Duration::from_millis(250));
 }
 
+/// A question that was lost is asked again with the SYN that was.
+#[test]
+fn who_has_the_vip_is_asked_again() {
+    let now = Instant::now();
+    let way = Way { owns_vip: true, ..way(DR, Protocol::Tcp) };
+    let mut run = Examination::new(way, now);
+    let questions = |run: &mut Examination| {
+        std::iter::from_fn(|| run.poll_send()).filter(|f| f.ethertype == ARP).count()
+    };
+    assert_eq!(questions(&mut run), 1);
+    run.handle_timeout(now + Duration::from_secs(1));
+    assert_eq!(questions(&mut run), 1);
+}
+
 #[test]
 fn silence_is_asked_again_until_the_deadline() {
     let played = play(way(DR, Protocol::Tcp), &[], None);
     assert_eq!(played.finding.result, CheckResult::Failed);
     assert_eq!(played.took, Duration::from_secs(4));
     let times = played.asked.iter().filter(|role| **role == Role::Service).count();
-    assert_eq!(times, 4, "each second: {:?}", played.asked);
+    assert_eq!(times, 4 + 1, "each second, and a reset: {:?}", played.asked);
 }
 
 #[test]
@@ -151,30 +166,54 @@ fn a_late_answer_passes() {
     assert!(matches!(run.poll_finding().unwrap().result, CheckResult::Passed(_)));
 }
 
-/// What is not an answer to this run's probe changes nothing.
+/// What is not an answer to this run's probe changes nothing; a segment of a connection that there is not is reset.
 #[test]
 fn strangers_are_not_heard() {
     let number = Role::Service.number(FIRST_NUMBER);
     let forged = |what| News::Answer { number, from: ip(VIP), what };
-    for (name, news) in [
-        ("another's acknowledgement", forged(Answer::Segment { opens: true, acknowledged: 7 })),
-        ("another's reset", forged(Answer::Reset { acknowledged: 7 })),
+    let segment = |opens, acknowledged| forged(Answer::Segment { opens, acknowledged });
+    for (name, news, reset) in [
+        ("another's acknowledgement", segment(true, 7), Some(7)),
+        ("a connection half open from before", segment(false, 8), Some(8)),
+        ("another's reset", forged(Answer::Reset { acknowledged: 7 }), None),
+        ("another's address", News::Answer { number, from: ip(SERVER), what: OPENED }, None),
+        ("another run's", News::Answer { number: number + 16, from: ip(VIP), what: OPENED }, None),
         (
-            "a segment of a connection",
-            forged(Answer::Segment { opens: false, acknowledged: ISN + 1 }),
+            "a number of no role",
+            News::Answer { number: number + 15, from: ip(VIP), what: OPENED },
+            None,
         ),
-        ("another's address", News::Answer { number, from: ip(SERVER), what: OPENED }),
-        ("another run's", News::Answer { number: number + 16, from: ip(VIP), what: OPENED }),
-        ("a number of no role", News::Answer { number: number + 15, from: ip(VIP), what: OPENED }),
-        ("an error about others", forged(error(Refusal::Port, "203.0.113.9"))),
+        ("an error about others", forged(error(Refusal::Port, "203.0.113.9")), None),
     ] {
         let now = Instant::now();
         let mut run = Examination::new(way(DR, Protocol::Tcp), now);
         run.poll_send();
         run.handle_news(news, now);
-        assert_eq!((run.poll_finding(), run.poll_send()), (None, None), "{name}");
+        assert_eq!(run.poll_finding(), None, "{name}");
         assert_eq!(run.evidence.of(Role::Service), super::Heard::Nothing, "{name}");
+        // The sequence number follows the ports.
+        let sent = run.poll_send().map(|frame| {
+            assert!(resets(&frame.payload), "{name}");
+            u32::from_be_bytes(frame.payload[24..28].try_into().unwrap())
+        });
+        assert_eq!(sent, reset, "{name}");
     }
+}
+
+/// A SYN may be answered when nobody listens any more.
+#[test]
+fn a_run_that_ends_resets_what_is_unanswered() {
+    let now = Instant::now();
+    let mut run = Examination::new(way(DR, Protocol::Tcp), now);
+    run.handle_timeout(now + Duration::from_secs(1));
+    while run.poll_send().is_some() {}
+    run.handle_timeout(now + Duration::from_secs(4));
+    assert!(run.poll_finding().is_some());
+    let sent: Vec<_> = std::iter::from_fn(|| run.poll_send()).collect();
+    assert!(sent.iter().all(|frame| resets(&frame.payload)), "nothing is asked any more");
+    let numbers = sent.iter().map(|frame| [frame.payload[4], frame.payload[5]]);
+    let wanted = [Role::Service, Role::Plain].map(|role| role.number(FIRST_NUMBER).to_be_bytes());
+    assert_eq!(numbers.collect::<Vec<_>>(), wanted);
 }
 
 /// A host without the tunnel's device is asked once: it sends few errors.
