@@ -30,8 +30,11 @@ fn service(n: usize) -> String {
     )
 }
 
-/// Kinds of files that grow with a number.
-fn kinds() -> Vec<(&'static str, Box<dyn Fn(usize) -> String>)> {
+/// A file that grows with a number.
+type Text = Box<dyn Fn(usize) -> String>;
+
+/// Kinds of them.
+fn kinds() -> Vec<(&'static str, Text)> {
     let times =
         |text: &'static str| -> Box<dyn Fn(usize) -> String> { Box::new(|n| text.repeat(n)) };
     vec![

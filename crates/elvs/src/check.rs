@@ -61,11 +61,18 @@ struct Findings<'a> {
 /// # Errors
 /// Output that cannot be written, a block that is none, and with `--diff` no daemon or one that refuses the file.
 pub fn run(options: &Options, socket: &Path) -> Result<ExitCode> {
+    let colour = io::stdout().is_terminal();
     let mut out = io::stdout().lock();
+    let taken = write(options, socket, colour, &mut out)?;
+    out.flush()?;
+    Ok(if taken { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Writes what was asked for; says whether the file is one to run.
+fn write(options: &Options, socket: &Path, colour: bool, out: &mut impl Write) -> Result<bool> {
     if let Some(block) = &options.keywords {
-        keywords::print(&mut out, block.as_deref(), options.json)?;
-        out.flush()?;
-        return Ok(ExitCode::SUCCESS);
+        keywords::print(out, block.as_deref(), options.json)?;
+        return Ok(true);
     }
     let path = options.file.to_string_lossy();
     let outcome = match &options.config_id {
@@ -77,20 +84,18 @@ pub fn run(options: &Options, socket: &Path) -> Result<ExitCode> {
         Some(_) | None => None,
     };
     if options.json {
-        print_json(&mut out, options, &outcome, plan.as_ref())?;
+        print_json(out, options, &outcome, plan.as_ref())?;
     } else {
-        let colour = io::stdout().is_terminal();
         out.write_all(render(&outcome.diagnostics, &outcome.sources, colour).as_bytes())?;
         writeln!(out, "{path}: {}", summary(&outcome))?;
         if let Some(desired) = outcome.desired.as_ref().filter(|_| options.explain) {
             write!(out, "\n{}", explain(desired))?;
         }
         if let Some(plan) = &plan {
-            print_plan(&mut out, plan)?;
+            print_plan(out, plan)?;
         }
     }
-    out.flush()?;
-    Ok(if outcome.desired.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(outcome.desired.is_some())
 }
 
 /// What the daemon would change.
@@ -107,7 +112,8 @@ fn print_plan(out: &mut impl Write, plan: &Plan) -> io::Result<()> {
     match plan.changes.len() {
         0 => writeln!(out, "a reload would change nothing"),
         n => {
-            writeln!(out, "a reload would make {n} changes:")?;
+            let changes = if n == 1 { "1 change" } else { &format!("{n} changes") };
+            writeln!(out, "a reload would make {changes}:")?;
             changes::lines(&plan.changes).iter().try_for_each(|line| writeln!(out, "  {line}"))
         }
     }
@@ -148,3 +154,6 @@ fn summary(outcome: &Outcome) -> String {
         None => format!("refused: {errors} errors, {warnings} warnings, {notes} notes"),
     }
 }
+
+#[cfg(test)]
+mod tests;

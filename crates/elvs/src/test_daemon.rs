@@ -50,8 +50,10 @@ impl Backend for Memory {
         unused()
     }
 
-    async fn plan(&self, _: Option<Desired>) -> Result<Plan, ApiError> {
-        unused()
+    /// What a director without services would change.
+    async fn plan(&self, desired: Option<Desired>) -> Result<Plan, ApiError> {
+        let changes = elvs_model::diff(&Desired::default(), &desired.unwrap_or_default());
+        Ok(Plan { changes, findings: vec!["one word of it".to_owned()] })
     }
 
     async fn health(&self) -> Result<HealthView, ApiError> {
