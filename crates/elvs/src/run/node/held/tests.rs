@@ -50,7 +50,7 @@ fn only_what_checks_changed_is_changed_and_it_can_be_undone() {
     assert_eq!(held.take_over(&table(&[one, two])).0, []);
     let gone = Change::DeleteDestination { service: vip(), destination: two.key };
     let (changes, undo) = held.take_over(&table(&[one]));
-    assert_eq!(changes, [gone.clone()]);
+    assert_eq!(changes, std::slice::from_ref(&gone));
     assert_eq!(held.take_over(&table(&[one])).0, []);
     held.undo(undo);
     assert_eq!(held.take_over(&table(&[one])).0, [gone]);
