@@ -16,7 +16,7 @@ use std::time::Duration;
 use elvs_lab::{Process, Topology, method, output_of, wait_until};
 use elvs_model::health::BfdInstance;
 use elvs_net::Netlink;
-use elvs_net::bed::{BedError, CLIENT, DIRECTOR, DIRECTOR6, Host};
+use elvs_net::bed::{BedError, CLIENT, DIRECTOR, DIRECTOR6, Host, VIP};
 use elvs_probe::bfd::{Bfd, BfdView, Change, SessionReport, Standing};
 use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
@@ -280,6 +280,36 @@ fn with_keepalived() {
     ours.wait("peer", Standing::Up);
     drop(keepalived);
     ours.wait("peer", Standing::Down);
+}
+
+/// The daemon with a file of keepalived's words: a real server is in the table while its host is heard.
+#[test]
+fn a_bfd_check_takes_a_real_server_out_and_back() {
+    let topology = Topology::new("bfd-check", method::DR, 2);
+    let (first, second) = (topology.real_server(1), topology.real_server(2));
+    let birds = [first, second]
+        .map(|host| Bird::start(&topology, host, &format!("neighbor {DIRECTOR};\n")));
+    let mut config = String::new();
+    for host in [first, second] {
+        let (name, address) = (&host.name, host.address);
+        config += &format!("bfd_instance {name} {{\n neighbor_ip {address}\n min_rx 20\n}}\n");
+    }
+    config += &format!("virtual_server {VIP} 80 {{\n lvs_sched rr\n lvs_method DR\n");
+    for host in [first, second] {
+        let (name, address) = (&host.name, host.address);
+        config += &format!(" real_server {address} 80 {{ BFD_CHECK {{\n name {name}\n }}\n }}\n");
+    }
+    let daemon = topology.daemon(Some(&(config + "}\n")));
+    let is_listed = |host: &Host| daemon.adm_ok("-Ln").contains(&format!("{}:80", host.address));
+    wait_until("both in the table", || is_listed(first) && is_listed(second));
+    birds[0].process.signal(Signal::SIGSTOP);
+    wait_until("the silent one to be out", || !is_listed(first));
+    assert!(is_listed(second));
+    birds[0].process.signal(Signal::SIGCONT);
+    wait_until("it to be back", || is_listed(first));
+    let log = daemon.process.log();
+    let words = format!("{}: nothing received for 100ms, the detection time", first.address);
+    assert!(log.contains(&words), "{log}");
 }
 
 /// RFC 5882 section 4.2: what the one that goes away says is no failure, and what it leaves unsaid is.

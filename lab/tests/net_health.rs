@@ -263,8 +263,8 @@ fn a_real_server_whose_connections_do_not_come_about_is_suspect() {
     client.args(["-sS", "--max-time", "5", "-H", "Connection: close"]);
     client.arg(format!("http://{VIP}/?[1-20]"));
     let output = client.output().expect("curl");
-    let answered = String::from_utf8_lossy(&output.stdout).lines().count();
-    assert_eq!(answered, 10, "nothing checks the real server, so half of the requests fail");
+    let answers = String::from_utf8_lossy(&output.stdout).lines().count();
+    assert_eq!(answers, 10, "half of the requests fail: nothing checks the real server");
     wait_state(&daemon, &topology, 2, ServerState::Suspect);
     wait_until("the table", || in_table(&daemon, &topology, 2).unwrap_or(0) == 0);
     assert_eq!(topology.curl_shares(10), [("rs1".to_owned(), 10)].into());

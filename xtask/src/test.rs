@@ -23,7 +23,6 @@ const PEERS: &[(&str, &str)] = &[
     ("bird", "bird2"),
     ("curl", "curl"),
     ("keepalived", "keepalived"),
-    ("keepalived", "keepalived"),
     ("nginx", "nginx-light"),
     ("postfix", "postfix"),
     ("unbound", "unbound"),

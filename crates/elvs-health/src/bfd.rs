@@ -11,5 +11,5 @@ mod session;
 mod sessions;
 
 pub use refusal::{Refusal, Refusals};
-pub use session::{Action, Cause, Parameters, Session, Standing};
+pub use session::{Action, Begin, Cause, Parameters, Session, Standing};
 pub use sessions::{Change, Datagram, Effect, Endpoint, SessionView, Sessions};

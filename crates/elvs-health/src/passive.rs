@@ -1,6 +1,7 @@
 //! Passive checks: what the connections of a real server say of it.
 //!
-//! **Invariant:** no more than [`BUCKETS`] and one sums are kept, whatever the window and however often samples come.
+//! **Invariant:** no more than [`BUCKETS`] and one sums are kept, whatever the window and however often samples come. A real
+//! server is suspect only if others do better: clients that never answer, as in a flood, look like servers that do not.
 //!
 //! Called by [`crate::server`].
 
@@ -44,14 +45,8 @@ impl fmt::Display for Suspicion {
 }
 
 impl Window {
-    /// Takes a sample; tells whether the real server is suspect. Then the window begins anew.
-    pub(crate) fn sample(
-        &mut self,
-        passive: &Passive,
-        now: Time,
-        new: u64,
-        failed: u64,
-    ) -> Option<Suspicion> {
+    /// Takes a sample.
+    pub(crate) fn sample(&mut self, passive: &Passive, now: Time, new: u64, failed: u64) {
         self.buckets.retain(|bucket| now.saturating_sub(bucket.began) < passive.window);
         let width = passive.window / BUCKETS;
         match self.buckets.back_mut() {
@@ -61,12 +56,25 @@ impl Window {
             }
             _ => self.buckets.push_back(Bucket { began: now, new, failed }),
         }
+    }
+
+    /// New connections in the window, and those of them that got no answer or a reset.
+    pub(crate) fn sums(&self) -> (u64, u64) {
         let sum =
             |count: fn(&Bucket) -> u64| self.buckets.iter().map(count).fold(0, u64::saturating_add);
-        let (new, failed) = (sum(|b| b.new), sum(|b| b.failed));
+        (sum(|b| b.new), sum(|b| b.failed))
+    }
+
+    /// Judges the window; `others` are the sums of the other real servers that are alive. If the real server is suspect, the
+    /// window begins anew.
+    pub(crate) fn judge(&mut self, passive: &Passive, others: (u64, u64)) -> Option<Suspicion> {
+        let bad = |(new, failed): (u64, u64)| {
+            u128::from(failed) * 100 >= u128::from(new) * u128::from(passive.percent)
+        };
+        let (new, failed) = self.sums();
         let enough = new >= u64::from(passive.least.max(1));
-        let bad = u128::from(failed) * 100 >= u128::from(new) * u128::from(passive.percent);
-        if !(enough && bad) {
+        let others_too = others.0 > 0 && bad(others);
+        if !enough || !bad((new, failed)) || others_too {
             return None;
         }
         self.buckets.clear();

@@ -195,10 +195,17 @@ impl Server {
         self.checks.iter().map(|asked| asked.check)
     }
 
-    /// Takes a sample of its connections; tells whether it is suspect by it.
-    pub(crate) fn sample(&mut self, now: Time, new: u64, failed: u64) -> bool {
+    /// Takes a sample of its connections.
+    pub(crate) fn sample(&mut self, now: Time, new: u64, failed: u64) {
+        if let Some(passive) = &self.health.passive {
+            self.window.sample(passive, now, new, failed);
+        }
+    }
+
+    /// Tells whether it is suspect by its connections; `others` as in [`Window::judge`].
+    pub(crate) fn suspect(&mut self, now: Time, others: (u64, u64)) -> bool {
         let Some(passive) = self.health.passive else { return false };
-        let Some(suspicion) = self.window.sample(&passive, now, new, failed) else { return false };
+        let Some(suspicion) = self.window.judge(&passive, others) else { return false };
         self.times.suspect_until = Some(now + passive.hold);
         self.suspicion = suspicion;
         true

@@ -316,6 +316,30 @@ fn passive_checks_take_a_suspect_out_for_a_while() {
 }
 
 #[test]
+fn clients_that_never_answer_take_nobody_out() {
+    let mut config = service(&[21, 22]);
+    let passive = Passive { least: 10, percent: 50, window: seconds(10), hold: seconds(30) };
+    for server in &mut config.health.servers {
+        server.passive = Some(passive);
+    }
+    let mut world = World::new(desired(vec![config]));
+    let service = key("10.0.0.100", 80);
+    world.pass(seconds(1));
+    let sample = |world: &mut World, last: u8, new, failed| {
+        let key = DestinationKey { address: ip(&format!("10.0.0.{last}")), port: 80 };
+        let effects = world.monitor.passive_sample(world.now, &service, &key, new, failed);
+        world.take(effects);
+        world.destinations()
+    };
+    sample(&mut world, 21, 9, 9);
+    assert_eq!(sample(&mut world, 22, 100, 90), "21:1 22:1", "both fail");
+    assert_eq!(sample(&mut world, 21, 100, 90), "21:1 22:1", "both fail");
+    sample(&mut world, 22, 300, 0);
+    assert_eq!(sample(&mut world, 21, 1, 1), "22:1", "one does better");
+    assert_eq!(sample(&mut world, 22, 3_000, 3_000), "22:1", "the last one stays");
+}
+
+#[test]
 fn keepalived_conf_ha_suspend() {
     let mut config = service(&[21]);
     config.health.ha_suspend = true;

@@ -40,7 +40,7 @@ fn tests_that_start_peers_are_known() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("lab/tests");
     for name in lab_tests(folder.ancestors().nth(2).unwrap(), false).unwrap() {
         let source = std::fs::read_to_string(folder.join(format!("{name}.rs"))).unwrap();
-        let starts = ["nginx", "curl", "wrk"].iter().any(|peer| {
+        let starts = ["bird", "curl", "keepalived", "nginx", "wrk"].iter().any(|peer| {
             source.contains(&format!(".{peer}(")) || source.contains(&format!("(\"{peer}\")"))
         });
         assert_eq!(starts, PEER_TESTS.contains(&name.as_str()), "{name}");

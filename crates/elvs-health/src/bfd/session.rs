@@ -62,7 +62,19 @@ pub struct Session {
     planned_with: Duration,
     next_send: Option<Instant>,
     silent_at: Option<Instant>,
+    /// When a session that is not up by then says so.
+    unheard_at: Option<Instant>,
     actions: VecDeque<Action>,
+}
+
+/// What a session says before it has heard anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// That it is down.
+    Down,
+    /// Nothing for three idle intervals, as it takes over from one that may have been up: by then it is up, or says that
+    /// it is down.
+    Patient,
 }
 
 /// What the operator chose.
@@ -158,7 +170,7 @@ pub enum Standing {
 /// Why a session's standing changed; displayed in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// It has just begun.
+    /// It has just begun, or has not been up since.
     Begun,
     /// Both sides hear each other.
     Heard {
@@ -212,7 +224,13 @@ impl fmt::Display for Cause {
 
 impl Session {
     /// A session that has heard nothing; it begins to send at once unless it is passive.
-    pub fn new(parameters: Parameters, discriminator: NonZeroU32, seed: u64, now: Instant) -> Self {
+    pub fn new(
+        parameters: Parameters,
+        discriminator: NonZeroU32,
+        seed: u64,
+        begin: Begin,
+        now: Instant,
+    ) -> Self {
         let mut session = Self {
             parameters,
             discriminator,
@@ -228,9 +246,13 @@ impl Session {
             planned_with: Duration::ZERO,
             next_send: None,
             silent_at: None,
+            unheard_at: None,
             actions: VecDeque::new(),
         };
-        session.actions.push_back(Action::Changed(Cause::Begun));
+        match begin {
+            Begin::Down => session.actions.push_back(Action::Changed(Cause::Begun)),
+            Begin::Patient => session.unheard_at = Some(now + 3 * micros(parameters.idle_tx)),
+        }
         session.plan(now);
         session
     }
@@ -285,6 +307,10 @@ impl Session {
         if self.silent_at.is_some_and(|at| at <= now) {
             self.fall_silent(now);
         }
+        if self.unheard_at.is_some_and(|at| at <= now) {
+            self.unheard_at = None;
+            self.actions.push_back(Action::Changed(Cause::Begun));
+        }
         self.plan(now);
         if self.next_send.is_some_and(|at| at <= now) {
             self.send_periodic(now);
@@ -319,6 +345,7 @@ impl Session {
         self.poll = Poll::Idle;
         self.set_desired_min_tx();
         self.silent_at = None;
+        self.unheard_at = None;
         if tell {
             self.send(Sequence::Neither, now);
         }
@@ -332,7 +359,7 @@ impl Session {
 
     /// When [`handle_timeout`](Self::handle_timeout) is due; `None` = never.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.next_send, self.silent_at].into_iter().flatten().min()
+        [self.next_send, self.silent_at, self.unheard_at].into_iter().flatten().min()
     }
 
     /// State.
@@ -395,6 +422,7 @@ impl Session {
         }
         // Between Down and Init nothing is known, as before.
         if was == State::Up || next == State::Up {
+            self.unheard_at = None;
             self.actions.push_back(Action::Changed(cause));
         }
     }

@@ -15,7 +15,7 @@ use elvs_wire::bfd::{Control, Diagnostic, State};
 
 use super::jitter::Chance;
 use super::refusal::{Refusal, Refusals};
-use super::session::{Action, Parameters, Session, Standing};
+use super::session::{Action, Begin, Parameters, Session, Standing};
 
 /// All sessions of a director.
 ///
@@ -152,30 +152,13 @@ impl Sessions {
     /// its session; one that is gone tells its neighbour AdminDown. Of two with the same neighbour, source address and
     /// port the first counts, as in keepalived, and the other one is down with a word.
     pub fn configure(&mut self, instances: &[BfdInstance], now: Instant) {
-        let mut wanted: BTreeMap<&str, &BfdInstance> = BTreeMap::new();
-        let mut taken: BTreeMap<Identity, &str> = BTreeMap::new();
-        for instance in instances {
-            match taken.get(&identity(instance)) {
-                Some(first) => self.effects.push_back(twin(instance, first)),
-                None => {
-                    taken.insert(identity(instance), &instance.name);
-                    wanted.insert(&instance.name, instance);
-                }
-            }
-        }
-        let gone = |entry: &&Entry| {
-            let kept = wanted.get(entry.instance.name.as_str());
-            kept.is_none_or(|wanted| identity(wanted) != identity(&entry.instance))
-        };
-        let gone: Vec<String> =
-            self.entries.values().filter(gone).map(|entry| entry.instance.name.clone()).collect();
-        gone.iter().for_each(|name| self.remove(name, now));
-        for instance in wanted.into_values() {
-            match self.by_name.get(&instance.name) {
-                Some(key) => self.change(*key, instance, now),
-                None => self.add(instance, now),
-            }
-        }
+        self.set(instances, Begin::Down, now);
+    }
+
+    /// The same for a director that takes over from another: sessions that begin keep to themselves for three idle
+    /// intervals that they are not up.
+    pub fn take_over(&mut self, instances: &[BfdInstance], now: Instant) {
+        self.set(instances, Begin::Patient, now);
     }
 
     /// A datagram that came to one of the two ports.
@@ -246,10 +229,37 @@ impl Sessions {
         bound.or_else(|| with(None)).copied()
     }
 
-    fn add(&mut self, instance: &BfdInstance, now: Instant) {
+    fn set(&mut self, instances: &[BfdInstance], begin: Begin, now: Instant) {
+        let mut wanted: BTreeMap<&str, &BfdInstance> = BTreeMap::new();
+        let mut taken: BTreeMap<Identity, &str> = BTreeMap::new();
+        for instance in instances {
+            match taken.get(&identity(instance)) {
+                Some(first) => self.effects.push_back(twin(instance, first)),
+                None => {
+                    taken.insert(identity(instance), &instance.name);
+                    wanted.insert(&instance.name, instance);
+                }
+            }
+        }
+        let gone = |entry: &&Entry| {
+            let kept = wanted.get(entry.instance.name.as_str());
+            kept.is_none_or(|wanted| identity(wanted) != identity(&entry.instance))
+        };
+        let gone: Vec<String> =
+            self.entries.values().filter(gone).map(|entry| entry.instance.name.clone()).collect();
+        gone.iter().for_each(|name| self.remove(name, now));
+        for instance in wanted.into_values() {
+            match self.by_name.get(&instance.name) {
+                Some(key) => self.change(*key, instance, now),
+                None => self.add(instance, begin, now),
+            }
+        }
+    }
+
+    fn add(&mut self, instance: &BfdInstance, begin: Begin, now: Instant) {
         let key = self.unused_discriminator();
         let seed = self.chance.next();
-        let session = Session::new(Parameters::from(instance), key, seed, now);
+        let session = Session::new(Parameters::from(instance), key, seed, begin, now);
         let entry = Entry { instance: instance.clone(), session, deadline: None, since: now };
         self.entries.insert(key, entry);
         self.by_name.insert(instance.name.clone(), key);

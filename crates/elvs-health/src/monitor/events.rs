@@ -130,10 +130,19 @@ impl Monitor {
             server.alive && own.is_some_and(|own| own.key == *destination)
         };
         let Some(server) = unit.servers.iter_mut().find(named) else { return Vec::new() };
-        if !server.sample(now, new, failed) {
+        server.sample(now, new, failed);
+        let server = server.id;
+        let mut others = unit.servers.iter().filter(|other| other.alive && other.id != server);
+        // The last one stays: nobody is there to take its place.
+        let Some(first) = others.next() else { return Vec::new() };
+        let sums = others.map(|other| other.window.sums());
+        let others = sums.fold(first.window.sums(), |(new, failed), sums| {
+            (new.saturating_add(sums.0), failed.saturating_add(sums.1))
+        });
+        let named = unit.servers.iter_mut().find(|named| named.id == server);
+        if !named.is_some_and(|named| named.suspect(now, others)) {
             return Vec::new();
         }
-        let server = server.id;
         let mut notes = Notes::new(&unit.name);
         unit.review_and_mail(now, server, &self.checkers, &mut notes);
         arm(&mut self.agenda, now, id, unit, server);

@@ -179,7 +179,7 @@ pub struct UrlCheck {
     /// `virtualhost` of this URL.
     #[serde(default)]
     pub virtual_host: Option<String>,
-    /// `status_code`; empty with a digest or regex alone = any, else the lowering fills in 200-299.
+    /// `status_code`; 200-299 if it is not given.
     #[serde(default)]
     pub status: Vec<StatusRange>,
     /// `digest`: MD5 of the body.

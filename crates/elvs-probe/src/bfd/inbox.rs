@@ -51,6 +51,10 @@ impl Port {
         let family = if self.ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let socket = socket(family, SockType::Datagram, flags, SockProtocol::Udp)?;
+        // Many neighbours may speak at once; without CAP_NET_ADMIN the kernel gives what it gives everybody.
+        if setsockopt(&socket, sockopt::RcvBufForce, &BUFFER).is_err() {
+            setsockopt(&socket, sockopt::RcvBuf, &BUFFER)?;
+        }
         if self.ipv6 {
             setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
             setsockopt(&socket, sockopt::Ipv6RecvHopLimit, &true)?;
@@ -205,5 +209,7 @@ fn read(socket: &UdpSocket, multihop: bool) -> io::Result<Received> {
     Ok(Received { bytes, length, source, destination, multihop, ttl })
 }
 
+/// Bytes of the receive buffer: some 5,000 packets with what the kernel keeps beside each.
+const BUFFER: usize = 4 << 20;
 /// Beyond any control packet: 24 bytes, and 28 of the longest authentication section.
 const LONGEST: usize = 64;

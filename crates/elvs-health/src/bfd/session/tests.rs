@@ -19,7 +19,7 @@ const MINE: NonZeroU32 = NonZeroU32::new(0x1111).unwrap();
 const THEIRS: NonZeroU32 = NonZeroU32::new(0x2222).unwrap();
 
 fn session(parameters: Parameters, now: Instant) -> Session {
-    Session::new(parameters, MINE, 7, now)
+    Session::new(parameters, MINE, 7, Begin::Down, now)
 }
 
 /// A packet of a neighbour that wants 20 ms both ways and has multiplier 3.
@@ -128,8 +128,9 @@ fn rfc5880_6_2_every_state_and_every_state_of_the_neighbour() {
 #[test]
 fn rfc5880_6_2_three_way_handshake_between_two_sessions() {
     let start = Instant::now();
-    let mut a = Session::new(PARAMETERS, MINE, 1, start);
-    let mut b = Session::new(Parameters { min_tx: 50_000, ..PARAMETERS }, THEIRS, 2, start);
+    let mut a = Session::new(PARAMETERS, MINE, 1, Begin::Down, start);
+    let mut b =
+        Session::new(Parameters { min_tx: 50_000, ..PARAMETERS }, THEIRS, 2, Begin::Down, start);
     let mut heard = Vec::new();
     // The link takes 1 ms.
     for step in 0..3_000 {
@@ -159,6 +160,30 @@ fn a_session_says_down_until_it_is_up_and_up_once() {
     hear(&mut session, &packet(State::Up), now);
     hear(&mut session, &packet(State::Up), now);
     assert_eq!(causes(&mut session), [Cause::Heard { detection_time: 60 * MS }]);
+}
+
+#[test]
+fn a_patient_session_says_nothing_for_three_idle_intervals() {
+    let now = Instant::now();
+    let patient = || Session::new(PARAMETERS, MINE, 7, Begin::Patient, now);
+    let mut unheard = patient();
+    assert_eq!(causes(&mut unheard), []);
+    for (later, said) in [(2_999, vec![]), (3_000, vec![Cause::Begun]), (9_000, vec![])] {
+        let end = now + MS * later;
+        let mut causes = Vec::new();
+        while let Some(at) = unheard.poll_timeout().filter(|at| *at <= end) {
+            unheard.handle_timeout(at);
+            causes.extend(self::causes(&mut unheard));
+        }
+        assert_eq!(causes, said, "after {later} ms");
+    }
+
+    let mut heard = patient();
+    hear(&mut heard, &packet(State::Init), now + 2 * SECOND);
+    assert_eq!(causes(&mut heard), [Cause::Heard { detection_time: 60 * MS }]);
+    heard.handle_timeout(now + 3 * SECOND);
+    let silence = Cause::Silence { detection_time: 60 * MS };
+    assert_eq!(causes(&mut heard), [silence], "and not that it was never up");
 }
 
 #[test]

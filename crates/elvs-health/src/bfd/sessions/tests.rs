@@ -211,6 +211,26 @@ fn a_reload_touches_only_what_changed() {
     assert_eq!((sessions.poll_timeout(), sessions.by_neighbor.len()), (None, 0));
 }
 
+#[test]
+fn a_director_that_takes_over_says_nothing_of_what_is_up_soon() {
+    let now = Instant::now();
+    let mut sessions = Sessions::new(1);
+    sessions.take_over(&[instance("a", 2), instance("b", 3)], now);
+    sessions.handle_timeout(now);
+    let before = effects(&mut sessions);
+    let a = sent(&before).iter().find(|(_, to, _)| *to == address(2)).unwrap().0;
+    assert_eq!(changes(before), []);
+    sessions.handle_datagram(&datagram(&packet(State::Init, Some(a)).emit(), 2), now);
+    let said = |sessions: &mut Sessions| {
+        let said = changes(effects(sessions)).into_iter();
+        said.map(|(name, standing, _)| (name, standing)).collect::<Vec<_>>()
+    };
+    assert_eq!(said(&mut sessions), [("a".to_owned(), Standing::Up)]);
+    sessions.handle_timeout(now + 3000 * MS);
+    let silent = ["a", "b"].map(|name| (name.to_owned(), Standing::Down));
+    assert_eq!(said(&mut sessions), silent);
+}
+
 /// Two directors and a link of 3 ms that loses every `nth` packet, 40 simulated seconds.
 fn simulate(nth: u32, cut: std::ops::Range<u128>) -> Vec<(u128, usize, String, Standing)> {
     let start = Instant::now();
