@@ -170,7 +170,7 @@ pub(super) const ROWS: &[Keyword] = &[
     Keyword::new("reload_time_file", GLOBAL),
     Keyword::new("reload_repeat", GLOBAL),
     Keyword::new("reload_file", GLOBAL),
-    Keyword::new("include_check", GLOBAL).note("use includer, includem, includew, includeb or includea"),
+    Keyword::new("include_check", GLOBAL).from(0, "[+|-]readable|match|wildcard_match|brace_match...").applied().note("what is an error of every include line below it; includer, includem, includew, includeb and includea say it of one"),
     Keyword::new("config_save_dir", GLOBAL).no_effect().note("ELVS keeps no copies of configuration files"),
     Keyword::new("tmp_config_directory", GLOBAL).no_effect().note("ELVS keeps no copies of configuration files"),
     Keyword::new("data_use_instance", GLOBAL),
