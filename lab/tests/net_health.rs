@@ -1,6 +1,11 @@
 //! The daemon's checks: what fails leaves the table, what works returns, and neither reload nor crash forgets it.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests fail loudly")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "tests fail loudly"
+)]
 
 use std::fmt::Write;
 use std::fs;

@@ -9,6 +9,7 @@ mod effects;
 mod held;
 mod merge;
 mod passive;
+mod ways;
 mod wires;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use elvs_api::Plan;
-use elvs_dataplane::{InstallError, Plane, Route};
+use elvs_dataplane::{InstallError, Plane};
 use elvs_model::health::{HealthSettings, Notifications, OnDrift, ServiceHealth};
 use elvs_model::{
     Change, ChangeError, DataPlaneSettings, Desired, DesiredService, DestinationKey, ServiceKey,
@@ -34,12 +35,12 @@ use tracing::{info, warn};
 use super::health::Health;
 use super::local::Pair;
 use super::notify::Notifier;
-use super::routes::{Learned, learn};
 pub(super) use drift::restore as restore_drift;
 pub(super) use effects::carry_out as carry_out_effects;
 use held::Held;
 use merge::merge;
 pub(super) use passive::sample as sample_connections;
+use ways::addresses;
 pub(super) use wires::foreign_local;
 
 /// A running director.
@@ -282,66 +283,8 @@ impl Node {
         Ok(())
     }
 
-    /// Learns the way to addresses and tells the plane.
-    pub(super) async fn learn(&self, addresses: &BTreeSet<IpAddr>) {
-        lock(&self.learned).extend(addresses);
-        for (address, Learned { route, problem }) in learn(&self.netlink, addresses).await {
-            self.set_route(address, route);
-            let mut problems = self.problems();
-            let before = match &problem {
-                Some(problem) => problems.insert(address, problem.clone()),
-                None => problems.remove(&address),
-            };
-            drop(problems);
-            match (&before, &problem) {
-                (before, Some(problem)) if before.as_ref() != Some(problem) => {
-                    warn!("real server {address} cannot be reached: {}", problem.text);
-                }
-                (Some(_), None) => info!("real server {address} can be reached"),
-                (_, _) => {}
-            }
-        }
-    }
-
-    fn set_route(&self, address: IpAddr, route: Route) {
-        self.with_plane(|plane| plane.set_route(address, route));
-    }
-
-    fn forget_unused(&self) {
-        let used = self.real_servers();
-        self.problems().retain(|address, _| used.contains(address));
-        lock(&self.learned).retain(|address| used.contains(address));
-    }
-
-    fn lock_wired(&self) -> MutexGuard<'_, BTreeSet<IpAddr>> {
-        lock(&self.wired)
-    }
-
-    /// Real servers in the table and in the configuration.
-    pub(super) fn real_servers(&self) -> BTreeSet<IpAddr> {
-        let mut servers = self.with_plane(|plane| addresses(plane.table()));
-        servers.extend(self.lock_configured().iter());
-        servers
-    }
-
-    fn set_configured(&self, desired: &Desired) {
-        let destinations = desired.services.iter().flat_map(|service| {
-            let sorry = service.health.sorry_server.as_ref().map(|sorry| &sorry.destination);
-            service.destinations.iter().chain(sorry)
-        });
-        *self.lock_configured() = destinations.map(|destination| destination.key.address).collect();
-    }
-
-    fn lock_configured(&self) -> MutexGuard<'_, BTreeSet<IpAddr>> {
-        lock(&self.configured)
-    }
-
     pub(super) fn table(&self) -> Table {
         self.with_plane(|plane| plane.table().clone())
-    }
-
-    pub(super) fn problems(&self) -> MutexGuard<'_, BTreeMap<IpAddr, Problem>> {
-        lock(&self.problems)
     }
 
     /// Does something with the plane.
@@ -448,12 +391,6 @@ fn at_next_start(before: &Desired, after: &Desired) -> Vec<String> {
         (before.local_addresses != after.local_addresses, "local_addresses"),
     ];
     changed.into_iter().filter(|(changed, _)| *changed).map(|(_, keyword)| word(keyword)).collect()
-}
-
-/// Addresses of a table's real servers.
-fn addresses(table: &Table) -> BTreeSet<IpAddr> {
-    let destinations = table.services().flat_map(|service| service.destinations());
-    destinations.map(|destination| destination.key.address).collect()
 }
 
 #[cfg(test)]
