@@ -216,12 +216,17 @@ fn changes_by_hand_are_kept_over_checks_and_reloads_until_the_file_changes() {
     let topology = Topology::new("health5", method::DR, 2);
     let mut nginx = topology.nginx();
     let first = config(&topology, 2, "", "");
-    let daemon = topology.daemon(Some(&first));
+    let mut daemon = topology.daemon(Some(&first));
     wait_checked(&daemon);
     let address = topology.real_server(2).address;
     daemon.adm_ok(&format!("-e -t {VIP}:80 -r {address}:80 -g -w 0"));
     assert!(daemon.process.log().contains("on_drift keep"), "{}", daemon.process.log());
     assert_eq!(daemon.reload().expect("a reload"), 0);
+    assert_eq!(in_table(&daemon, &topology, 2), Some(0));
+    daemon.process.signal(Signal::SIGKILL);
+    daemon.process.wait();
+    let daemon = topology.daemon(Some(&first));
+    wait_checked(&daemon);
     assert_eq!(in_table(&daemon, &topology, 2), Some(0));
     // It fails, and comes back as it was.
     drop(nginx.pop());

@@ -29,6 +29,8 @@ use elvs_model::{
     SyncDaemon, Table, diff,
 };
 use elvs_net::Netlink;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
@@ -77,6 +79,7 @@ pub(super) struct Node {
     pub(super) config: Option<PathBuf>,
     pub(super) started: Instant,
     desired_file: PathBuf,
+    by_hand_file: PathBuf,
 }
 
 /// Why a real server cannot be reached.
@@ -117,6 +120,7 @@ impl Node {
             config,
             started: Instant::now(),
             desired_file: state_dir.join("desired.json"),
+            by_hand_file: state_dir.join("by-hand.json"),
         }
     }
 
@@ -126,15 +130,10 @@ impl Node {
     pub(super) async fn start(&self, desired: Desired) -> Result<()> {
         let mut held = self.writer.lock().await;
         self.check_interfaces(&desired).await?;
-        let before = match fs::read(&self.desired_file) {
-            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-                warn!("{} is unreadable and ignored: {error}", self.desired_file.display());
-                Desired::default()
-            }),
-            Err(_) => Desired::default(),
-        };
+        let before: Desired = kept(&self.desired_file);
         let configured = self.health.configure(&desired).await?;
-        let new = held.with_file(desired, configured.effective);
+        let earlier = Held::restored(before.clone(), kept(&self.by_hand_file));
+        let new = earlier.with_file(desired, configured.effective);
         let mut table = self.table();
         if new.desired().health.flush_at_start {
             let foreign = foreign(&table, new.effective());
@@ -152,6 +151,7 @@ impl Node {
         self.notifier.configure(&new.desired().health.notifications);
         self.set_passive(configured.passive);
         *held = new;
+        self.keep_by_hand(&held)?;
         self.keep_desired(held.desired())
     }
 
@@ -182,6 +182,7 @@ impl Node {
         self.set_passive(configured.passive);
         *held = new;
         if !same {
+            self.keep_by_hand(&held)?;
             self.keep_desired(held.desired())?;
         }
         if held.desired().health.on_drift == OnDrift::Restore {
@@ -326,18 +327,45 @@ impl Node {
     pub(super) async fn teardown(&self) -> Result<()> {
         self.with_plane(|plane| plane.teardown())?;
         self.pair.remove(&self.netlink).await?;
-        match fs::remove_file(&self.desired_file) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-            Ok(()) | Err(_) => Ok(()),
-        }
+        remove(&self.by_hand_file)?;
+        remove(&self.desired_file)
     }
 
     /// Keeps what the configuration asked for, so that the next daemon knows what came from it.
     fn keep_desired(&self, desired: &Desired) -> Result<()> {
-        let new = self.desired_file.with_extension("new");
-        fs::write(&new, serde_json::to_vec(&tables_of(desired))?)
-            .and_then(|()| fs::rename(&new, &self.desired_file))
-            .with_context(|| format!("cannot write {}", self.desired_file.display()))
+        keep(&self.desired_file, &tables_of(desired))
+    }
+
+    /// Keeps what was done by hand: a real server that was drained stays so when the daemon is killed.
+    fn keep_by_hand(&self, held: &Held) -> Result<()> {
+        match held.by_hand() {
+            nothing if nothing.is_empty() => remove(&self.by_hand_file),
+            by_hand => keep(&self.by_hand_file, &by_hand),
+        }
+    }
+}
+
+/// What an earlier daemon kept in a file.
+fn kept<T: DeserializeOwned + Default>(file: &Path) -> T {
+    let Ok(bytes) = fs::read(file) else { return T::default() };
+    serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+        warn!("{} is unreadable and ignored: {error}", file.display());
+        T::default()
+    })
+}
+
+/// Replaces a file whole.
+fn keep(file: &Path, value: &impl Serialize) -> Result<()> {
+    let new = file.with_extension("new");
+    fs::write(&new, serde_json::to_vec(value)?)
+        .and_then(|()| fs::rename(&new, file))
+        .with_context(|| format!("cannot write {}", file.display()))
+}
+
+fn remove(file: &Path) -> Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 
