@@ -1,6 +1,11 @@
 //! The daemon's checks: what fails leaves the table, what works returns, and neither reload nor crash forgets it.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests fail loudly")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "tests fail loudly"
+)]
 
 use std::fmt::Write;
 use std::fs;
@@ -12,11 +17,12 @@ use std::thread;
 use std::time::Duration;
 
 use elvs_api::Client;
-use elvs_lab::bed::{BedError, DIRECTOR, VIP};
+use elvs_lab::bed::{BedError, DIRECTOR, Host, VIP};
 use elvs_lab::{Daemon, Nginx, Session, Topology, method, wait_until};
 use elvs_model::Change;
-use elvs_model::health::{HealthView, ServerState};
+use elvs_model::health::{BfdInstance, CheckState, HealthView, ServerState};
 use elvs_net::Netlink;
+use elvs_probe::bfd::Bfd;
 use nix::sys::signal::Signal;
 
 /// A check that sees a failure within a few seconds.
@@ -211,12 +217,17 @@ fn changes_by_hand_are_kept_over_checks_and_reloads_until_the_file_changes() {
     let topology = Topology::new("health5", method::DR, 2);
     let mut nginx = topology.nginx();
     let first = config(&topology, 2, "", "");
-    let daemon = topology.daemon(Some(&first));
+    let mut daemon = topology.daemon(Some(&first));
     wait_checked(&daemon);
     let address = topology.real_server(2).address;
     daemon.adm_ok(&format!("-e -t {VIP}:80 -r {address}:80 -g -w 0"));
     assert!(daemon.process.log().contains("on_drift keep"), "{}", daemon.process.log());
     assert_eq!(daemon.reload().expect("a reload"), 0);
+    assert_eq!(in_table(&daemon, &topology, 2), Some(0));
+    daemon.process.signal(Signal::SIGKILL);
+    daemon.process.wait();
+    let daemon = topology.daemon(Some(&first));
+    wait_checked(&daemon);
     assert_eq!(in_table(&daemon, &topology, 2), Some(0));
     // It fails, and comes back as it was.
     drop(nginx.pop());
@@ -306,6 +317,82 @@ fn nothing_is_checked_while_the_address_is_elsewhere() {
     });
     added.expect("the address again");
     wait_state(&daemon, &topology, 2, ServerState::Down);
+}
+
+/// Takes the VIP from a host's loopback device.
+fn without_vip(host: &Host) {
+    let deleted = host.namespace.with_netlink(async |netlink: Netlink| {
+        let mut addresses = netlink.addresses().await?.into_iter();
+        let vip = addresses.find(|address| address.address == IpAddr::from(VIP)).expect("the VIP");
+        Ok::<_, BedError>(netlink.delete_address(vip).await?)
+    });
+    deleted.expect("an address less");
+}
+
+#[test]
+fn a_check_through_the_data_path_finds_what_tcp_check_misses() {
+    let topology = Topology::new("health11", method::DR, 2);
+    let _nginx = topology.nginx();
+    let path = CHECK.replace("TCP_CHECK", "PATH_CHECK");
+    let daemon = topology.daemon(Some(&config(&topology, 2, "", &path)));
+    wait_checked(&daemon);
+    assert_eq!(topology.curl_shares(10).len(), 2);
+    without_vip(topology.real_server(2));
+    wait_state(&daemon, &topology, 2, ServerState::Down);
+    wait_until("the table", || in_table(&daemon, &topology, 2).is_none());
+    assert_eq!(topology.curl_shares(10), [("rs1".to_owned(), 10)].into());
+    let view = daemon.health();
+    let [path, tcp] = &view.watched[0].servers[1].checks[..] else { panic!("{view:?}") };
+    assert_eq!((path.state, tcp.state), (CheckState::Down, CheckState::Up), "{path:?} {tcp:?}");
+    assert!(path.words.contains(&VIP.to_string()), "{path:?}");
+}
+
+#[test]
+fn a_session_of_bfd_takes_a_real_server_out_and_back() {
+    let topology = Topology::new("health12", method::DR, 2);
+    let _nginx = topology.nginx();
+    let host = topology.real_server(2);
+    let timing = "min_rx 100\n    min_tx 100\n    idle_tx 1000\n    multiplier 3";
+    let instance = format!(
+        "bfd_instance two {{\n    neighbor_ip {}\n    source_ip {DIRECTOR}\n    {timing}\n}}\n",
+        host.address
+    );
+    let bfd = "BFD_CHECK {\n            name two\n        }";
+    let text = instance + &config(&topology, 2, "", "").replacen(CHECK, "", 2);
+    let first = text.rfind("weight 1").expect("the second real server");
+    let mut text = text;
+    text.insert_str(first, &format!("{bfd}\n        "));
+    let daemon = topology.daemon(Some(&text));
+    wait_state(&daemon, &topology, 2, ServerState::Down);
+    assert_eq!(topology.curl_shares(10), [("rs1".to_owned(), 10)].into());
+
+    let peer = BfdInstance {
+        name: "director".to_owned(),
+        neighbor: DIRECTOR.into(),
+        source: Some(host.address.into()),
+        min_rx: Duration::from_millis(100),
+        min_tx: Duration::from_millis(100),
+        idle_tx: Duration::from_millis(100),
+        multiplier: 3,
+        passive: false,
+        ttl: 255,
+        max_hops: 0,
+        multihop: false,
+    };
+    let (changes, _unread) = tokio::sync::mpsc::channel(16);
+    let spawn = || Bfd::spawn(vec![peer], changes).expect("a session");
+    let session = host.namespace.run(spawn).expect("the namespace");
+    wait_state(&daemon, &topology, 2, ServerState::Up);
+    assert_eq!(topology.curl_shares(10).len(), 2);
+    // As if the host were gone: nobody says goodbye.
+    host.namespace
+        .with_netlink(async |netlink: Netlink| {
+            let link = netlink.link("eth0").await?;
+            Ok::<_, BedError>(netlink.set_down(link.ifindex).await?)
+        })
+        .expect("a host that is gone");
+    wait_state(&daemon, &topology, 2, ServerState::Down);
+    drop(session);
 }
 
 /// A program that notes its arguments in `log`, slowly where it is told that something goes down.

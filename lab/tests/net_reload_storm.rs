@@ -5,9 +5,11 @@
 
 #![allow(
     clippy::expect_used,
-    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
     clippy::print_stdout,
-    reason = "a test that measures"
+    clippy::unwrap_used,
+    reason = "a test that measures, and fails loudly"
 )]
 
 use std::collections::{BTreeMap, HashMap};

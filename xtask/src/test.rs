@@ -41,6 +41,7 @@ const PEER_TESTS: &[&str] = &[
     "net_health",
     "net_ipv6",
     "net_local",
+    "net_many_checks",
     "net_marks",
     "net_modes",
     "net_path_check",

@@ -1,6 +1,6 @@
 //! `elvs run`: the daemon in the foreground.
 //!
-//! Checks of real servers have a thread of their own ([`health`]). Tasks, all on one thread: the API's server; the ticker, which expires connections, keeps the defence level, moves rates
+//! Checks of real servers have a thread of their own (`health`). Tasks, all on one thread: the API's server; the ticker, which expires connections, keeps the defence level, moves rates
 //! and gives up what is no longer used; the router, which learns next hops from the kernel; the one that puts in force what
 //! checks decide; the one that undoes drift; and the main task, which waits for signals.
 //! The table is changed under one lock, by the API or by a reload, never by both at once. Any task may be cancelled

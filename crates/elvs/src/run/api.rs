@@ -176,9 +176,12 @@ impl elvs_api::Backend for Api {
     }
 
     async fn reload(&self) -> Result<Reloaded, ApiError> {
-        match self.0.reload().await {
-            Ok(changes) => Ok(Reloaded { changes }),
-            Err(error) => Err(refused(&error)),
+        let node = self.0.clone();
+        // A reload goes on although its client may not wait for it.
+        match tokio::spawn(async move { node.reload().await }).await {
+            Ok(Ok(changes)) => Ok(Reloaded { changes }),
+            Ok(Err(error)) => Err(refused(&error)),
+            Err(error) => Err(internal(error)),
         }
     }
 

@@ -9,6 +9,7 @@ mod effects;
 mod held;
 mod merge;
 mod passive;
+mod ways;
 mod wires;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,25 +22,27 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use elvs_api::Plan;
-use elvs_dataplane::{InstallError, Plane, Route};
+use elvs_dataplane::{InstallError, Plane};
 use elvs_model::health::{HealthSettings, Notifications, OnDrift, ServiceHealth};
 use elvs_model::{
     Change, ChangeError, DataPlaneSettings, Desired, DesiredService, DestinationKey, ServiceKey,
     SyncDaemon, Table, diff,
 };
 use elvs_net::Netlink;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::health::Health;
 use super::local::Pair;
 use super::notify::Notifier;
-use super::routes::{Learned, learn};
 pub(super) use drift::restore as restore_drift;
 pub(super) use effects::carry_out as carry_out_effects;
 use held::Held;
 use merge::merge;
 pub(super) use passive::sample as sample_connections;
+use ways::addresses;
 pub(super) use wires::foreign_local;
 
 /// A running director.
@@ -76,6 +79,7 @@ pub(super) struct Node {
     pub(super) config: Option<PathBuf>,
     pub(super) started: Instant,
     desired_file: PathBuf,
+    by_hand_file: PathBuf,
 }
 
 /// Why a real server cannot be reached.
@@ -116,6 +120,7 @@ impl Node {
             config,
             started: Instant::now(),
             desired_file: state_dir.join("desired.json"),
+            by_hand_file: state_dir.join("by-hand.json"),
         }
     }
 
@@ -125,15 +130,10 @@ impl Node {
     pub(super) async fn start(&self, desired: Desired) -> Result<()> {
         let mut held = self.writer.lock().await;
         self.check_interfaces(&desired).await?;
-        let before = match fs::read(&self.desired_file) {
-            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-                warn!("{} is unreadable and ignored: {error}", self.desired_file.display());
-                Desired::default()
-            }),
-            Err(_) => Desired::default(),
-        };
+        let before: Desired = kept(&self.desired_file);
         let configured = self.health.configure(&desired).await?;
-        let new = held.with_file(desired, configured.effective);
+        let earlier = Held::restored(before.clone(), kept(&self.by_hand_file));
+        let new = earlier.with_file(desired, configured.effective);
         let mut table = self.table();
         if new.desired().health.flush_at_start {
             let foreign = foreign(&table, new.effective());
@@ -151,6 +151,7 @@ impl Node {
         self.notifier.configure(&new.desired().health.notifications);
         self.set_passive(configured.passive);
         *held = new;
+        self.keep_by_hand(&held)?;
         self.keep_desired(held.desired())
     }
 
@@ -181,6 +182,7 @@ impl Node {
         self.set_passive(configured.passive);
         *held = new;
         if !same {
+            self.keep_by_hand(&held)?;
             self.keep_desired(held.desired())?;
         }
         if held.desired().health.on_drift == OnDrift::Restore {
@@ -282,66 +284,8 @@ impl Node {
         Ok(())
     }
 
-    /// Learns the way to addresses and tells the plane.
-    pub(super) async fn learn(&self, addresses: &BTreeSet<IpAddr>) {
-        lock(&self.learned).extend(addresses);
-        for (address, Learned { route, problem }) in learn(&self.netlink, addresses).await {
-            self.set_route(address, route);
-            let mut problems = self.problems();
-            let before = match &problem {
-                Some(problem) => problems.insert(address, problem.clone()),
-                None => problems.remove(&address),
-            };
-            drop(problems);
-            match (&before, &problem) {
-                (before, Some(problem)) if before.as_ref() != Some(problem) => {
-                    warn!("real server {address} cannot be reached: {}", problem.text);
-                }
-                (Some(_), None) => info!("real server {address} can be reached"),
-                (_, _) => {}
-            }
-        }
-    }
-
-    fn set_route(&self, address: IpAddr, route: Route) {
-        self.with_plane(|plane| plane.set_route(address, route));
-    }
-
-    fn forget_unused(&self) {
-        let used = self.real_servers();
-        self.problems().retain(|address, _| used.contains(address));
-        lock(&self.learned).retain(|address| used.contains(address));
-    }
-
-    fn lock_wired(&self) -> MutexGuard<'_, BTreeSet<IpAddr>> {
-        lock(&self.wired)
-    }
-
-    /// Real servers in the table and in the configuration.
-    pub(super) fn real_servers(&self) -> BTreeSet<IpAddr> {
-        let mut servers = self.with_plane(|plane| addresses(plane.table()));
-        servers.extend(self.lock_configured().iter());
-        servers
-    }
-
-    fn set_configured(&self, desired: &Desired) {
-        let destinations = desired.services.iter().flat_map(|service| {
-            let sorry = service.health.sorry_server.as_ref().map(|sorry| &sorry.destination);
-            service.destinations.iter().chain(sorry)
-        });
-        *self.lock_configured() = destinations.map(|destination| destination.key.address).collect();
-    }
-
-    fn lock_configured(&self) -> MutexGuard<'_, BTreeSet<IpAddr>> {
-        lock(&self.configured)
-    }
-
     pub(super) fn table(&self) -> Table {
         self.with_plane(|plane| plane.table().clone())
-    }
-
-    pub(super) fn problems(&self) -> MutexGuard<'_, BTreeMap<IpAddr, Problem>> {
-        lock(&self.problems)
     }
 
     /// Does something with the plane.
@@ -383,18 +327,45 @@ impl Node {
     pub(super) async fn teardown(&self) -> Result<()> {
         self.with_plane(|plane| plane.teardown())?;
         self.pair.remove(&self.netlink).await?;
-        match fs::remove_file(&self.desired_file) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-            Ok(()) | Err(_) => Ok(()),
-        }
+        remove(&self.by_hand_file)?;
+        remove(&self.desired_file)
     }
 
     /// Keeps what the configuration asked for, so that the next daemon knows what came from it.
     fn keep_desired(&self, desired: &Desired) -> Result<()> {
-        let new = self.desired_file.with_extension("new");
-        fs::write(&new, serde_json::to_vec(&tables_of(desired))?)
-            .and_then(|()| fs::rename(&new, &self.desired_file))
-            .with_context(|| format!("cannot write {}", self.desired_file.display()))
+        keep(&self.desired_file, &tables_of(desired))
+    }
+
+    /// Keeps what was done by hand: a real server that was drained stays so when the daemon is killed.
+    fn keep_by_hand(&self, held: &Held) -> Result<()> {
+        match held.by_hand() {
+            nothing if nothing.is_empty() => remove(&self.by_hand_file),
+            by_hand => keep(&self.by_hand_file, &by_hand),
+        }
+    }
+}
+
+/// What an earlier daemon kept in a file.
+fn kept<T: DeserializeOwned + Default>(file: &Path) -> T {
+    let Ok(bytes) = fs::read(file) else { return T::default() };
+    serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+        warn!("{} is unreadable and ignored: {error}", file.display());
+        T::default()
+    })
+}
+
+/// Replaces a file whole.
+fn keep(file: &Path, value: &impl Serialize) -> Result<()> {
+    let new = file.with_extension("new");
+    fs::write(&new, serde_json::to_vec(value)?)
+        .and_then(|()| fs::rename(&new, file))
+        .with_context(|| format!("cannot write {}", file.display()))
+}
+
+fn remove(file: &Path) -> Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 
@@ -448,12 +419,6 @@ fn at_next_start(before: &Desired, after: &Desired) -> Vec<String> {
         (before.local_addresses != after.local_addresses, "local_addresses"),
     ];
     changed.into_iter().filter(|(changed, _)| *changed).map(|(_, keyword)| word(keyword)).collect()
-}
-
-/// Addresses of a table's real servers.
-fn addresses(table: &Table) -> BTreeSet<IpAddr> {
-    let destinations = table.services().flat_map(|service| service.destinations());
-    destinations.map(|destination| destination.key.address).collect()
 }
 
 #[cfg(test)]

@@ -95,8 +95,10 @@ impl Notifier {
         }
         inner.settings = settings.clone();
         drop(inner);
-        // One that goes, or whose reader changes, ends here: outside the lock, since its end may take a moment.
-        drop(before);
+        // One that goes, or whose reader changes.
+        if !before.is_empty() {
+            tokio::spawn(end(before));
+        }
     }
 
     /// Tells of something; never waits.
@@ -221,11 +223,23 @@ impl Notifier {
             warn!("{open} scripts and mails were not done within {} s", limit.as_secs());
         }
         let pipes = std::mem::take(&mut self.lock().pipes);
-        drop(pipes);
+        end(pipes).await;
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes FIFOs, then ends their readers.
+async fn end(pipes: Vec<(Fifo, Pipe, Option<Reader>)>) {
+    let mut readers = Vec::new();
+    for (_, pipe, reader) in pipes {
+        drop(pipe);
+        readers.extend(reader);
+    }
+    for reader in readers {
+        reader.end().await;
     }
 }
 

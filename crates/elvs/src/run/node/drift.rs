@@ -42,6 +42,9 @@ impl Node {
                     );
                 }
                 held.keep(changes, fates);
+                if let Err(error) = self.keep_by_hand(held) {
+                    warn!("a daemon that starts after a crash will not know of it: {error:#}");
+                }
             }
             OnDrift::Restore => {
                 for change in drifted {

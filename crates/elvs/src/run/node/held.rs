@@ -25,7 +25,21 @@ pub(in crate::run) struct Held {
     by_hand: HashMap<(ServiceKey, DestinationKey), Option<Destination>>,
 }
 
+/// A destination that was changed by hand, or (`None`) deleted, as it is kept on disk.
+pub(super) type ByHand = (ServiceKey, DestinationKey, Option<Destination>);
+
 impl Held {
+    /// What an earlier daemon was asked for.
+    pub(super) fn restored(desired: Desired, by_hand: Vec<ByHand>) -> Self {
+        let by_hand = by_hand.into_iter().map(|(service, key, now)| ((service, key), now));
+        Self { desired, by_hand: by_hand.collect(), ..Self::default() }
+    }
+
+    /// What was done by hand and stays.
+    pub(super) fn by_hand(&self) -> Vec<ByHand> {
+        self.by_hand.iter().map(|((service, key), now)| (*service, *key, *now)).collect()
+    }
+
     /// What is asked for when a file is taken over, with what checks make of it.
     pub(super) fn with_file(&self, desired: Desired, mut effective: Desired) -> Self {
         let mut by_hand = HashMap::new();

@@ -149,6 +149,14 @@ impl Running {
         self.group.map_or(0, Pid::as_raw)
     }
 
+    /// Asks it and what it started to end.
+    pub(super) fn terminate(&self) {
+        if let Some(group) = self.group {
+            // One that ends by itself meanwhile is what was wanted.
+            let _ = killpg(group, Signal::SIGTERM);
+        }
+    }
+
     /// Waits for its end; what it left running in the background may go on.
     pub(super) async fn wait(&mut self) -> Ended {
         let ended = self.child.wait().await;
@@ -165,7 +173,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         if let Some(group) = self.group {
             // The leader was not waited for, so the number is still the group's.
-            let _ = killpg(group, Signal::SIGTERM);
             let _ = killpg(group, Signal::SIGKILL);
         }
     }

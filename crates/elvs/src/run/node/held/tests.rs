@@ -87,6 +87,31 @@ fn what_was_done_by_hand_outlives_checks_and_reloads_until_the_file_changes() {
 }
 
 #[test]
+fn what_was_done_by_hand_outlives_the_daemon_but_not_a_file_that_changed_meanwhile() {
+    let (one, two) = (server(2, 1), server(3, 1));
+    let mut held = held(&[one, two]);
+    let drained = Destination { weight: 0, ..one };
+    let by_hand = [
+        Change::EditDestination { service: vip(), destination: drained },
+        Change::DeleteDestination { service: vip(), destination: two.key },
+    ];
+    held.keep(&by_hand, &[Ok(()), Ok(())]);
+    let kept: Vec<super::ByHand> =
+        serde_json::from_str(&serde_json::to_string(&held.by_hand()).unwrap()).unwrap();
+    let next = Held::restored(file(&[one, two]), kept.clone());
+    let next = next.with_file(file(&[one, two]), file(&[one, two]));
+    assert_eq!(next.effective().services[0].destinations, [drained]);
+    let heavier = server(3, 9);
+    let next = Held::restored(file(&[one, two]), kept.clone());
+    let next = next.with_file(file(&[one, heavier]), file(&[one, heavier]));
+    assert_eq!(next.effective().services[0].destinations, [drained, heavier]);
+    // An orderly stop left nothing.
+    let next = Held::restored(Desired::default(), kept);
+    let next = next.with_file(file(&[one, two]), file(&[one, two]));
+    assert_eq!(next.effective().services[0].destinations, [one, two]);
+}
+
+#[test]
 fn what_the_file_does_not_speak_of_is_no_drift() {
     let held = held(&[server(2, 1)]);
     let other = ServiceKey::Fwmark { mark: 7, family: elvs_model::Family::Inet };
