@@ -34,11 +34,20 @@ impl Reader {
             let mut pause = SHORTEST_PAUSE;
             loop {
                 let begin = Instant::now();
-                match script::Running::start(&script, &settings) {
+                match script::start(&script, &settings) {
                     Ok(mut running) => {
                         info!(pid = running.pid(), "started {}", script.words.join(" "));
-                        let ended = running.wait().await;
-                        warn!("the reader of {} {ended}", fifo.display());
+                        match running.wait().await {
+                            Ok(status) => {
+                                warn!("the reader of {} ended with {status}", fifo.display())
+                            }
+                            Err(error) => {
+                                warn!(
+                                    "the reader of {} cannot be waited for: {error}",
+                                    fifo.display()
+                                );
+                            }
+                        }
                     }
                     Err(error) => warn!("the reader of {}: {error}", fifo.display()),
                 }
