@@ -1,7 +1,7 @@
-//! Any bytes as a configuration file: read, judged and shown, without a panic or a hang.
+//! Any bytes as a configuration file: read, judged, shown and explained, without a panic or a hang.
 #![no_main]
 
-use elvs_config::{MapSource, Options, Severity, read, render};
+use elvs_config::{MapSource, Options, Severity, explain, read, render};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -12,4 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
     let errors = outcome.diagnostics.iter().any(|d| d.severity == Severity::Error);
     assert_eq!(outcome.desired.is_none(), errors);
     render(&outcome.diagnostics, &outcome.sources, true);
+    if let Some(desired) = &outcome.desired {
+        explain(desired);
+    }
 });

@@ -73,6 +73,31 @@ fn gives_every_real_server_what_the_scheduler_owes_it() {
     assert_nothing_left();
 }
 
+/// What fails gets nothing once the director knows, and then no request fails; without any real server the sorry server
+/// answers; what comes back gets its share again.
+#[test]
+fn traffic_leaves_what_fails_and_comes_back() {
+    let _alone = alone();
+    for mode in ["dr", "nat"] {
+        let line = format!("--fail rs2 --mode {mode} --requests 60 --json");
+        let output = demo(&line);
+        assert_eq!(output.status.code(), Some(0), "{line}: {}", text(&output));
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(report["complaints"], json!([]), "{line}");
+        let acts = report["acts"].as_array().expect("acts");
+        let after: Vec<_> = acts.iter().map(|act| &act["after"]).collect();
+        let thirds = json!({ "rs1": 20, "rs2": 20, "rs3": 20 });
+        let shares =
+            [thirds.clone(), json!({ "rs1": 30, "rs3": 30 }), json!({ "sorry": 60 }), thirds];
+        for (after, shares) in after.iter().zip(&shares) {
+            assert_eq!((&after["answered"], &after["failed"]), (shares, &json!(0)), "{line}");
+        }
+        // Requests that met the failure, until it was found, are what the demo is about.
+        assert!(acts[1]["before"]["failed"].as_u64().is_some_and(|failed| failed > 0), "{line}");
+    }
+    assert_nothing_left();
+}
+
 #[test]
 fn cleans_up_after_ctrl_c() {
     let _alone = alone();

@@ -13,16 +13,21 @@
 mod classes;
 #[path = "peer_keepalived_config/corpus.rs"]
 mod corpus;
+#[path = "peer_keepalived_config/language.rs"]
+mod language;
 #[path = "peer_keepalived_config/peers.rs"]
 mod peers;
 #[path = "peer_keepalived_config/samples.rs"]
 mod samples;
+#[path = "peer_keepalived_config/tables.rs"]
+mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 use classes::{CLASSES, Class, Who};
+use language::WORDS;
 use peers::{Verdict, elvs_report, elvs_verdict, keepalived_verdicts};
 
 /// Files that stand beside each configuration, for its include lines.
@@ -108,6 +113,33 @@ fn assert_golden(path: &Path, text: &str) {
     }
     let written = fs::read_to_string(path).unwrap_or_default();
     assert_eq!(written, text, "{}: ELVS_BLESS=1 rewrites it", path.display());
+}
+
+/// Comments, quotes, conditions, parameters, sequences and lists give the same words.
+#[test]
+fn keepalived_and_elvs_read_the_same_words() {
+    elvs_lab::require_root();
+    let directory = tempfile::tempdir().unwrap();
+    let files: Vec<_> =
+        (0..WORDS.len()).map(|n| directory.path().join(format!("words-{n}.conf"))).collect();
+    for (text, file) in WORDS.iter().zip(&files) {
+        fs::write(file, text).unwrap();
+    }
+    let theirs = keepalived_verdicts(directory.path(), &files);
+    for ((text, file), theirs) in WORDS.iter().zip(&files).zip(&theirs) {
+        // keepalived: "Unknown keyword 'X'"; elvs: "unknown-keyword: unknown keyword `X` outside every block".
+        let words = |complaints: &[String], before: &str, after: &str| -> BTreeSet<String> {
+            let word = |line: &String| {
+                let rest = line.split_once(before)?.1;
+                rest.split_once(after).map(|(word, _)| word.to_owned())
+            };
+            complaints.iter().filter_map(word).collect()
+        };
+        let ours = words(&elvs_verdict(file).complaints, "unknown keyword `", "` outside");
+        let theirs = words(&theirs.complaints, "Unknown keyword '", "'");
+        assert!(!theirs.is_empty(), "{text}");
+        assert_eq!(ours, theirs, "{text}");
+    }
 }
 
 /// Every sample of the package means what its author meant, and no sample is passed over.

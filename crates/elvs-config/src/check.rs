@@ -15,7 +15,8 @@ use crate::tree::Item;
 
 /// Judges the statements of a whole configuration.
 pub(crate) fn check(items: &[Item], capabilities: &Capabilities, reporter: &mut Reporter) {
-    let mut checker = Checker { capabilities, reporter, ledger: Ledger::default() };
+    let ledger = Ledger::default();
+    let mut checker = Checker { capabilities, reporter, ledger, hints: HashMap::new() };
     checker.items(items, Context::Root, None);
     let Checker { reporter, ledger, .. } = checker;
     ledger.report(reporter);
@@ -25,6 +26,8 @@ struct Checker<'a> {
     capabilities: &'a Capabilities,
     reporter: &'a mut Reporter,
     ledger: Ledger,
+    /// Hints given already: finding one takes long, and a sequence may repeat a word a million times.
+    hints: HashMap<(String, Context), Option<String>>,
 }
 
 impl Checker<'_> {
@@ -110,7 +113,9 @@ impl Checker<'_> {
         let elsewhere = keywords::named(word);
         if elsewhere.is_empty() {
             let message = format!("unknown keyword {} {}", quote(word), context.phrase());
-            self.reporter.error(Code::UnknownKeyword, at, message).help_if(hint(word, context));
+            let key = (word.to_owned(), context);
+            let hint = self.hints.entry(key).or_insert_with(|| hint(word, context)).clone();
+            self.reporter.error(Code::UnknownKeyword, at, message).help_if(hint);
             return;
         }
         let contexts: BTreeSet<Context> =

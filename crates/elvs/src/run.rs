@@ -34,6 +34,7 @@ use elvs_config::{Diagnostic, Severity, render};
 use elvs_dataplane::{DEFAULT_CONNECTIONS, Defence, Estimator, PIN_ROOT, Plane, STATE_ROOT};
 use elvs_model::Desired;
 use elvs_net::Netlink;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
@@ -95,8 +96,20 @@ pub fn run(options: &Options, socket: &Path) -> Result<ExitCode> {
         None => Desired::default(),
     };
     let state_dir = Path::new(STATE_ROOT).join(&options.instance);
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(options, socket, file, desired, &state_dir))
+}
+
+/// A check that runs holds a socket, and thousands may run at a time.
+fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        warn!(
+            "the number of open files stays as it was, which limits checks that run at a time: {error}"
+        );
+    }
 }
 
 async fn serve(

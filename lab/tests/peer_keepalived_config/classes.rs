@@ -48,7 +48,7 @@ const SECURITY: &str = "without `enable_script_security` scripts run without the
 pub const CLASSES: &[Class] = &[
     keepalived(
         "has no real servers - ignoring",
-        "ELVS keeps the service, as ipvsadm can have it, and warns: with a sorry server it even serves",
+        "the virtual server is left out by both; `elvs check` warns of it and goes on",
     ),
     keepalived("no protocol set - defaulting to UDP", DEFAULT),
     keepalived("no scheduler set, setting default 'wlc'", DEFAULT),
@@ -56,10 +56,10 @@ pub const CLASSES: &[Class] = &[
     keepalived(">= quorum", "the same value is used, with a warning"),
     keepalived("exceeds total weight of real servers", "the same value is used, with a warning"),
     keepalived("ports don't match - resetting", "the port of the virtual server is used, with a warning"),
-    keepalived("one packet scheduling requires UDP - resetting", "it is left out, with a warning"),
+    keepalived("one packet scheduling requires UDP - resetting", "`ops` is left out, with a warning"),
     keepalived(
         "protocol specified for fwmark - protocol will be ignored",
-        "it is ignored, with a warning",
+        "the protocol is ignored, with a warning",
     ),
     keepalived(
         "Ignoring sorry_server inhibit used before or without sorry_server",

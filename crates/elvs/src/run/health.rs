@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use elvs_model::health::HealthView;
 use elvs_model::{Desired, DestinationKey, ServiceKey};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -145,9 +145,9 @@ impl Health {
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        let broken = || anyhow!("health checks do not run any more: restart the daemon");
-        self.commands.send(command(reply)).map_err(|_| broken())?;
-        answer.await.map_err(|_| broken())
+        // If the thread is gone the command is dropped, and with it the other end of the answer.
+        let _ = self.commands.send(command(reply));
+        answer.await.context("health checks do not run any more: restart the daemon")
     }
 }
 

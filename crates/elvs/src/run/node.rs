@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use elvs_api::Plan;
 use elvs_dataplane::{InstallError, Plane, Route};
-use elvs_model::health::{Notifications, OnDrift, ServiceHealth};
+use elvs_model::health::{HealthSettings, Notifications, OnDrift, ServiceHealth};
 use elvs_model::{
     Change, ChangeError, DataPlaneSettings, Desired, DesiredService, DestinationKey, ServiceKey,
     SyncDaemon, Table, diff,
@@ -145,7 +145,7 @@ impl Node {
             merge(&mut table, &foreign);
         }
         // An adopted director may have lost a configuration's services to ipvsadm, or never had them.
-        let mut changes = diff(&with_sorry_servers(before), new.effective());
+        let mut changes = diff(&before, new.effective());
         changes.extend(diff(&Desired::default(), new.effective()));
         merge(&mut table, &changes);
         if !table.sync_daemons().is_empty() {
@@ -399,7 +399,7 @@ impl Node {
     /// Keeps what the configuration asked for, so that the next daemon knows what came from it.
     fn keep_desired(&self, desired: &Desired) -> Result<()> {
         let new = self.desired_file.with_extension("new");
-        fs::write(&new, serde_json::to_vec(desired)?)
+        fs::write(&new, serde_json::to_vec(&tables_of(desired))?)
             .and_then(|()| fs::rename(&new, &self.desired_file))
             .with_context(|| format!("cannot write {}", self.desired_file.display()))
     }
@@ -410,13 +410,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A configuration with sorry servers among the destinations: all that may be in the table because of it.
-fn with_sorry_servers(mut desired: Desired) -> Desired {
-    for service in &mut desired.services {
+/// All that may be in the table because of a configuration, sorry servers included. How it is checked is left out: there may be
+/// passwords in it.
+fn tables_of(desired: &Desired) -> Desired {
+    let services = desired.services.iter().map(|service| {
         let sorry = service.health.sorry_server.as_ref().map(|sorry| sorry.destination);
-        service.destinations.extend(sorry);
+        DesiredService {
+            service: service.service.clone(),
+            destinations: service.destinations.iter().copied().chain(sorry).collect(),
+            local_addresses: service.local_addresses.clone(),
+            health: ServiceHealth::default(),
+        }
+    });
+    Desired {
+        services: services.collect(),
+        timeouts: desired.timeouts,
+        data_plane: desired.data_plane.clone(),
+        marks: desired.marks.clone(),
+        settings: desired.settings.clone(),
+        health: HealthSettings::default(),
     }
-    desired
 }
 
 /// What takes out of a table all that is not asked for.
