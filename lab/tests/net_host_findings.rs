@@ -14,11 +14,12 @@ use std::net::IpAddr;
 use elvs_lab::{Topology, bed, method, output_of, program, wait_until};
 use elvs_net::Netlink;
 
-/// A real server by direct routing behind the first one, which is taken for a router, and one in a network of nobody.
-const SERVERS: &str =
-    "real_server 10.9.0.2 80 {\n weight 1\n}\nreal_server 10.8.0.2 80 {\n weight 1\n}\n";
+/// A real server by direct routing behind the first one, which is taken for a router.
+const BEHIND: &str = "real_server 10.9.0.2 80 {\n weight 1\n}\n";
+/// One in a network of nobody.
+const UNREACHABLE: &str = "real_server 10.8.0.2 80 {\n weight 1\n}\n";
 
-fn topology(name: &str) -> (Topology, String) {
+fn topology(name: &str) -> Topology {
     let topology = Topology::new(name, method::DR, 1);
     let gateway = topology.real_server(1).address;
     let route = async |netlink: Netlink| {
@@ -26,10 +27,14 @@ fn topology(name: &str) -> (Topology, String) {
         Ok::<_, bed::BedError>(())
     };
     topology.bed().director.namespace.with_netlink(route).unwrap();
+    topology
+}
+
+/// The bed's configuration with more real servers.
+fn config(topology: &Topology, servers: &[&str]) -> String {
     let config = topology.config("rr", 1);
     let end = config.rfind('}').unwrap();
-    let config = format!("{}{SERVERS}}}\n", &config[..end]);
-    (topology, config)
+    format!("{}{}}}\n", &config[..end], servers.concat())
 }
 
 fn behind(topology: &Topology) -> String {
@@ -42,7 +47,8 @@ fn behind(topology: &Topology) -> String {
 
 #[test]
 fn check_says_what_this_host_lacks() {
-    let (topology, config) = topology("host-check");
+    let topology = topology("host-check");
+    let config = config(&topology, &[BEHIND, UNREACHABLE]);
     let file = topology.directory().join("elvs.conf");
     let check = |text: &str, more: &[&str]| {
         fs::write(&file, text).unwrap();
@@ -68,15 +74,15 @@ fn check_says_what_this_host_lacks() {
 
 #[test]
 fn the_daemon_says_it_once() {
-    let (topology, config) = topology("host-daemon");
-    let daemon = topology.daemon(Some(&config));
+    let topology = topology("host-daemon");
+    let daemon = topology.daemon(Some(&config(&topology, &[BEHIND])));
     let count = |text: &str| daemon.process.log().matches(text).count();
     let behind = behind(&topology);
     wait_until("the gateway in the log", || count(&behind) == 1);
     let stop =
         "program /nonexistent/stop cannot be run: no such file or directory (shutdown_script)";
     let global = "global_defs {\n shutdown_script /nonexistent/stop\n}\n";
-    daemon.write_config(&format!("{global}{config}"));
+    daemon.write_config(&format!("{global}{}", config(&topology, &[BEHIND, UNREACHABLE])));
     daemon.reload().unwrap();
     wait_until("the script in the log", || count(stop) == 1);
     assert_eq!(count(&behind), 1, "{}", daemon.process.log());
