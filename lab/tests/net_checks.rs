@@ -381,6 +381,7 @@ fn keepalived_conf_enable_script_security() {
     let owned =
         format!("- script security: {} belongs to user 65534, not to root", script.display());
     assert_eq!(run(&script), owned);
-    let relative = run(Path::new("true"));
-    assert_eq!(relative, "- script security: true is not an absolute path");
+    assert_eq!(run(Path::new("true")), "+ exit code 0", "a bare name is looked for in PATH");
+    let relative = run(Path::new("./Cargo.toml"));
+    assert_eq!(relative, "- script security: ./Cargo.toml is not an absolute path");
 }

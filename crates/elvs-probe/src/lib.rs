@@ -17,6 +17,7 @@ pub mod path;
 mod ping;
 mod prober;
 mod regex;
+pub mod script;
 mod smtp;
 mod tcp;
 mod tls;

@@ -6,18 +6,19 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use elvs_model::health::{
-    Check, CheckKind, Finding, HealthSettings, RegexRule, ScriptUser, TlsClient,
+    Check, CheckKind, Finding, HealthSettings, RegexRule, ScriptUser, Target, TlsClient,
 };
 use rustls::ClientConfig;
 
-use crate::misc::{Identity, IdentityError};
 use crate::regex::{Regex, RegexError};
+use crate::script::{Identity, IdentityError};
 use crate::tls::TlsError;
-use crate::{agent, dns, file, http, misc, ping, smtp, tcp, tls, udp};
+use crate::{agent, dns, file, http, misc, ping, smtp, tcp, tls, udp, words};
 
 /// What runs of checks need to know of the director's settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,6 +78,42 @@ impl Prober {
                 Finding::failed(format!("{} has a driver of its own", check.kind.name()))
             }
         }
+    }
+
+    /// What keeps a check from passing whatever its server does: expressions that do not compile, files of TLS that
+    /// cannot be used. Nothing is run; a file that the caller may not read is taken for good. A program of `MISC_CHECK` is
+    /// for [`crate::script::examine`].
+    pub fn faults(&self, kind: &CheckKind) -> Vec<String> {
+        let CheckKind::Http(http) = kind else { return Vec::new() };
+        let rules = http.urls.iter().filter_map(|url| url.regex.as_ref());
+        let regexes = rules.filter_map(|rule| {
+            let error = self.regex(rule).err()?;
+            Some(format!("regex {:?}: {error}", rule.pattern))
+        });
+        let tls = http.tls.as_ref().and_then(|client| self.tls_fault(client, &http.target));
+        regexes.chain(tls).collect()
+    }
+
+    fn tls_fault(&self, client: &TlsClient, target: &Target) -> Option<String> {
+        let files = [&client.ca, &client.certificate, &client.key].into_iter().flatten();
+        for path in files {
+            match std::fs::metadata(path) {
+                // A pipe would be waited for.
+                Ok(found) if !found.is_file() => {
+                    return Some(format!("{} is no regular file", path.display()));
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => return None,
+                Err(error) => return Some(format!("{}: {}", path.display(), words::error(&error))),
+            }
+            let opened = std::fs::File::open(path);
+            if opened.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied) {
+                return None;
+            }
+        }
+        let name = tls::name(client, target.address.ip()).map(drop);
+        let fault = name.and_then(|()| self.tls(client).map(drop)).err()?;
+        Some(fault.to_string())
     }
 
     pub(crate) const fn settings(&self) -> &ProbeSettings {

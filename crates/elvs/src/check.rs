@@ -1,6 +1,6 @@
 //! `elvs check`: reads a configuration, reports every mistake, and says what the file means and would change.
 //!
-//! **Invariant:** nothing is touched but the files named, and the daemon only asked (`--diff`); the exit code is 0 only for a
+//! **Invariant:** nothing is touched but the files named, the daemon only asked (`--diff`), this host only looked at; the exit code is 0 only for a
 //! file that `elvs run` takes.
 //!
 //! Called by the command line.
@@ -18,7 +18,7 @@ use elvs_config::{Diagnostic, Outcome, Severity, explain, render};
 use elvs_model::Desired;
 use serde::Serialize;
 
-use crate::files;
+use crate::{files, host_findings};
 
 /// Options of `elvs check`.
 #[derive(Clone, Debug, clap::Args)]
@@ -35,6 +35,9 @@ pub struct Options {
     /// Print what a reload with this file would change in the running director
     #[arg(long)]
     diff: bool,
+    /// Leave out what the file asks for and this host does not have, on a host that is not to run it
+    #[arg(long)]
+    no_host: bool,
     /// Print the keywords of the language, or those of one block, for editors and completion
     #[arg(long, value_name = "BLOCK", num_args = 0..=1, conflicts_with_all = ["explain", "diff"])]
     keywords: Option<Option<String>>,
@@ -50,6 +53,9 @@ struct Findings<'a> {
     ok: bool,
     services: usize,
     diagnostics: &'a [Diagnostic],
+    /// What this host lacks, unless that was left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<&'a [String]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     meaning: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,11 +89,16 @@ fn write(options: &Options, socket: &Path, colour: bool, out: &mut impl Write) -
         Some(desired) if options.diff => Some(plan(desired, socket)?),
         Some(_) | None => None,
     };
+    let host = outcome.desired.as_ref().filter(|_| !options.no_host).map(host_findings::of_this);
     if options.json {
-        print_json(out, options, &outcome, plan.as_ref())?;
+        print_json(out, options, &outcome, host.as_deref(), plan.as_ref())?;
     } else {
         out.write_all(render(&outcome.diagnostics, &outcome.sources, colour).as_bytes())?;
         writeln!(out, "{path}: {}", summary(&outcome))?;
+        if let Some(lines) = host.filter(|lines| !lines.is_empty()) {
+            writeln!(out, "\non this host:")?;
+            lines.iter().try_for_each(|line| writeln!(out, "warning: {line}"))?;
+        }
         if let Some(desired) = outcome.desired.as_ref().filter(|_| options.explain) {
             write!(out, "\n{}", explain(desired))?;
         }
@@ -123,6 +134,7 @@ fn print_json(
     out: &mut impl Write,
     options: &Options,
     outcome: &Outcome,
+    host: Option<&[String]>,
     plan: Option<&Plan>,
 ) -> Result<()> {
     let desired = outcome.desired.as_ref();
@@ -131,6 +143,7 @@ fn print_json(
         ok: desired.is_some(),
         services: desired.map_or(0, |desired| desired.services.len()),
         diagnostics: &outcome.diagnostics,
+        host,
         meaning: desired.filter(|_| options.explain).map(explain),
         plan,
     };

@@ -9,6 +9,7 @@ pub mod check;
 pub mod cli;
 pub mod demo;
 mod files;
+mod host_findings;
 pub mod mark;
 pub mod realserver;
 pub mod run;

@@ -2,7 +2,8 @@
 //!
 //! Checks of real servers have a thread of their own (`health`). Tasks, all on one thread: the API's server; the ticker, which expires connections, keeps the defence level, moves rates
 //! and gives up what is no longer used; the router, which learns next hops from the kernel; the one that puts in force what
-//! checks decide; the one that undoes drift; and the main task, which waits for signals.
+//! checks decide; the one that undoes drift; the one that looks for what this host lacks; and the main task, which waits
+//! for signals.
 //! The table is changed under one lock, by the API or by a reload, never by both at once. Any task may be cancelled
 //! at any await: what packets need is in the kernel, and the state file is written before the kernel's tables change.
 //!
@@ -166,9 +167,10 @@ async fn serve(
     let effects = tokio::spawn(node::carry_out_effects(node.clone()));
     let drift = tokio::spawn(node::restore_drift(node.clone()));
     let passive = tokio::spawn(node::sample_connections(node.clone()));
+    let host = tokio::spawn(node::keep_looking_at_host(node.clone()));
     info!(socket = %socket.display(), "ready");
     let well = obey(&node, &mut signals).await;
-    for task in [router, effects, drift, passive, ticker] {
+    for task in [router, effects, drift, passive, host, ticker] {
         task.abort();
     }
     api.abort();

@@ -44,13 +44,13 @@ pub(super) fn user(words: &[Word]) -> Option<ScriptUser> {
     Some(ScriptUser { user, group: words.get(1).map(|group| group.text.clone()) })
 }
 
-/// The words of a command: of one in quotes those between blanks, where `'...'` and `"..."` keep blanks together and `\` takes the
-/// next quote, blank or backslash as it is; any other one is a word by itself.
+/// The words of a command: of one in quotes those between blanks, where `'...'` keeps blanks together and `\` takes the next
+/// quote, blank or backslash as it is; any other one is a word by itself.
 fn words(command: &Word, reporter: &mut Reporter) -> Option<Vec<String>> {
     let words =
         if command.quoted { split(&command.text) } else { Some(vec![command.text.clone()]) };
     let refused = match &words {
-        None => "has a quote that is not closed",
+        None => "has a `'` that is not closed",
         Some(words) if words.first().is_none_or(String::is_empty) => "names no program",
         Some(words) if words.iter().any(|word| word.contains('\0')) => "has a NUL byte",
         Some(_) => return words,
@@ -65,12 +65,12 @@ fn words(command: &Word, reporter: &mut Reporter) -> Option<Vec<String>> {
 fn split(text: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
-    let mut open: Option<char> = None;
+    let mut quoted = false;
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         match c {
-            '\'' | '"' if open.is_none_or(|open| open == c) => {
-                open = if open.is_none() { Some(c) } else { None };
+            '\'' => {
+                quoted = !quoted;
                 word.get_or_insert_default();
             }
             '\\' => {
@@ -78,12 +78,12 @@ fn split(text: &str) -> Option<Vec<String>> {
                 let next = chars.next_if(literal).unwrap_or('\\');
                 word.get_or_insert_default().push(next);
             }
-            c if c.is_whitespace() && open.is_none() => words.extend(word.take()),
+            c if c.is_whitespace() && !quoted => words.extend(word.take()),
             c => word.get_or_insert_default().push(c),
         }
     }
     words.extend(word);
-    open.is_none().then_some(words)
+    (!quoted).then_some(words)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 mod drift;
 mod effects;
 mod held;
+mod host;
 mod merge;
 mod passive;
 mod ways;
@@ -40,6 +41,7 @@ use super::notify::Notifier;
 pub(super) use drift::restore as restore_drift;
 pub(super) use effects::carry_out as carry_out_effects;
 use held::Held;
+pub(super) use host::keep_looking as keep_looking_at_host;
 use merge::merge;
 pub(super) use passive::sample as sample_connections;
 use ways::addresses;
@@ -71,6 +73,8 @@ pub(super) struct Node {
     problems: Mutex<BTreeMap<IpAddr, Problem>>,
     /// Local addresses of full NAT that are no address of this host.
     foreign_locals: Mutex<BTreeSet<IpAddr>>,
+    /// The configuration was read: what this host lacks must be looked for.
+    host_stale: Notify,
     /// Addresses of real servers changed: next hops must be looked at.
     pub(super) routes_stale: Notify,
     pub(super) instance: String,
@@ -114,6 +118,7 @@ impl Node {
             netlink,
             problems: Mutex::new(BTreeMap::new()),
             foreign_locals: Mutex::new(BTreeSet::new()),
+            host_stale: Notify::new(),
             routes_stale: Notify::new(),
             instance: instance.to_owned(),
             pair: Pair::of(instance),
@@ -152,6 +157,7 @@ impl Node {
         self.set_passive(configured.passive);
         *held = new;
         self.keep_by_hand(&held)?;
+        self.host_stale.notify_one();
         self.keep_desired(held.desired())
     }
 
@@ -181,6 +187,7 @@ impl Node {
         self.notifier.configure(&new.desired().health.notifications);
         self.set_passive(configured.passive);
         *held = new;
+        self.host_stale.notify_one();
         if !same {
             self.keep_by_hand(&held)?;
             self.keep_desired(held.desired())?;

@@ -10,12 +10,11 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use elvs_model::health::ScriptUser;
+use elvs_probe::script::{Identity, IdentityError};
 use nix::libc::O_NONBLOCK;
 use nix::sys::stat::Mode;
 use nix::unistd::{chown, mkfifo};
 use tracing::{info, warn};
-
-use super::script::{self, ScriptError};
 
 /// Longest line that the kernel writes whole or not at all (pipe(7), PIPE_BUF).
 const LONGEST: usize = 4_096;
@@ -27,8 +26,8 @@ pub(super) enum FifoError {
     #[error("{} is no FIFO: remove it, or name another path", .0.display())]
     NotAFifo(PathBuf),
     /// Whom it shall belong to.
-    #[error(transparent)]
-    User(#[from] ScriptError),
+    #[error("whom a FIFO shall belong to: {0}")]
+    User(#[from] IdentityError),
     /// The system refuses.
     #[error("cannot {what} {}: {source}", path.display())]
     Io {
@@ -57,8 +56,7 @@ impl Pipe {
     /// It is opened for reading, too: so there is always a reader, and up to a pipe's capacity (64 KiB) is kept for
     /// one that starts late or starts again.
     pub(super) fn open(path: &Path, user: Option<&ScriptUser>) -> Result<Self, FifoError> {
-        let owner =
-            user.map(|user| script::user(&path.to_string_lossy(), Some(user))).transpose()?;
+        let owner = user.map(|user| Identity::of_daemon(Some(user))).transpose()?;
         let io = |what| move |source| FifoError::Io { what, path: path.to_owned(), source };
         let made = match fs::symlink_metadata(path) {
             Ok(found) if found.file_type().is_fifo() => false,
@@ -71,8 +69,9 @@ impl Pipe {
             Err(error) => return Err(io("look at")(error)),
         };
         let mut options = OpenOptions::new();
-        if made && let Some((uid, gid)) = owner {
-            chown(path, Some(uid), Some(gid)).map_err(|error| io("give away")(error.into()))?;
+        if made && let Some(owner) = owner {
+            chown(path, Some(owner.uid()), Some(owner.gid()))
+                .map_err(|error| io("give away")(error.into()))?;
         }
         let opened = options.read(true).write(true).custom_flags(O_NONBLOCK).open(path);
         Ok(Self { file: opened.map_err(io("open"))?, path: path.to_owned(), made, lost: 0 })

@@ -12,7 +12,7 @@ use std::time::Duration;
 use elvs_model::health::{Notifications, Script};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::script;
@@ -44,17 +44,24 @@ impl Reader {
             let mut pause = SHORTEST_PAUSE;
             loop {
                 let begin = Instant::now();
-                match script::Running::start(&script, &settings) {
+                match script::start(&script, &settings) {
                     Ok(mut running) => {
                         info!(pid = running.pid(), "started {}", script.words.join(" "));
-                        tokio::select! {
-                            ended = running.wait() => warn!("the reader of {} {ended}", fifo.display()),
+                        let ended = tokio::select! {
+                            ended = running.wait() => ended,
                             () = asked.notified() => {
-                                if timeout(LAST_WORDS, running.wait()).await.is_err() {
-                                    running.terminate();
-                                    let _ = timeout(LAST_WORDS, running.wait()).await;
-                                }
+                                // However it ends.
+                                let _ = running.end(LAST_WORDS).await;
                                 return;
+                            }
+                        };
+                        match ended {
+                            Ok(status) => {
+                                warn!("the reader of {} ended with {status}", fifo.display());
+                            }
+                            Err(error) => {
+                                let fifo = fifo.display();
+                                warn!("the reader of {fifo} cannot be waited for: {error}");
                             }
                         }
                     }

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** every part of the path is examined, of the path as written and of the one that it leads to.
 //!
-//! Called by the driver of `MISC_CHECK` before each run, because modes change while the daemon runs.
+//! Part of [`crate::script`].
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -14,26 +14,41 @@ use crate::words;
 
 /// Why root does not run a program.
 #[derive(Debug, Error)]
-pub(crate) enum Insecure {
+pub enum Insecure {
     /// Not an absolute path, so that where it leads depends on the environment.
     #[error("script security: {} is not an absolute path", .0.display())]
     Relative(PathBuf),
     /// It cannot be examined.
     #[error("script security: {}: {}", .path.display(), words::error(.source))]
-    Unknown { path: PathBuf, source: io::Error },
+    Unknown {
+        /// The program, or what leads to it.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// Owner.
     #[error("script security: {} belongs to user {owner}, not to root", .path.display())]
-    Owner { path: PathBuf, owner: u32 },
+    Owner {
+        /// The program, or what leads to it.
+        path: PathBuf,
+        /// Number of the user.
+        owner: u32,
+    },
     /// Mode.
     #[error("script security: {} may be written to by others than root (mode {mode:o})", .path.display())]
-    Mode { path: PathBuf, mode: u32 },
+    Mode {
+        /// The program, or what leads to it.
+        path: PathBuf,
+        /// The lowest 12 bits of its mode.
+        mode: u32,
+    },
 }
 
 /// Looks at everything on the way to a program.
 ///
 /// # Errors
 /// Others than root can change it.
-pub(crate) fn examine(program: &Path) -> Result<(), Insecure> {
+pub(super) fn examine(program: &Path) -> Result<(), Insecure> {
     if !program.is_absolute() {
         return Err(Insecure::Relative(program.to_owned()));
     }
