@@ -85,6 +85,7 @@ virtual_server {VIP} 80 {{
     lb_algo rr
     lb_kind DR
     protocol TCP
+    real_server 10.0.0.21 80 {{ weight 1 }}
 }}
 "
     );

@@ -74,7 +74,9 @@ pub fn elvs_verdict(file: &Path) -> Verdict {
 /// The JSON of `elvs check`.
 pub fn elvs_report(file: &Path) -> Value {
     let mut command = Command::new(program());
-    command.args(["check", "--no-host", "--json", "--explain", "--config-id", "main", "--file"]).arg(file);
+    command
+        .args(["check", "--no-host", "--json", "--explain", "--config-id", "main", "--file"])
+        .arg(file);
     let output = command.output().unwrap();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| {
         panic!("{e}: {}", String::from_utf8_lossy(&output.stderr));
