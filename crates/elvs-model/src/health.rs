@@ -23,6 +23,6 @@ pub use server::{
     SorryServer, Watched,
 };
 pub use view::{
-    CheckState, CheckView, HealthView, ServerState, ServerView, SorryServerView, Transition,
-    WatchedView,
+    BfdSession, BfdSessions, CheckState, CheckView, HealthView, ServerState, ServerView,
+    SorryServerView, Transition, WatchedView,
 };

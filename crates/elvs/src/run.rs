@@ -58,6 +58,9 @@ pub struct Options {
     /// Configuration file [default: /etc/elvs/elvs.conf if it exists, else an empty table]
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// Name for which `@id` lines count [default: the first label of this host's name]
+    #[arg(short = 'i', long, value_name = "ID")]
+    config_id: Option<String>,
     /// Name of this director; its pins and its state have their own directories
     #[arg(long, value_name = "NAME", default_value = "default", value_parser = instance_name)]
     instance: String,
@@ -91,6 +94,7 @@ pub fn run(options: &Options, socket: &Path) -> Result<ExitCode> {
         .file
         .clone()
         .or_else(|| Path::new(DEFAULT_CONFIG).exists().then(|| DEFAULT_CONFIG.into()));
+    let file = file.map(|path| ConfigFile { path, id: options.config_id.clone() });
     let desired = match &file {
         Some(file) => read_config(file)?,
         None => Desired::default(),
@@ -115,7 +119,7 @@ fn raise_file_limit() {
 async fn serve(
     options: &Options,
     socket: &Path,
-    file: Option<PathBuf>,
+    file: Option<ConfigFile>,
     desired: Desired,
     state_dir: &Path,
 ) -> Result<ExitCode> {
@@ -228,23 +232,35 @@ async fn begin(node: &Node, desired: Desired, socket: &Path) -> Result<UnixListe
     Ok(listener)
 }
 
+/// A configuration file, and as whose it is read.
+#[derive(Clone, Debug)]
+struct ConfigFile {
+    path: PathBuf,
+    /// What `@id` lines are compared with; `None` = the first label of the host's name.
+    id: Option<String>,
+}
+
 /// Reads a configuration; errors are answered, every other finding goes to the log.
-fn read_config(file: &Path) -> Result<Desired> {
+fn read_config(file: &ConfigFile) -> Result<Desired> {
     let (desired, findings) = read_file(file)?;
     log_findings(&findings);
     Ok(desired)
 }
 
 /// Reads a configuration with all that there is to say of it; errors are answered.
-fn read_file(file: &Path) -> Result<(Desired, Vec<Diagnostic>)> {
-    let outcome = files::read(&file.to_string_lossy());
+fn read_file(file: &ConfigFile) -> Result<(Desired, Vec<Diagnostic>)> {
+    let path = file.path.to_string_lossy();
+    let outcome = match &file.id {
+        Some(id) => files::read_as(&path, id.clone()),
+        None => files::read(&path),
+    };
     match outcome.desired {
         Some(desired) => Ok((desired, outcome.diagnostics)),
         None => {
             log_findings(&outcome.diagnostics);
             let errors: Vec<Diagnostic> =
                 outcome.diagnostics.into_iter().filter(|d| d.severity == Severity::Error).collect();
-            bail!("{} has errors\n{}", file.display(), render(&errors, &outcome.sources, false))
+            bail!("{path} has errors\n{}", render(&errors, &outcome.sources, false))
         }
     }
 }

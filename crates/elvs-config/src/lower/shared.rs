@@ -33,10 +33,10 @@ pub(super) struct Shared<'a> {
 
 impl<'a> Shared<'a> {
     pub fn read(items: &[Item], capabilities: &'a Capabilities, reporter: &mut Reporter) -> Self {
-        let sessions = track::sessions(items, reporter);
+        let (sessions, session_names) = track::sessions(items, reporter);
         Self {
             capabilities,
-            session_names: sessions.iter().map(|session| session.name.clone()).collect(),
+            session_names,
             sessions,
             global: GlobalDefs::read(items, reporter),
             tls: tls(items, reporter),

@@ -4,7 +4,7 @@
 //!
 //! Called by the lowering of the root statements, before virtual servers are read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -134,8 +134,11 @@ fn init_file(line: &Item, reporter: &mut Reporter) -> Option<(i32, bool)> {
     Some(initial)
 }
 
-/// Every `bfd_instance`, in the order of the file.
-pub(super) fn sessions(items: &[Item], reporter: &mut Reporter) -> Vec<BfdInstance> {
+/// Every `bfd_instance`, in the order of the file, and the names of all, those with mistakes included.
+pub(super) fn sessions(
+    items: &[Item],
+    reporter: &mut Reporter,
+) -> (Vec<BfdInstance>, HashSet<String>) {
     let mut places: HashMap<String, Extent> = HashMap::new();
     let mut ends = HashMap::new();
     let mut sessions = Vec::new();
@@ -165,7 +168,7 @@ pub(super) fn sessions(items: &[Item], reporter: &mut Reporter) -> Vec<BfdInstan
         }
         sessions.push(session);
     }
-    sessions
+    (sessions, places.into_keys().collect())
 }
 
 /// Statements of one `bfd_instance`.

@@ -5,7 +5,8 @@
 //! Part of [`crate::Monitor`].
 
 use elvs_model::health::{
-    CheckKind, CheckView, HealthView, ServerState, ServerView, SorryServerView, Target, WatchedView,
+    BfdSessions, CheckKind, CheckView, HealthView, ServerState, ServerView, SorryServerView,
+    Target, WatchedView,
 };
 
 use super::Monitor;
@@ -20,6 +21,7 @@ impl Monitor {
     pub(super) fn shown(&self, clock: Clock) -> HealthView {
         let units = self.order.iter().filter_map(|id: &UnitId| self.units.get(id));
         HealthView {
+            bfd: BfdSessions::default(),
             watched: units.map(|unit| self.shown_unit(unit, clock)).collect(),
             checks: self.checkers.len(),
             wanted: self.checkers.values().map(|checker| checker.shared_by.len()).sum(),

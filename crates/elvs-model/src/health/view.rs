@@ -4,6 +4,8 @@
 //!
 //! Part of [`crate::health`]: the monitor fills these types; the API and `elvs status` show them.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::server::Watched;
@@ -18,6 +20,49 @@ pub struct HealthView {
     pub checks: usize,
     /// Checks that real servers asked for; those above [`Self::checks`] are spared by sharing.
     pub wanted: usize,
+    /// Sessions of BFD; the driver's, which the monitor leaves empty.
+    #[serde(default)]
+    pub bfd: BfdSessions,
+}
+
+/// Sessions of BFD and what came for them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BfdSessions {
+    /// The sessions in the order of the file.
+    pub sessions: Vec<BfdSession>,
+    /// Datagrams that were taken.
+    pub received: u64,
+    /// Datagrams that were refused: why, and how many.
+    pub refused: Vec<(String, u64)>,
+    /// UDP ports that cannot be received on, each with the system's words.
+    pub closed_ports: Vec<String>,
+}
+
+/// A session of BFD (RFC 5880).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BfdSession {
+    /// Name of the `bfd_instance`.
+    pub instance: String,
+    /// The neighbour.
+    pub neighbor: IpAddr,
+    /// Our state: `Up`, `Down`, `Init`, `AdminDown`.
+    pub state: String,
+    /// Since when, in Unix milliseconds.
+    pub since: u64,
+    /// Why it last left `Up`.
+    pub diagnostic: String,
+    /// The neighbour's state, as it last said.
+    pub neighbor_state: String,
+    /// Microseconds from one packet of ours to the next.
+    pub transmit_us: u64,
+    /// Microseconds of silence after which it is down; 0 before the neighbour is heard.
+    pub detection_us: u64,
+    /// Packets sent.
+    pub sent: u64,
+    /// Packets that the system refused to send.
+    pub unsent: u64,
+    /// Why the last one could not be sent, if it could not.
+    pub trouble: Option<String>,
 }
 
 /// A virtual server.

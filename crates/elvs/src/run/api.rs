@@ -104,7 +104,7 @@ impl elvs_api::Backend for Api {
             version: VERSION.to_owned(),
             instance: node.instance.clone(),
             uptime_s: node.started.elapsed().as_secs(),
-            config: node.config.clone(),
+            config: node.config.as_ref().map(|file| file.path.clone()),
             interfaces: self.interfaces().await,
             local_traffic: node.with_plane(|plane| plane.attached_egress()),
             flooded: node.with_plane(|plane| plane.is_flooded()),

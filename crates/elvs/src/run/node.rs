@@ -35,6 +35,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
+use super::ConfigFile;
 use super::health::Health;
 use super::local::Pair;
 use super::notify::Notifier;
@@ -80,7 +81,7 @@ pub(super) struct Node {
     pub(super) instance: String,
     /// The interfaces by which the host's own traffic gets here.
     pub(super) pair: Pair,
-    pub(super) config: Option<PathBuf>,
+    pub(super) config: Option<ConfigFile>,
     pub(super) started: Instant,
     desired_file: PathBuf,
     by_hand_file: PathBuf,
@@ -101,7 +102,7 @@ impl Node {
         netlink: Netlink,
         health: Health,
         instance: &str,
-        config: Option<PathBuf>,
+        config: Option<ConfigFile>,
         state_dir: &Path,
     ) -> Self {
         Self {
@@ -217,7 +218,7 @@ impl Node {
         Ok(Plan { changes: diff(held.effective(), new.effective()), findings })
     }
 
-    fn config_file(&self) -> Result<&Path> {
+    fn config_file(&self) -> Result<&ConfigFile> {
         match &self.config {
             Some(file) => Ok(file),
             None => bail!("the daemon was started without a configuration file"),

@@ -10,7 +10,8 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 
 use elvs_model::health::{
-    CheckState, CheckView, HealthView, ServerState, ServerView, Transition, WatchedView,
+    BfdSession, BfdSessions, CheckState, CheckView, HealthView, ServerState, ServerView,
+    Transition, WatchedView,
 };
 use elvs_model::{DestinationKey, ServiceKey};
 
@@ -36,7 +37,7 @@ impl<'a> Health<'a> {
 
     /// One line for all checks, and one for each virtual server that does not work.
     pub(super) fn summary(&self, out: &mut impl Write) -> io::Result<()> {
-        let HealthView { watched, checks, wanted } = self.view;
+        let HealthView { watched, checks, wanted, bfd: _ } = self.view;
         if *wanted == 0 {
             return Ok(());
         }
@@ -98,6 +99,42 @@ impl<'a> Health<'a> {
         self.summary(out)?;
         for watched in &self.view.watched {
             self.print_watched(out, watched)?;
+        }
+        self.print_sessions(out)
+    }
+
+    fn print_sessions(&self, out: &mut impl Write) -> io::Result<()> {
+        let BfdSessions { sessions, received, refused, closed_ports } = &self.view.bfd;
+        if sessions.is_empty() {
+            return Ok(());
+        }
+        writeln!(out, "\nBFD, {received} packets received")?;
+        for (why, number) in refused {
+            writeln!(out, "  {number} refused: {why}")?;
+        }
+        for port in closed_ports {
+            writeln!(out, "  PROBLEM nothing is received: {port}")?;
+        }
+        for session in sessions {
+            let BfdSession { instance, neighbor, state, neighbor_state, .. } = session;
+            let since = self.since(session.since);
+            writeln!(
+                out,
+                "  {instance} {neighbor}  {state} for {since}, the neighbour {neighbor_state}"
+            )?;
+            let times = format!(
+                "a packet every {}, down after {} of silence",
+                milliseconds(session.transmit_us),
+                milliseconds(session.detection_us)
+            );
+            writeln!(
+                out,
+                "    {times}; {} sent; last diagnostic: {}",
+                session.sent, session.diagnostic
+            )?;
+            if let Some(trouble) = &session.trouble {
+                writeln!(out, "    {} not sent: {trouble}", session.unsent)?;
+            }
         }
         Ok(())
     }
@@ -200,6 +237,10 @@ impl<'a> Health<'a> {
 
 fn address(key: &DestinationKey) -> String {
     SocketAddr::new(key.address, key.port).to_string()
+}
+
+fn milliseconds(microseconds: u64) -> String {
+    format!("{}.{} ms", microseconds / 1_000, microseconds % 1_000 / 100)
 }
 
 fn latency(microseconds: u64) -> String {

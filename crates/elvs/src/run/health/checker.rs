@@ -62,7 +62,8 @@ pub(super) struct Checker {
 impl Checker {
     /// A checker that takes over what an earlier daemon knew.
     pub(super) async fn new(store: Store, outbox: Arc<Outbox>) -> Self {
-        let (drivers, sessions) = Drivers::new();
+        let saved = store.load();
+        let (drivers, sessions) = Drivers::new(saved.is_some());
         let mut checker = Self {
             monitor: Monitor::new(seed()),
             start: Instant::now(),
@@ -80,7 +81,7 @@ impl Checker {
             save_after: tokio::time::Instant::now(),
             writing: None,
         };
-        if let Some(saved) = checker.store.load() {
+        if let Some(saved) = saved {
             checker.monitor.restore(checker.now(), wall(), saved);
         }
         checker.watch().await;
@@ -184,7 +185,10 @@ impl Checker {
                 }
             }
             Command::View(reply) => {
-                let _ = reply.send(self.monitor.view(self.now(), wall()));
+                let wall = wall();
+                let mut view = self.monitor.view(self.now(), wall);
+                view.bfd = self.drivers.bfd_sessions(wall).await;
+                let _ = reply.send(view);
             }
             Command::Stop(_) => {}
         }

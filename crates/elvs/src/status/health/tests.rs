@@ -1,8 +1,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use elvs_model::health::{
-    CheckState, CheckView, HealthView, ServerState, ServerView, SorryServerView, Transition,
-    Watched, WatchedView,
+    BfdSessions, CheckState, CheckView, HealthView, ServerState, ServerView, SorryServerView,
+    Transition, Watched, WatchedView,
 };
 use elvs_model::{DestinationKey, Protocol, ServiceKey};
 
@@ -64,7 +64,7 @@ fn view() -> HealthView {
         servers: vec![down()],
         history: vec![Transition { at: 97_000, state: false, reason: "lost".to_owned() }],
     };
-    HealthView { watched: vec![watched], checks: 1, wanted: 2 }
+    HealthView { watched: vec![watched], checks: 1, wanted: 2, bfd: BfdSessions::default() }
 }
 
 #[test]
