@@ -22,7 +22,7 @@ pub struct Check {
     pub schedule: Schedule,
 }
 
-/// When a check runs, and how many failures count (lvs.md 3.9 of keepalived's `check_api.c`, `check_parser.c`).
+/// When a check runs, and how many failures count (keepalived: `check_api.c`, `check_parser.c`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Schedule {
     /// `delay_loop`: from one run to the next; above zero.
