@@ -1,8 +1,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use elvs_model::health::{
-    BfdSessions, CheckState, CheckView, HealthView, ServerState, ServerView, SorryServerView,
-    Transition, Watched, WatchedView,
+    BfdSession, BfdSessions, CheckState, CheckView, HealthView, ServerState, ServerView,
+    SorryServerView, Transition, Watched, WatchedView,
 };
 use elvs_model::{DestinationKey, Protocol, ServiceKey};
 
@@ -103,5 +103,42 @@ fn a_real_servers_line_says_how_it_is() {
     assert_eq!(
         String::from_utf8(out).unwrap(),
         "  10.0.0.21:80             down for 3 s: TCP_CHECK 10.0.0.21:80: connection refused\n"
+    );
+}
+
+#[test]
+fn sessions_of_bfd_in_words() {
+    let session = BfdSession {
+        instance: "rack1-rs1".to_owned(),
+        neighbor: "10.0.0.21".parse().unwrap(),
+        state: "Up".to_owned(),
+        since: 40_000,
+        diagnostic: "no diagnostic".to_owned(),
+        neighbor_state: "Up".to_owned(),
+        transmit_us: 50_000,
+        detection_us: 250_500,
+        sent: 1_200,
+        unsent: 2,
+        trouble: Some("no buffer space".to_owned()),
+    };
+    let bfd = BfdSessions {
+        sessions: vec![session],
+        received: 1_150,
+        refused: vec![("the TTL is too low".to_owned(), 3)],
+        closed_ports: vec!["3784: address in use".to_owned()],
+    };
+    let view = HealthView { bfd, ..view() };
+    let mut out = Vec::new();
+    Health::new(&view, 100_000).print_sessions(&mut out).unwrap();
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        "
+BFD, 1150 packets received
+  3 refused: the TTL is too low
+  PROBLEM nothing is received: 3784: address in use
+  rack1-rs1 10.0.0.21  Up for 1 min 0 s, the neighbour Up
+    a packet every 50.0 ms, down after 250.5 ms of silence; 1200 sent; last diagnostic: no diagnostic
+    2 not sent: no buffer space
+"
     );
 }
