@@ -52,13 +52,14 @@ impl Held {
             by_hand = self.by_hand.clone();
             by_hand.retain(|key, _| stays(key));
         }
-        for service in &mut effective.services {
-            let key = service.service.key;
-            put_over(&by_hand, key, &mut service.destinations);
-        }
         let places = effective.services.iter().enumerate();
         let places = places.map(|(place, service)| (service.service.key, place)).collect();
-        Self { desired, effective, places, by_hand }
+        let mut new = Self { desired, effective: Desired::default(), places, by_hand };
+        for service in &mut effective.services {
+            new.put_over(service.service.key, &mut service.destinations);
+        }
+        new.effective = effective;
+        new
     }
 
     /// The file.
@@ -76,13 +77,13 @@ impl Held {
         let (mut old, mut new) = (Desired::default(), Desired::default());
         let mut undo = Tables::new();
         for (key, destinations) in tables {
+            let mut destinations = destinations.clone();
+            self.put_over(*key, &mut destinations);
             let place = self.places.get(key).copied();
             let Some(service) = place.and_then(|place| self.effective.services.get_mut(place))
             else {
                 continue;
             };
-            let mut destinations = destinations.clone();
-            put_over(&self.by_hand, *key, &mut destinations);
             if destinations == service.destinations {
                 continue;
             }
@@ -156,6 +157,34 @@ impl Held {
         }
     }
 
+    /// Puts what was done by hand over a list of destinations. What checks took out stays out.
+    fn put_over(&self, service: ServiceKey, destinations: &mut Vec<Destination>) {
+        if self.by_hand.is_empty() {
+            return;
+        }
+        destinations.retain_mut(|destination| {
+            match self.by_hand.get(&(service, destination.key)) {
+                None => true,
+                Some(None) => false,
+                Some(Some(changed)) => {
+                    // Weight 0 is also how checks keep new connections away from a server.
+                    let kept_away = destination.weight == 0
+                        && self.weight_in_file(&service, &destination.key) != Some(0);
+                    let weight = if kept_away { 0 } else { changed.weight };
+                    *destination = Destination { weight, ..*changed };
+                    true
+                }
+            }
+        });
+    }
+
+    /// What the file says of a destination's weight.
+    fn weight_in_file(&self, service: &ServiceKey, key: &DestinationKey) -> Option<u32> {
+        // Services are in the same order in both.
+        let service = self.desired.services.get(*self.places.get(service)?)?;
+        service.destinations.iter().find(|d| d.key == *key).map(|d| d.weight)
+    }
+
     /// What is in force is as somebody's hand made it.
     fn change_effective(
         &mut self,
@@ -175,27 +204,6 @@ impl Held {
             }
         }
     }
-}
-
-/// Puts what was done by hand over a list of destinations. What checks took out stays out.
-fn put_over(
-    by_hand: &HashMap<(ServiceKey, DestinationKey), Option<Destination>>,
-    service: ServiceKey,
-    destinations: &mut Vec<Destination>,
-) {
-    if by_hand.is_empty() {
-        return;
-    }
-    destinations.retain_mut(|destination| match by_hand.get(&(service, destination.key)) {
-        None => true,
-        Some(None) => false,
-        Some(Some(changed)) => {
-            // Weight 0 is also how checks keep new connections away from a server.
-            let weight = if destination.weight == 0 { 0 } else { changed.weight };
-            *destination = Destination { weight, ..*changed };
-            true
-        }
-    });
 }
 
 fn destinations(desired: &Desired) -> HashMap<(ServiceKey, DestinationKey), &Destination> {

@@ -121,3 +121,15 @@ fn what_the_file_does_not_speak_of_is_no_drift() {
     assert!(held.concerns(&Change::Flush));
     assert!(!Held::default().concerns(&Change::Flush));
 }
+
+/// The file's own 0 is no check's.
+#[test]
+fn a_weight_by_hand_stays_where_the_file_says_0() {
+    let (quiet, other, by_hand) = (server(2, 0), server(3, 1), server(2, 5));
+    let mut held = held(&[quiet, other]);
+    held.keep(&[Change::EditDestination { service: vip(), destination: by_hand }], &[Ok(())]);
+    let gone = Change::DeleteDestination { service: vip(), destination: other.key };
+    assert_eq!(held.take_over(&table(&[quiet])).0, [gone]);
+    let again = held.with_file(file(&[quiet, other]), file(&[quiet, other]));
+    assert_eq!(again.effective().services[0].destinations, [by_hand, other]);
+}
