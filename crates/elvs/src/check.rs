@@ -123,8 +123,7 @@ fn print_plan(out: &mut impl Write, plan: &Plan) -> io::Result<()> {
     match plan.changes.len() {
         0 => writeln!(out, "a reload would change nothing"),
         n => {
-            let changes = if n == 1 { "1 change" } else { &format!("{n} changes") };
-            writeln!(out, "a reload would make {changes}:")?;
+            writeln!(out, "a reload would make {}:", counted(n, "change"))?;
             changes::lines(&plan.changes).iter().try_for_each(|line| writeln!(out, "  {line}"))
         }
     }
@@ -153,19 +152,28 @@ fn print_json(
 }
 
 fn summary(outcome: &Outcome) -> String {
-    let count = |severity| outcome.diagnostics.iter().filter(|d| d.severity == severity).count();
-    let (errors, warnings, notes) =
-        (count(Severity::Error), count(Severity::Warning), count(Severity::Note));
+    let count = |severity, one: &str| {
+        counted(outcome.diagnostics.iter().filter(|d| d.severity == severity).count(), one)
+    };
+    let (errors, warnings, notes) = (
+        count(Severity::Error, "error"),
+        count(Severity::Warning, "warning"),
+        count(Severity::Note, "note"),
+    );
     match &outcome.desired {
         Some(desired) => {
             let real_servers: usize = desired.services.iter().map(|s| s.destinations.len()).sum();
-            format!(
-                "ok: {} virtual services, {real_servers} real servers; {warnings} warnings, {notes} notes",
-                desired.services.len()
-            )
+            let services = counted(desired.services.len(), "virtual service");
+            let real_servers = counted(real_servers, "real server");
+            format!("ok: {services}, {real_servers}; {warnings}, {notes}")
         }
-        None => format!("refused: {errors} errors, {warnings} warnings, {notes} notes"),
+        None => format!("refused: {errors}, {warnings}, {notes}"),
     }
+}
+
+/// A number of things, of which `one` is the name of one.
+fn counted(number: usize, one: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
 }
 
 #[cfg(test)]

@@ -28,11 +28,11 @@ fn what_a_file_means_follows_the_findings() {
     let none = Path::new("/nonexistent");
     let (text, taken) = check(SERVICE, "--no-host --explain", none).unwrap();
     assert!(taken);
-    let head = "FILE: ok: 1 virtual services, 1 real servers; 0 warnings, 0 notes\n\nVirtual server TCP 192.0.2.1:80\n";
+    let head = "FILE: ok: 1 virtual service, 1 real server; 0 warnings, 0 notes\n\nVirtual server TCP 192.0.2.1:80\n";
     assert!(text.starts_with(head), "{text}");
     let (text, taken) = check("virtual_servers {\n}\n", "--explain --diff", none).unwrap();
     assert!(!taken, "{text}");
-    assert!(text.ends_with("FILE: refused: 1 errors, 0 warnings, 0 notes\n"), "{text}");
+    assert!(text.ends_with("FILE: refused: 1 error, 0 warnings, 0 notes\n"), "{text}");
 }
 
 #[test]
