@@ -136,6 +136,10 @@ impl Unit {
         let Some(server) = self.servers.iter_mut().find(|server| server.id == id) else {
             return false;
         };
+        // A deadline of its time in the configuration may still come; it has no checks any more that could fail.
+        if server.times.leaving.is_some() {
+            return false;
+        }
         let verdict = server.ask(checkers);
         let old = server.full_weight();
         server.adjust = verdict.adjust;

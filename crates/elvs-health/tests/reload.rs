@@ -200,6 +200,31 @@ fn drain_of_a_removed_real_server() {
     assert_eq!(world.destinations(), "22:1 23:1");
 }
 
+/// The next step of its slow start comes after it has gone out of the configuration.
+#[test]
+fn a_removed_real_server_in_slow_start_stays_out() {
+    let config = |lasts: &[u8]| {
+        let mut config = service(lasts);
+        config.health.drain = Some(seconds(30));
+        for server in &mut config.health.servers {
+            server.slow_start = Some(seconds(60));
+        }
+        desired(vec![config])
+    };
+    let mut world = World::new(config(&[21, 22]));
+    world.kill("10.0.0.21");
+    world.pass(seconds(10));
+    world.revive("10.0.0.21");
+    world.pass(seconds(10));
+    assert_eq!(world.destinations(), "22:1 21:1");
+    world.configure(config(&[22]));
+    assert_eq!(world.destinations(), "22:1 21:0");
+    world.pass(seconds(5));
+    assert_eq!(world.destinations(), "22:1 21:0", "no new connections while it drains");
+    world.pass(seconds(25));
+    assert_eq!(world.destinations(), "22:1");
+}
+
 #[test]
 fn issue_4_a_failed_real_server_stays_failed_over_a_restart() {
     let mut config = service(&[21, 22, 23]);
