@@ -53,11 +53,15 @@ fn configuration() -> impl Strategy<Value = Desired> {
     let services = vec((virtual_server(), vec(real_server(), 0..4)), 0..4);
     services.prop_map(|services| {
         let mut all = Vec::new();
+        // One block of the file makes the services of a group: a real server has one weight in all of them.
+        let mut weights = HashMap::new();
         for (vip, (mut service, servers)) in services.into_iter().enumerate() {
             service.service.key = key(&format!("10.0.0.10{vip}"), 80);
             let mut seen = HashSet::new();
             for (weight, server) in servers {
                 if seen.insert(server.key) {
+                    let of_group = *weights.entry(server.key).or_insert(weight);
+                    let weight = if service.health.group.is_some() { of_group } else { weight };
                     let address = server.key.address.to_string();
                     service.destinations.push(destination(&address, 80, weight));
                     service.health.servers.push(server);
