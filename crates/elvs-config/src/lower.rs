@@ -32,7 +32,9 @@ use self::shared::Shared;
 
 use crate::capabilities::Capabilities;
 use crate::diagnostic::{Code, Reporter};
+use crate::lexer::Word;
 use crate::sources::Extent;
+use crate::text::quote;
 use crate::tree::Item;
 
 /// Most services of a director: room in the data plane's table.
@@ -86,6 +88,18 @@ pub(crate) fn lower(
         },
         data_plane: data_plane.finish(),
     }
+}
+
+/// Reports that a block of this name is there already; `places` are those of the first one and of this one.
+fn defined_twice(
+    what: &str,
+    name: &Word,
+    cure: &str,
+    [first, at]: [Extent; 2],
+    reporter: &mut Reporter,
+) {
+    let message = format!("{what} {} is defined twice", quote(&name.text));
+    reporter.error(Code::Duplicate, at, message).help(cure).related(first, "first defined here");
 }
 
 /// A setting that a block has once.

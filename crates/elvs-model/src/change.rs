@@ -75,6 +75,35 @@ pub enum Change {
     StopSync(SyncRole),
 }
 
+impl Change {
+    /// The destination that it adds, edits or (`None`) deletes, and of which service.
+    pub const fn of_destination(
+        &self,
+    ) -> Option<(ServiceKey, DestinationKey, Option<Destination>)> {
+        match self {
+            Self::AddDestination { service, destination }
+            | Self::EditDestination { service, destination } => {
+                Some((*service, destination.key, Some(*destination)))
+            }
+            Self::DeleteDestination { service, destination } => {
+                Some((*service, *destination, None))
+            }
+            Self::AddService(_)
+            | Self::EditService(_)
+            | Self::DeleteService(_)
+            | Self::AddLocalAddress { .. }
+            | Self::DeleteLocalAddress { .. }
+            | Self::Flush
+            | Self::SetTimeouts(_)
+            | Self::AddMark(_)
+            | Self::DeleteMark(_)
+            | Self::Set { .. }
+            | Self::StartSync(_)
+            | Self::StopSync(_) => None,
+        }
+    }
+}
+
 /// Why a change was refused. Each variant is one `errno` of the kernel's IPVS, a rule of mark rules, or a
 /// bound of this data plane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]

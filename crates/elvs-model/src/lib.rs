@@ -25,7 +25,7 @@ pub use change::{Change, ChangeError, FullNatError, FullNatUnfit, LocalAddressFa
 pub use desired::{DataPlaneSettings, Desired, DesiredService, Timeouts, XdpMode};
 pub use diff::diff;
 pub use filter::{ConnectionFilter, EndpointFilter, FilterError};
-pub use local::{LocalAddresses, LocalRange, LocalRangeError};
+pub use local::{LocalAddresses, LocalRange, LocalRangeError, with_last_part};
 pub use mark::{
     InterfaceName, IpProtocol, Mark, MarkRule, MarkRuleError, MarkRuleSyntaxError, MarkRules,
     MarkSyntaxError, MarkedPacket, PortRange, Prefix,

@@ -159,8 +159,9 @@ impl FromStr for LocalRange {
     }
 }
 
-/// An address with another last byte (IPv4, decimal) or last 16 bits (IPv6, hexadecimal), as keepalived writes ranges.
-fn with_last_part(first: IpAddr, part: &str) -> Option<IpAddr> {
+/// An address with another last byte (IPv4, decimal) or last 16 bits (IPv6, hexadecimal), as keepalived writes ranges; `None` if the
+/// text is no such part.
+pub fn with_last_part(first: IpAddr, part: &str) -> Option<IpAddr> {
     let digits = |byte: u8| byte.is_ascii_hexdigit();
     if part.is_empty() || !part.bytes().all(digits) {
         return None;

@@ -7,9 +7,9 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use elvs_model::Family;
+use elvs_model::{Family, with_last_part};
 
-use super::{MAX_SERVICES, value};
+use super::{MAX_SERVICES, defined_twice, value};
 use crate::diagnostic::{Code, Reporter};
 use crate::lexer::Word;
 use crate::sources::Extent;
@@ -67,11 +67,8 @@ impl Groups {
                 .help("write `ADDRESS [PORT]`, `RANGE [PORT]` or `fwmark MARK` between the braces");
         }
         if let Some(first) = self.groups.get(&name.text) {
-            let message = format!("virtual server group {} is defined twice", quote(&name.text));
-            reporter
-                .error(Code::Duplicate, at, message)
-                .help("join the two blocks, or rename one")
-                .related(first.at, "first defined here");
+            let cure = "join the two blocks, or rename one";
+            defined_twice("virtual server group", name, cure, [first.at, at], reporter);
             return;
         }
         let entries = if refused { Vec::new() } else { entries };
@@ -142,7 +139,7 @@ fn range(word: &Word, reporter: &mut Reporter) -> Option<(IpAddr, IpAddr)> {
         );
     };
     let last = match (rest.strip_prefix('-'), rest.strip_prefix('/')) {
-        (Some(end), _) => last_of(first, end),
+        (Some(end), _) => end.parse().ok().or_else(|| with_last_part(first, end)),
         (_, Some(length)) => {
             let last = last_of_prefix(first, length);
             if last.is_none() {
@@ -172,26 +169,6 @@ fn range(word: &Word, reporter: &mut Reporter) -> Option<(IpAddr, IpAddr)> {
         return None;
     }
     Some((first, last))
-}
-
-/// The end of a range: an address, or the last byte (IPv4, decimal) or 16 bits (IPv6, hexadecimal) of one.
-fn last_of(first: IpAddr, end: &str) -> Option<IpAddr> {
-    if let Ok(last) = end.parse() {
-        return Some(last);
-    }
-    if end.is_empty() || !end.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return None;
-    }
-    Some(match first {
-        IpAddr::V4(first) => {
-            let [a, b, c, _] = first.octets();
-            Ipv4Addr::new(a, b, c, end.parse().ok()?).into()
-        }
-        IpAddr::V6(first) => {
-            let end = u128::from(u16::from_str_radix(end, 16).ok()?);
-            Ipv6Addr::from_bits(first.to_bits() & !0xffff | end).into()
-        }
-    })
 }
 
 /// Last address of a prefix that `first` begins; as in keepalived, every address of it counts.

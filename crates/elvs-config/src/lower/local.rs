@@ -13,7 +13,7 @@ use elvs_model::{
     ServiceKey, VirtualService,
 };
 
-use super::Once;
+use super::{Once, defined_twice};
 use crate::diagnostic::{Code, Reporter};
 use crate::lexer::Word;
 use crate::sources::Extent;
@@ -65,11 +65,8 @@ impl Groups {
         }
         let at = item.head();
         if let Some(first) = self.groups.get(&name.text) {
-            let message = format!("local address group {} is defined twice", quote(&name.text));
-            reporter
-                .error(Code::Duplicate, at, message)
-                .help("join the two blocks, or rename one")
-                .related(first.at, "first defined here");
+            let cure = "join the two blocks, or rename one";
+            defined_twice("local address group", name, cure, [first.at, at], reporter);
             return;
         }
         let addresses = if refused { LocalAddresses::default() } else { addresses };

@@ -12,8 +12,8 @@ use std::time::Duration;
 use elvs_model::Family;
 use elvs_model::health::{BfdInstance, TrackFile};
 
-use super::Once;
 use super::value::{self, Unit};
+use super::{Once, defined_twice};
 use crate::diagnostic::{Code, Reporter};
 use crate::lexer::Word;
 use crate::sources::Extent;
@@ -22,6 +22,8 @@ use crate::tree::Item;
 
 /// Greatest weight in `track_file`, above and below zero: VRRP's.
 const MAX_WEIGHT: i32 = 254;
+/// What is done about two blocks of one name.
+const TWICE: &str = "remove one of the two, or rename it";
 /// Longest name of a `bfd_instance`: keepalived's.
 const MAX_SESSION_NAME: usize = 31;
 /// Longest time of BFD: 32 bits of microseconds.
@@ -96,21 +98,13 @@ impl Files {
             return;
         };
         if let Some(first) = self.files.get(&name.text) {
-            twice("track_file", name, item.head(), first.at, reporter);
+            defined_twice("track_file", name, TWICE, [first.at, item.head()], reporter);
             return;
         }
         let file = TrackFile { name: name.text.clone(), path, initial: initial.get().copied() };
         let weight = own.get().copied().unwrap_or((1, false));
         self.files.insert(name.text.clone(), File { file, weight, at: item.head() });
     }
-}
-
-fn twice(what: &str, name: &Word, at: Extent, first: Extent, reporter: &mut Reporter) {
-    let message = format!("{what} {} is defined twice", quote(&name.text));
-    reporter
-        .error(Code::Duplicate, at, message)
-        .help("remove one of the two, or rename it")
-        .related(first, "first defined here");
 }
 
 /// `weight N [reverse|noreverse]`.
@@ -148,7 +142,7 @@ pub(super) fn sessions(
         }
         let Some(name) = item.arguments.first() else { continue };
         if let Some(first) = places.get(&name.text) {
-            twice("bfd_instance", name, item.head(), *first, reporter);
+            defined_twice("bfd_instance", name, TWICE, [*first, item.head()], reporter);
             continue;
         }
         places.insert(name.text.clone(), item.head());

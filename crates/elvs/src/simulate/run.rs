@@ -299,25 +299,9 @@ impl<'a> Runner<'a> {
 }
 
 /// The service whose destinations a command adds, edits or deletes.
-const fn changed_pool(command: &Command) -> Option<ServiceKey> {
+fn changed_pool(command: &Command) -> Option<ServiceKey> {
     let Command::Change(change) = command else { return None };
-    match change {
-        Change::AddDestination { service, .. }
-        | Change::EditDestination { service, .. }
-        | Change::DeleteDestination { service, .. } => Some(*service),
-        Change::AddService(_)
-        | Change::EditService(_)
-        | Change::DeleteService(_)
-        | Change::AddLocalAddress { .. }
-        | Change::DeleteLocalAddress { .. }
-        | Change::Flush
-        | Change::SetTimeouts(_)
-        | Change::AddMark(_)
-        | Change::DeleteMark(_)
-        | Change::StartSync(_)
-        | Change::StopSync(_)
-        | Change::Set { .. } => None,
-    }
+    change.of_destination().map(|(service, ..)| service)
 }
 
 /// Whether an event went where it should; an expectation without a port means any.

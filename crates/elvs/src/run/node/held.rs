@@ -131,27 +131,8 @@ impl Held {
             if fate.is_err() || !self.concerns(change) {
                 continue;
             }
-            let kept = match change {
-                Change::AddDestination { service, destination }
-                | Change::EditDestination { service, destination } => {
-                    ((*service, destination.key), Some(*destination))
-                }
-                Change::DeleteDestination { service, destination } => {
-                    ((*service, *destination), None)
-                }
-                Change::AddService(_)
-                | Change::EditService(_)
-                | Change::DeleteService(_)
-                | Change::AddLocalAddress { .. }
-                | Change::DeleteLocalAddress { .. }
-                | Change::Flush
-                | Change::SetTimeouts(_)
-                | Change::AddMark(_)
-                | Change::DeleteMark(_)
-                | Change::Set { .. }
-                | Change::StartSync(_)
-                | Change::StopSync(_) => continue,
-            };
+            let Some((service, key, now)) = change.of_destination() else { continue };
+            let kept = ((service, key), now);
             self.by_hand.insert(kept.0, kept.1);
             self.change_effective(kept);
         }
