@@ -4,6 +4,7 @@
 //!
 //! Called by the lab's tests.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
 
@@ -40,8 +41,8 @@ impl Topology {
         Bed::remove_leftovers(&prefix).expect("no leftovers");
         let bed = Bed::build(Plan { prefix, method, real_servers });
         let bed = bed.unwrap_or_else(|e| panic!("cannot build the bed of {name}: {e:?}"));
-        // What checks of an earlier run found is no concern of this one.
-        let _ = std::fs::remove_file(format!("/run/elvs/lab-{name}/health.json"));
+        // What checks of an earlier run found is no concern of this one, nor are its connections and counters.
+        remove_state(name);
         let directory = tempfile::Builder::new().prefix("elvs-lab-").tempdir();
         Self { name: name.to_owned(), bed, directory: directory.expect("a directory") }
     }
@@ -132,5 +133,25 @@ impl Topology {
     /// The daemon on the director, with a configuration file if `config` is given.
     pub fn daemon(&self, config: Option<&str>) -> Daemon {
         Daemon::start(self, config)
+    }
+}
+
+impl Drop for Topology {
+    fn drop(&mut self) {
+        remove_state(&self.name);
+    }
+}
+
+/// Removes what an instance keeps beyond the daemon's end: pinned programs and tables, and files under `/run`. A daemon
+/// that was killed leaves them for the next one.
+fn remove_state(name: &str) {
+    for root in ["/sys/fs/bpf/elvs", "/run/elvs"] {
+        let directory = Path::new(root).join(format!("lab-{name}"));
+        match std::fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != ErrorKind::NotFound && !std::thread::panicking() => {
+                panic!("cannot remove {}: {error}", directory.display());
+            }
+            _ => {}
+        }
     }
 }
