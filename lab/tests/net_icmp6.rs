@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use elvs_lab::{Daemon, Topology, method};
 use elvs_model::ForwardingMethod;
-use elvs_net::bed::{BedError, VIP6};
+use elvs_net::bed::{BedError, LOCAL6, VIP6};
 use elvs_net::{Namespace, NamespaceGuard, Netlink, offload, sysctl};
 
 /// The router's address in the bed's outer network.
@@ -99,9 +99,16 @@ fn path_mtu(namespace: &NamespaceGuard, to: Ipv6Addr) -> Option<u32> {
 /// A service on the virtual address with one real server.
 fn serve(topology: &Topology, protocol: char) -> Daemon {
     let daemon = topology.daemon(None);
-    let flag = if topology.bed().plan.method == method::NAT { "-m" } else { "-g" };
+    let flag = match topology.bed().plan.method {
+        ForwardingMethod::Nat => "-m",
+        ForwardingMethod::FullNat => "--fullnat",
+        ForwardingMethod::Dr | ForwardingMethod::Tun(_) => "-g",
+    };
     let server = topology.bed().plan.real_server6(1);
     daemon.adm_ok(&format!("-A -{protocol} [{VIP6}]:{PORT} -s rr"));
+    if topology.bed().plan.method == ForwardingMethod::FullNat {
+        daemon.adm_ok(&format!("--add-laddr -z {LOCAL6} -{protocol} [{VIP6}]:{PORT}"));
+    }
     daemon.adm_ok(&format!("-a -{protocol} [{VIP6}]:{PORT} -r [{server}]:{PORT} {flag}"));
     daemon.wait_ready();
     daemon
@@ -163,10 +170,10 @@ fn a_masqueraded_real_server_finds_out_a_narrow_link_to_the_client() {
 fn datagrams(name: &str, method: ForwardingMethod) {
     const DATAGRAMS: u8 = 50;
     let topology = bed(name, method);
-    let nat = method == method::NAT;
+    let returns = method != method::DR;
     let daemon = serve(&topology, 'u');
     // It answers from the address that it was bound to.
-    let own = if nat { topology.bed().plan.real_server6(1) } else { VIP6 };
+    let own = if returns { topology.bed().plan.real_server6(1) } else { VIP6 };
     let bind = || UdpSocket::bind((own, PORT));
     let socket = topology.real_server(1).namespace.run(bind).unwrap().unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -190,8 +197,8 @@ fn datagrams(name: &str, method: ForwardingMethod) {
         assert!(received.get(..length) == Some(&sent[..]), "datagram {number} was changed");
     }
     serving.join().unwrap().expect("the server's end");
-    // Six fragments, of which five follow.
-    let ways = if nat { 2 } else { 1 };
+    // Six fragments, of which five follow; by NAT and full NAT those of the answer pass the director too.
+    let ways = if returns { 2 } else { 1 };
     let wanted = u64::from(DATAGRAMS) * 5 * ways;
     assert_eq!(daemon.counted("fragment_forwarded"), wanted, "{:?}", daemon.status());
     assert_eq!(daemon.counted("fragment"), 0, "{:?}", daemon.status());
@@ -205,6 +212,11 @@ fn large_datagrams_pass_by_direct_routing() {
 #[test]
 fn large_datagrams_pass_by_masquerading() {
     datagrams("frag6-nat", method::NAT);
+}
+
+#[test]
+fn large_datagrams_pass_by_full_nat() {
+    datagrams("frag6-fnat", ForwardingMethod::FullNat);
 }
 
 #[test]

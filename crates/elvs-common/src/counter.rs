@@ -71,7 +71,7 @@ counters! {
     DropPacket = Drop "drop_packet",
     /// Masqueraded real server sent a packet of no connection, and is told so (nat_icmp_send).
     NoConnection = Drop "no_connection",
-    /// Fragments are not forwarded by full NAT; let the client's network carry whole packets.
+    /// Segment of TCP in fragments: by full NAT it would have no room for the client's address; let the network carry whole packets.
     FragmentRefused = Drop "fragment_refused",
     /// SCTP, AH and ESP are not forwarded by full NAT; give them a service of another method.
     ProtocolRefused = Drop "protocol_refused",

@@ -39,6 +39,8 @@ pub const WIDE_ICMP_PROGRAM: u32 = 13;
 pub const WIDE_FRAGMENT_PROGRAM: u32 = 14;
 /// Element of the program for errors that may concern a connection by full NAT.
 pub const FULL_NAT_ICMP_PROGRAM: u32 = 25;
+/// Element of the program for fragments that may be of a connection by full NAT.
+pub const FULL_NAT_FRAGMENT_PROGRAM: u32 = 26;
 /// Element of the program that opens connections of full NAT whose destination is noted.
 pub const FULL_NAT_OPEN_PROGRAM: u32 = 16;
 /// Element of the program that sends a client's packet on by full NAT.
@@ -222,6 +224,8 @@ pub mod program_names {
     pub const IPSEC: &str = "elvs_ipsec";
     /// Errors about connections by full NAT: element [`super::FULL_NAT_ICMP_PROGRAM`].
     pub const FULL_NAT_ICMP: &str = "elvs_fnat_icmp";
+    /// Fragments of connections by full NAT: element [`super::FULL_NAT_FRAGMENT_PROGRAM`].
+    pub const FULL_NAT_FRAGMENT: &str = "elvs_fnat_frag";
     /// The Call-ID of a SIP message: element [`super::SIP_PROGRAM`].
     pub const SIP: &str = "elvs_sip";
     /// SIP messages that masqueraded real servers begin with: element [`super::SIP_SERVER_PROGRAM`].
@@ -237,7 +241,7 @@ pub mod program_names {
     /// New flows of the wide table during a flood: element [`super::WIDE_FLOOD_PROGRAM`].
     pub const WIDE_FLOOD: &str = "elvs_wide_flood";
     /// The director's stages in the program map: element and name.
-    pub const STAGES: [(u32, &str); 28] = [
+    pub const STAGES: [(u32, &str); 29] = [
         (super::SCHEDULE_PROGRAM, SCHEDULE),
         (super::GENERAL_PROGRAM, GENERAL),
         (super::PERSIST_PROGRAM, PERSIST),
@@ -257,6 +261,7 @@ pub mod program_names {
         (super::FULL_NAT_OPEN_PROGRAM, FULL_NAT_OPEN),
         (super::FULL_NAT_PROGRAM, FULL_NAT),
         (super::FULL_NAT_ICMP_PROGRAM, FULL_NAT_ICMP),
+        (super::FULL_NAT_FRAGMENT_PROGRAM, FULL_NAT_FRAGMENT),
         (super::FULL_NAT_REPLY_PROGRAM, FULL_NAT_REPLY),
         (super::RESET_PROGRAM, RESET),
         (super::ICMP_OPEN_PROGRAM, ICMP_OPEN),

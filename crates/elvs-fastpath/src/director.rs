@@ -34,8 +34,8 @@ use crate::tcp::Direction;
 use crate::track::{asks_anew, end_for, is_reuse, track};
 use crate::tunnel::forward_tunnel;
 use crate::wide::{
-    connect_wide, flood_wide, forward_full_nat_icmp, forward_ipsec, forward_wide,
-    forward_wide_fragment, forward_wide_icmp, open_full_nat, open_wide, persist_wide,
+    connect_wide, flood_wide, forward_full_nat_fragment, forward_full_nat_icmp, forward_ipsec,
+    forward_wide, forward_wide_fragment, forward_wide_icmp, open_full_nat, open_wide, persist_wide,
     reply_full_nat, reply_wide, send_full_nat, send_wide,
 };
 
@@ -67,6 +67,7 @@ pub fn process<H: Host, F: Frame>(host: &H, frame: &mut F) -> Verdict {
             Action::FULL_NAT_OPEN => open_full_nat(host, frame),
             Action::FULL_NAT => send_full_nat(host, frame),
             Action::FULL_NAT_ICMP => forward_full_nat_icmp(host, frame),
+            Action::FULL_NAT_FRAGMENT => forward_full_nat_fragment(host, frame),
             Action::FULL_NAT_REPLY => reply_full_nat(host, frame),
             Action::RESET => reset(host, frame),
             Action::ICMP_OPEN => open_icmp(host, frame),

@@ -77,6 +77,18 @@ impl Fragment {
         (self.way & 0xff) as u32
     }
 
+    /// Whether the datagram goes by full NAT.
+    #[inline(always)]
+    pub(crate) const fn is_full_nat(&self) -> bool {
+        self.method() == Method::FullNat as u32
+    }
+
+    /// Number that the director has given a client's datagram by full NAT.
+    #[inline(always)]
+    pub(crate) const fn number(&self) -> u32 {
+        (self.way >> 32) as u32
+    }
+
     /// Virtual address of a reply.
     #[inline(always)]
     const fn address(&self) -> u32 {

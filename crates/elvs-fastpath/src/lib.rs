@@ -68,7 +68,7 @@ pub use tcp::{Direction, TcpFlags, next_secure_state, next_state};
 pub use tunnel::{forward_tunnel, largest_inner};
 pub use wide::{
     Local, LocalEnd, PortSlot, Taken, WideFragment, WideFragmentKey, WideMemory, connect_wide,
-    fill_ring, flood_wide, forward_full_nat_icmp, forward_ipsec, forward_wide,
-    forward_wide_fragment, forward_wide_icmp, free_ports, give_port, open_full_nat, open_wide,
-    persist_wide, reply_full_nat, reply_wide, send_full_nat, send_wide, take_port,
+    fill_ring, flood_wide, forward_full_nat_fragment, forward_full_nat_icmp, forward_ipsec,
+    forward_wide, forward_wide_fragment, forward_wide_icmp, free_ports, give_port, open_full_nat,
+    open_wide, persist_wide, reply_full_nat, reply_wide, send_full_nat, send_wide, take_port,
 };

@@ -23,7 +23,9 @@ pub(crate) use self::forward::{Ends, own_address, readdress};
 use self::forward::{address_of, send};
 pub use self::fragment::{WideFragment, WideFragmentKey, forward_wide_fragment};
 use self::fragment::{lead_reply, lead_request};
-pub use self::fullnat::{forward_full_nat_icmp, open_full_nat, reply_full_nat, send_full_nat};
+pub use self::fullnat::{
+    forward_full_nat_fragment, forward_full_nat_icmp, open_full_nat, reply_full_nat, send_full_nat,
+};
 pub use self::icmp::forward_wide_icmp;
 pub(crate) use self::icmp::open_wide_icmp;
 use self::ipsec::follows_ike;
@@ -276,12 +278,7 @@ fn without_ports<H: Host>(host: &H, packet: &WidePacket) -> Action {
         if packet.malformed {
             return refuse(host, packet);
         }
-        // Full NAT's virtual addresses are none of the other table's.
-        return if is_any_virtual(host, packet.destination) {
-            Action::FRAGMENT
-        } else {
-            Action::NARROW
-        };
+        return Action::FULL_NAT_FRAGMENT;
     }
     if packet.protocol == ICMPV6 {
         return Action::WIDE_ICMP;
@@ -289,6 +286,12 @@ fn without_ports<H: Host>(host: &H, packet: &WidePacket) -> Action {
     let ours = packet.later
         && (may_be_wide(host, packet.destination) || may_be_wide_real_server(host, packet.source));
     if ours { Action::WIDE_FRAGMENT } else { Action::PASS }
+}
+
+/// A later fragment of IPv4 of no datagram by full NAT.
+#[inline(always)]
+fn not_ours<H: Host>(host: &H, packet: &WidePacket) -> Action {
+    if is_any_virtual(host, packet.destination) { Action::FRAGMENT } else { Action::NARROW }
 }
 
 /// A packet towards what may be a virtual address.
@@ -328,11 +331,8 @@ fn known<H: Host, F: Frame>(
     track::<false, _, _, _>(host, packet.protocol, transport.flags, found, index, direction);
     host.add_stats(index, DestinationStats::input(packet.length as u64));
     if method == Method::FullNat as u32 {
-        if packet.fragment {
-            return drop(host, Counter::FragmentRefused);
-        }
         let end = LocalEnd(found.slot.addresses.local_end());
-        return fullnat::leave(host, index, end, found.control);
+        return fullnat::leave(host, packet, index, end, found.control);
     }
     if packet.fragment {
         return lead_request(host, index, method);

@@ -23,11 +23,11 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 use elvs_common::{Counter, GENERAL_PROGRAM, LOCAL_MTU, LocalPort, SCHEDULE_PROGRAM, WIDE_PROGRAM};
 use elvs_fastpath::{
     Action, Frame, Host, connect_wide, decapsulate, find_call, flood, flood_wide, forward_fragment,
-    forward_full_nat_icmp, forward_general, forward_icmp, forward_ipsec, forward_narrow,
-    forward_new, forward_plain, forward_tunnel, forward_wide, forward_wide_fragment,
-    forward_wide_icmp, is_own_traffic, open_for_server, open_full_nat, open_icmp, open_wide,
-    persist, persist_wide, reply_full_nat, reply_wide, report, reset, send_for_server,
-    send_full_nat, send_wide,
+    forward_full_nat_fragment, forward_full_nat_icmp, forward_general, forward_icmp, forward_ipsec,
+    forward_narrow, forward_new, forward_plain, forward_tunnel, forward_wide,
+    forward_wide_fragment, forward_wide_icmp, is_own_traffic, open_for_server, open_full_nat,
+    open_icmp, open_wide, persist, persist_wide, reply_full_nat, reply_wide, report, reset,
+    send_for_server, send_full_nat, send_wide,
 };
 
 use crate::frame::{SocketFrame, XdpFrame};
@@ -202,6 +202,15 @@ pub fn elvs_fnat_reply(ctx: XdpContext) -> u32 {
 pub fn elvs_fnat_icmp(ctx: XdpContext) -> u32 {
     let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
     let action = forward_full_nat_icmp(&host, &mut XdpFrame::new(&ctx));
+    finish(&ctx, &host, action)
+}
+
+/// Fragments of connections by full NAT.
+#[xdp]
+#[inline(always)]
+pub fn elvs_fnat_frag(ctx: XdpContext) -> u32 {
+    let Some(host) = KernelHost::new(&ctx) else { return xdp_action::XDP_PASS };
+    let action = forward_full_nat_fragment(&host, &mut XdpFrame::new(&ctx));
     finish(&ctx, &host, action)
 }
 

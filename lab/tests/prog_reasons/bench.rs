@@ -327,6 +327,20 @@ impl Bench {
         from
     }
 
+    /// A client's first fragment leaves by full NAT for the first real server, its datagram with a number of the director's
+    /// own. What left.
+    pub fn full_nat_fragment(&mut self, packet: &Packet) -> Packet {
+        let [kernel, host] = self.run(&packet.build());
+        let Packet { from, id, .. } = Packet::read(&kernel.frame);
+        assert!(from.ip() == self.local() && from.port() >= 1_024, "{from}");
+        let sent = Packet { from, to: self.mapped(1), id, ..self.to_server(packet, 1) };
+        let wanted = sent.build();
+        self.check(&kernel, "the program", Verdict::Transmit, &wanted, &[]);
+        self.check(&host, "the host", Verdict::Transmit, &wanted, &[]);
+        self.note(Verdict::Transmit, &[]);
+        sent
+    }
+
     /// Runs a frame through both; nothing is compared.
     pub fn run(&self, frame: &[u8]) -> [Ran; 2] {
         let host = self.both.run_host(MemoryFrame::new(frame.to_vec(), INGRESS));

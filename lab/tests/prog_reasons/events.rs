@@ -14,7 +14,7 @@ use crate::refusals::fragments;
 use crate::tamper::{self, Fill};
 use crate::way;
 
-pub const FIXTURES: [Fixture; 16] = [
+pub const FIXTURES: [Fixture; 18] = [
     ("evicted_expired", evicted_expired),
     ("evicted_half_open", evicted_half_open),
     ("expired_nodest", expired_nodest),
@@ -31,6 +31,8 @@ pub const FIXTURES: [Fixture; 16] = [
     ("icmp_withheld", icmp_withheld),
     ("fragment_forwarded", fragment_forwarded),
     ("fragment_forwarded by NAT", fragment_forwarded_by_nat),
+    ("fragment_forwarded by full NAT", fragment_forwarded_by_full_nat),
+    ("fragments of two clients by full NAT", fragments_of_two_clients_by_full_nat),
 ];
 
 fn evicted_expired(bench: &mut Bench) {
@@ -326,4 +328,39 @@ fn fragment_forwarded_by_nat(bench: &mut Bench) {
     let sent = [&first, &last].map(to_client);
     bench.sends(&first, &sent[0], &[]);
     bench.sends(&last, &sent[1], &[Counter::FragmentForwarded]);
+}
+
+fn fragment_forwarded_by_full_nat(bench: &mut Bench) {
+    bench.serve(ForwardingMethod::FullNat, 1);
+    // The second datagram is of a known connection.
+    let mut local = None;
+    for id in [0x5678, 0x5679] {
+        let [first, last] = fragments(&bench.udp()).map(|packet| Packet { id, ..packet });
+        let sent = bench.full_nat_fragment(&first);
+        assert_eq!(*local.get_or_insert(sent.from), sent.from);
+        let sent =
+            Packet { from: sent.from, to: sent.to, id: sent.id, ..bench.to_server(&last, 1) };
+        bench.sends(&last, &sent, &[Counter::FragmentForwarded]);
+        let other = Packet { id: id ^ 0x100, ..last };
+        bench.passes(&other, &[Counter::Fragment]);
+    }
+    let local = local.unwrap();
+    let [first, last] = fragments(&Packet::udp(bench.mapped(1), local));
+    let (service, client) = (bench.service(), bench.client());
+    let to_client =
+        |packet: &Packet| Packet { from: service, to: client, ..bench.to_client(packet) };
+    let sent = [&first, &last].map(to_client);
+    bench.sends(&first, &sent[0], &[]);
+    bench.sends(&last, &sent[1], &[Counter::FragmentForwarded]);
+}
+
+/// Clients number their datagrams alike; the real server, to whom all come from one address, must not.
+fn fragments_of_two_clients_by_full_nat(bench: &mut Bench) {
+    bench.serve(ForwardingMethod::FullNat, 1);
+    let other = SocketAddr::new(bench.client().ip(), bench.client().port() ^ 1);
+    let numbers = [bench.client(), other].map(|client| {
+        let [first, _] = fragments(&Packet::udp(client, bench.service()));
+        bench.full_nat_fragment(&first).id
+    });
+    assert_ne!(numbers[0], numbers[1]);
 }

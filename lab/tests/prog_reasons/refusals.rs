@@ -229,19 +229,20 @@ fn insert_contended(bench: &mut Bench) {
     }
 }
 
+/// A segment in fragments has no room for the client's address.
 fn fragment_refused(bench: &mut Bench) {
     bench.serve(FULL_NAT, 1);
-    let [first, _] = fragments(&bench.udp());
+    let [first, _] = fragments(&bench.tcp(SYN));
     bench.drops(&first, &[Counter::FragmentRefused]);
 }
 
 fn fragment_refused_of_a_reply(bench: &mut Bench) {
     bench.serve(FULL_NAT, 1);
-    let local = bench.full_nat(&bench.udp(), 1, false);
-    let [first, _] = fragments(&Packet::udp(bench.mapped(1), local));
+    let local = bench.full_nat(&bench.tcp(SYN), 1, true);
+    let [first, _] = fragments(&Packet::tcp(bench.mapped(1), local, ACK));
     bench.drops(&first, &[Counter::FragmentRefused]);
     // A known connection's.
-    let [first, _] = fragments(&bench.udp());
+    let [first, _] = fragments(&bench.tcp(ACK));
     bench.drops(&first, &[Counter::FragmentRefused]);
 }
 

@@ -209,28 +209,7 @@ fn rewrite<const LOCAL: bool, H: Host, F: Frame>(
     } else {
         frame.window::<18>(packet.payload)?;
     }
-    let moved = if packet.ipv6 {
-        let [_, _, _, _, _, _, _, limit, addresses @ ..] = frame.window::<40>(packet.offset)?;
-        *limit = limit.wrapping_sub(!stays as u8);
-        let (source, destination) = addresses.split_at_mut(16);
-        source.copy_from_slice(&ends.source.bytes());
-        destination.copy_from_slice(&ends.destination.bytes());
-        Delta::default().wide(packet.source, ends.source).wide(packet.destination, ends.destination)
-    } else {
-        let header = frame.window::<20>(packet.offset)?;
-        let [_, _, _, _, _, _, _, _, _, _, c0, c1, addresses @ ..] = header;
-        let (source, destination) = addresses.split_at_mut(4);
-        source.copy_from_slice(&ends.source.v4().to_ne_bytes());
-        destination.copy_from_slice(&ends.destination.v4().to_ne_bytes());
-        let moved = Delta::default()
-            .word(packet.source.v4(), ends.source.v4())
-            .word(packet.destination.v4(), ends.destination.v4());
-        [*c0, *c1] = moved.apply(u16::from_ne_bytes([*c0, *c1])).to_ne_bytes();
-        if !stays {
-            age(header);
-        }
-        moved
-    };
+    let moved = move_ends(frame, packet, ends.source, ends.destination, !stays)?;
     let moved = moved
         .half(transport.source_port(), ends.source_port)
         .half(transport.destination_port(), ends.destination_port);
@@ -256,4 +235,39 @@ fn rewrite<const LOCAL: bool, H: Host, F: Frame>(
     }
     frame.forget();
     if stays { Some(Action::PASS) } else { address_frame(frame, hop) }
+}
+
+/// Rewrites the addresses of a packet's header, and ages it if it is forwarded; says what the addresses are to a checksum that
+/// covers them.
+#[inline(always)]
+pub(super) fn move_ends<F: Frame>(
+    frame: &mut F,
+    packet: &WidePacket,
+    source: WideAddress,
+    destination: WideAddress,
+    forwarded: bool,
+) -> Option<Delta> {
+    if packet.ipv6 {
+        let [_, _, _, _, _, _, _, limit, addresses @ ..] = frame.window::<40>(packet.offset)?;
+        *limit = limit.wrapping_sub(forwarded as u8);
+        let (from, to) = addresses.split_at_mut(16);
+        from.copy_from_slice(&source.bytes());
+        to.copy_from_slice(&destination.bytes());
+        return Some(
+            Delta::default().wide(packet.source, source).wide(packet.destination, destination),
+        );
+    }
+    let header = frame.window::<20>(packet.offset)?;
+    let [_, _, _, _, _, _, _, _, _, _, c0, c1, addresses @ ..] = header;
+    let (from, to) = addresses.split_at_mut(4);
+    from.copy_from_slice(&source.v4().to_ne_bytes());
+    to.copy_from_slice(&destination.v4().to_ne_bytes());
+    let moved = Delta::default()
+        .word(packet.source.v4(), source.v4())
+        .word(packet.destination.v4(), destination.v4());
+    [*c0, *c1] = moved.apply(u16::from_ne_bytes([*c0, *c1])).to_ne_bytes();
+    if forwarded {
+        age(header);
+    }
+    Some(moved)
 }

@@ -14,7 +14,7 @@ use elvs_common::{
 use super::forward::{
     Ends, address_of, direct, hop_of, obstacle, own_address, readdress, send, tunnel,
 };
-use super::packet::{HEADER, WidePacket, fragment_id, parse_wide, read_transport};
+use super::packet::{HEADER, WidePacket, fragment_header, parse_wide, read_transport};
 use super::refuse;
 use crate::forward::address_frame;
 use crate::fragment::Fragment;
@@ -23,23 +23,25 @@ use crate::host::{ClientHop, Host, Note, drop};
 use crate::report::{Report, refuse_and_tell_wide};
 use crate::service::is_wide_virtual;
 
-/// What names a datagram in fragments (RFC 8200 section 4.5): addresses and identification.
+/// What names a datagram in fragments: addresses and identification (RFC 8200 section 4.5); of IPv4, whose datagrams by full
+/// NAT are here too, also the protocol (RFC 791).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(C)]
 pub struct WideFragmentKey {
     /// Source and destination, two words each as in [`WideAddress`].
     pub addresses: [u64; 4],
-    /// Identification as loaded (low half).
+    /// Identification as loaded (low half), protocol of IPv4 (next byte).
     pub id: u64,
 }
 
-/// Where the fragments of a datagram of IPv6 go.
+/// Where the fragments of a datagram of the wide table go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct WideFragment {
-    /// Destination and method; its address means nothing.
+    /// Destination and method; in place of the address the number that the director has given a datagram by full NAT.
     pub way: Fragment,
-    /// Virtual address of a reply, as in [`WideAddress`].
+    /// Virtual address of a reply, as in [`WideAddress`]; by full NAT the local address of a request, and of a reply its local
+    /// end ([`crate::LocalEnd`]) and the real server's port.
     pub address: [u64; 2],
 }
 
@@ -86,15 +88,16 @@ pub fn forward_wide_fragment<H: Host, F: Frame>(host: &H, frame: &mut F) -> Acti
     if packet.malformed {
         return refuse(host, &packet);
     }
-    let Some(id) = fragment_id(frame, &packet) else { return Action::PASS };
-    let ([s0, s1], [d0, d1]) = (packet.source.0, packet.destination.0);
-    let key = WideFragmentKey { addresses: [s0, s1, d0, d1], id: id as u64 };
+    let Some(key) = key_of(frame, &packet) else { return Action::PASS };
     if !packet.later {
         return first(host, frame, &mut packet, &key);
     }
     let found = host.wide_fragment(&key);
     if !found.way.is_known(host.tick()) {
         return unknown(host, &packet);
+    }
+    if found.way.is_full_nat() {
+        return Action::FULL_NAT_FRAGMENT;
     }
     let Some(destination) = host.destination(found.way.destination()) else {
         return drop(host, Counter::Bug);
@@ -106,9 +109,22 @@ pub fn forward_wide_fragment<H: Host, F: Frame>(host: &H, frame: &mut F) -> Acti
     }
 }
 
-/// A fragment whose datagram is not known.
+/// What names the datagram of a fragment.
 #[inline(always)]
-fn unknown<H: Host>(host: &H, packet: &WidePacket) -> Action {
+pub(super) fn key_of<F: Frame>(frame: &mut F, packet: &WidePacket) -> Option<WideFragmentKey> {
+    let id = if packet.ipv6 {
+        let place = fragment_header(frame, packet)?;
+        frame.word(place + 4)? as u64
+    } else {
+        frame.half(packet.offset + 4)? as u64 | (packet.protocol as u64) << 32
+    };
+    let ([s0, s1], [d0, d1]) = (packet.source.0, packet.destination.0);
+    Some(WideFragmentKey { addresses: [s0, s1, d0, d1], id })
+}
+
+/// A fragment of IPv6 whose datagram is not known.
+#[inline(always)]
+pub(super) fn unknown<H: Host>(host: &H, packet: &WidePacket) -> Action {
     if is_wide_virtual(host, packet.destination) {
         host.count(Counter::Fragment);
     }

@@ -7,6 +7,7 @@
 //!
 //! Called by [`crate::director`].
 
+mod fragment;
 mod icmp;
 
 use elvs_common::{
@@ -14,6 +15,7 @@ use elvs_common::{
     TOA_IPV4_LENGTH, TOA_IPV6_LENGTH, TOA_KIND, WideAddress,
 };
 
+pub use self::fragment::forward_full_nat_fragment;
 pub use self::icmp::forward_full_nat_icmp;
 use super::forward::{Ends, address_of, hop_of, obstacle, readdress};
 use super::packet::WidePacket;
@@ -42,7 +44,7 @@ pub fn open_full_nat<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     if !is_balanced(packet.protocol) {
         return drop(host, Counter::ProtocolRefused);
     }
-    if packet.fragment {
+    if packet.fragment && packet.protocol == TCP {
         return drop(host, Counter::FragmentRefused);
     }
     let noted = host.noted(Note::Destination);
@@ -87,16 +89,22 @@ pub fn open_full_nat<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
         DestinationStats { connections: 1, ..DestinationStats::input(packet.length as u64) },
     );
     Wide::learn_client(host, frame, &packet);
-    leave(host, index, end, control)
+    leave(host, &packet, index, end, control)
 }
 
 /// Leaves a client's packet to the stage that sends it.
 #[inline(always)]
-pub(super) fn leave<H: Host>(host: &H, index: u32, end: LocalEnd, control: Control) -> Action {
+pub(super) fn leave<H: Host>(
+    host: &H,
+    packet: &WidePacket,
+    index: u32,
+    end: LocalEnd,
+    control: Control,
+) -> Action {
     let named = control.protocol() == TCP && !control.answered();
     host.note(Note::Destination, index as u64 | (named as u64) << 32);
     host.note(Note::LocalEnd, end.0);
-    Action::FULL_NAT
+    if packet.fragment { Action::FULL_NAT_FRAGMENT } else { Action::FULL_NAT }
 }
 
 /// Buckets that are looked through for a connection whose port a flood may have.
@@ -237,19 +245,31 @@ pub fn send_full_nat<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
         return why;
     }
     let Some(hop) = hop_of(host, destination) else { return drop(host, Counter::NoNextHop) };
-    let own = destination.port;
-    let ends = Ends {
-        source: local,
-        source_port: end.port(),
-        destination: address_of(destination),
-        destination_port: if own == 0 { transport.destination_port() } else { own },
-    };
+    let ends = ends_of(local, end, destination, &transport);
     let sent = readdress(host, frame, &packet, &transport, &hop, &ends);
     let action = sent.unwrap_or_else(|| drop(host, Counter::Bug));
     if noted >> 32 == 0 || action == Action::DROP {
         return action;
     }
     name_client(host, frame, &packet, &transport, destination, action)
+}
+
+/// Both ends of a client's packet as it leaves.
+#[inline(always)]
+fn ends_of(
+    local: WideAddress,
+    end: LocalEnd,
+    destination: &DestinationRecord,
+    transport: &Transport,
+) -> Ends {
+    let own = destination.port;
+    Ends {
+        source: local,
+        source_port: end.port(),
+        destination: address_of(destination),
+        // A destination on all ports gets the virtual one.
+        destination_port: if own == 0 { transport.destination_port() } else { own },
+    }
 }
 
 /// Puts the client's address and port in front of the options of a segment that is otherwise ready to leave. Without room for
@@ -367,6 +387,9 @@ pub fn reply_full_nat<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     if !is_balanced(packet.protocol) {
         return Action::PASS;
     }
+    if packet.fragment {
+        return fragment::lead_reply(host);
+    }
     let end = LocalEnd(host.noted(Note::LocalEnd) | transport.destination_port() as u64);
     let server = (packet.source, transport.source_port());
     let Some(found) = local_flow(host, end, server, packet.protocol) else { return Action::PASS };
@@ -408,9 +431,6 @@ fn answer<H: Host, F: Frame>(
     transport: &Transport,
     found: &FoundOf<'_, H::Wide>,
 ) -> Action {
-    if packet.fragment {
-        return drop(host, Counter::FragmentRefused);
-    }
     if packet.ttl <= 1 {
         // The real server knows the director by the local address.
         let (why, report) = (Counter::TtlExpired, Report::TIME_EXCEEDED);

@@ -172,15 +172,12 @@ pub(super) fn walk<const TO_FRAGMENT: bool, F: Frame>(
     chain
 }
 
-/// Identification of a fragment of IPv6, as loaded.
+/// Where the fragment header of an IPv6 packet lies.
 #[inline(always)]
-pub(super) fn fragment_id<F: Frame>(frame: &mut F, packet: &WidePacket) -> Option<u32> {
+pub(super) fn fragment_header<F: Frame>(frame: &mut F, packet: &WidePacket) -> Option<usize> {
     let [_, _, _, _, _, _, next, _] = *frame.window::<8>(packet.offset)?;
     let chain = walk::<true, F>(frame, next, packet.offset + HEADER);
-    if chain.protocol != FRAGMENT {
-        return None;
-    }
-    frame.word(chain.end + 4)
+    (chain.protocol == FRAGMENT).then_some(chain.end)
 }
 
 /// Source and destination in their bytes.

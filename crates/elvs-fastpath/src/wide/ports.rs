@@ -27,8 +27,10 @@ pub struct Local<W> {
     pub tail: W,
     /// Connections that found its ring empty.
     pub exhausted: W,
+    /// Datagrams that left in fragments, each numbered by it.
+    pub datagrams: W,
     /// Zero.
-    pub pad: [W; 3],
+    pub pad: [W; 2],
 }
 
 /// An element of the port table.

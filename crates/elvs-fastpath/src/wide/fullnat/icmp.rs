@@ -19,13 +19,13 @@ use elvs_common::{
 use super::{local_address, local_flow};
 use crate::checksum::Delta;
 use crate::flow::{FoundOf, client_port_of, destination_of, virtual_port_of, wide_addresses};
-use crate::forward::{address_frame, age};
+use crate::forward::address_frame;
 use crate::frame::{Action, Frame};
 use crate::host::{ClientHop, Host, drop};
 use crate::icmp::{PLAIN_IP, is_error};
 use crate::service::find_local;
 use crate::side::{self, Wide};
-use crate::wide::forward::{Ends, address_of, fits, hop_of};
+use crate::wide::forward::{Ends, address_of, fits, hop_of, move_ends};
 use crate::wide::icmp::{Embedded, MESSAGE, embedded, is_error6};
 use crate::wide::packet::{HEADER, WidePacket, parse_wide};
 use crate::wide::ports::LocalEnd;
@@ -188,26 +188,11 @@ fn translate<F: Frame>(
         .half(old.destination_port, new.destination_port);
     frame.forget();
     let (source, destination) = (translation.source, translation.destination);
+    move_ends(frame, packet, source, destination, true)?;
     let moved = if packet.ipv6 {
-        let header = frame.window::<HEADER>(packet.offset)?;
-        let [_, _, _, _, _, _, _, limit, addresses @ ..] = header;
-        *limit = limit.wrapping_sub(1);
-        let (from, to) = addresses.split_at_mut(16);
-        from.copy_from_slice(&source.bytes());
-        to.copy_from_slice(&destination.bytes());
         // They are summed up with the message (RFC 4443 section 2.3).
         moved.wide(packet.source, source).wide(packet.destination, destination)
     } else {
-        let header = frame.window::<PLAIN_IP>(packet.offset)?;
-        let [_, _, _, _, _, _, _, _, _, _, c0, c1, addresses @ ..] = header;
-        let (from, to) = addresses.split_at_mut(4);
-        from.copy_from_slice(&source.v4().to_ne_bytes());
-        to.copy_from_slice(&destination.v4().to_ne_bytes());
-        let own = Delta::default()
-            .word(packet.source.v4(), source.v4())
-            .word(packet.destination.v4(), destination.v4());
-        [*c0, *c1] = own.apply(u16::from_ne_bytes([*c0, *c1])).to_ne_bytes();
-        age(header);
         moved
     };
     frame.forget();
