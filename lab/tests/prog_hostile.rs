@@ -14,6 +14,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::time::Instant;
 
 use elvs_common::{Counter, CounterKind, ICMP, NextHop, TCP, UDP};
 use elvs_dataplane::{MemoryFrame, Route};
@@ -59,11 +60,23 @@ struct Hostile {
     runs: u32,
     /// How often each verdict and counter came.
     seen: BTreeMap<&'static str, u32>,
+    since: Instant,
+    /// Milliseconds since then that the host knows of.
+    passed: u64,
 }
 
 impl Hostile {
     fn new() -> Self {
-        Self { both: Both::new("hostile", CONNECTIONS), runs: 0, seen: BTreeMap::new() }
+        let both = Both::new("hostile", CONNECTIONS);
+        Self { both, runs: 0, seen: BTreeMap::new(), since: Instant::now(), passed: 0 }
+    }
+
+    /// Has as much time pass on the host as in the kernel: datagrams in fragments and connections are forgotten in time.
+    fn keep_time(&mut self) {
+        let passed = self.since.elapsed().as_millis();
+        let passed = u64::try_from(passed).unwrap() - self.passed;
+        self.passed += passed;
+        self.both.host.backend().advance_jiffies(passed);
     }
 
     /// Fills both budgets of answers from time to time, so that a limit is met by neither.
@@ -86,6 +99,7 @@ impl Hostile {
     /// Runs a frame through both, checks what holds for every frame, and returns what became of it.
     fn run(&mut self, frame: &[u8], what: &dyn Fn() -> String) -> (Verdict, Vec<u8>) {
         self.renew_budgets();
+        self.keep_time();
         let kernel = self.both.run_kernel(frame, 0);
         let host = self.both.run_host(MemoryFrame::new(frame.to_vec(), INGRESS));
         let (counted, sent, verdict) = (kernel.counted, kernel.frame, host.verdict);
