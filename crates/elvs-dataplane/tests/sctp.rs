@@ -51,6 +51,15 @@ fn direct_routing_tracks_what_clients_send() {
 }
 
 #[test]
+fn errors_find_their_association() {
+    for family in families() {
+        for method in [ForwardingMethod::Dr, ForwardingMethod::Nat] {
+            with_bed(|bed| scenarios::errors(bed, family, method));
+        }
+    }
+}
+
+#[test]
 fn any_chunk_but_an_abort_opens_if_that_is_set() {
     for family in families() {
         with_bed(|bed| scenarios::sloppy(bed, family));

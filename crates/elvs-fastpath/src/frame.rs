@@ -169,7 +169,7 @@ impl Action {
     pub const ICMP_OPEN: Self = Self::stage(ICMP_OPEN_PROGRAM);
     /// Not decided yet: AH or ESP, maybe after a known IKE flow.
     pub const IPSEC: Self = Self::stage(IPSEC_PROGRAM);
-    /// Not decided yet: an error that may concern a connection by full NAT.
+    /// Not decided yet: an error that may concern a connection by full NAT, or one of IPv4 over SCTP.
     pub const FULL_NAT_ICMP: Self = Self::stage(FULL_NAT_ICMP_PROGRAM);
     /// Not decided yet: a fragment that may be of a connection by full NAT.
     pub const FULL_NAT_FRAGMENT: Self = Self::stage(FULL_NAT_FRAGMENT_PROGRAM);

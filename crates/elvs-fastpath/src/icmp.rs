@@ -15,7 +15,7 @@
 
 use elvs_common::{
     Counter, DestinationFlags, DestinationRecord, DestinationStats, FilterBits, Method, NextHop,
-    SettingFlags,
+    SCTP, SettingFlags,
 };
 
 use crate::checksum::Delta;
@@ -93,7 +93,10 @@ pub fn open_icmp<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
             let (key, ingress) = (embedded.key(), frame.ingress());
             open_for_error::<Narrow, _>(host, &key, ingress, Action::ICMP)
         }
-        None => Action::PASS,
+        None => {
+            frame.forget();
+            open_wide_icmp(host, frame)
+        }
     }
 }
 
@@ -119,6 +122,10 @@ pub fn forward_icmp<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let Some([protocol]) = frame.window::<1>(at + 9) else { return Action::PASS };
     if *protocol == IPIP {
         return tunnel_error(host, frame, &ip, at, kind, code, rest);
+    }
+    // Its connections are of the wide table.
+    if *protocol == SCTP {
+        return Action::FULL_NAT_ICMP;
     }
     let Some(embedded) = embedded(frame, &ip, at) else { return Action::PASS };
     if embedded.source != ip.destination {

@@ -197,20 +197,32 @@ pub fn send_wide<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
 /// Whether a packet may go to a virtual address (a filter).
 #[inline(always)]
 fn is_to_virtual<H: Host>(host: &H, packet: &WidePacket) -> bool {
-    if is_balanced(packet.protocol) {
-        may_be_wide(host, packet.destination)
-    } else {
-        may_be_either(host, packet.destination, FILTER_VIP_LINE)
-    }
+    may_be_virtual(host, packet.destination, packet.protocol)
 }
 
 /// Whether a packet may come from a real server behind NAT (a filter).
 #[inline(always)]
 fn is_from_real_server<H: Host>(host: &H, packet: &WidePacket) -> bool {
-    if is_balanced(packet.protocol) {
-        may_be_wide_real_server(host, packet.source)
+    may_be_real_server(host, packet.source, packet.protocol)
+}
+
+/// Whether an address may have a virtual service over a protocol in this table (a filter).
+#[inline(always)]
+fn may_be_virtual<H: Host>(host: &H, address: WideAddress, protocol: u8) -> bool {
+    if is_balanced(protocol) {
+        may_be_wide(host, address)
     } else {
-        may_be_either(host, packet.source, FILTER_REAL_SERVER_LINE)
+        may_be_either(host, address, FILTER_VIP_LINE)
+    }
+}
+
+/// Whether an address may be that of a real server behind NAT of such a service (a filter).
+#[inline(always)]
+fn may_be_real_server<H: Host>(host: &H, address: WideAddress, protocol: u8) -> bool {
+    if is_balanced(protocol) {
+        may_be_wide_real_server(host, address)
+    } else {
+        may_be_either(host, address, FILTER_REAL_SERVER_LINE)
     }
 }
 

@@ -13,6 +13,8 @@ const SCTP: u8 = 132;
 const ESP: u8 = 50;
 const AH: u8 = 51;
 const UDP: u8 = 17;
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
 
 const DATA: u8 = 0;
 const INIT: u8 = 1;
@@ -189,6 +191,49 @@ fn packet(source: SocketAddr, destination: SocketAddr, chunks: &[u8], extra: usi
     frame(SCTP, source.ip(), destination.ip(), &body)
 }
 
+/// "Fragmentation needed", or "packet too big", about the beginning of a packet, from a router to whoever sent that.
+fn too_big(router: IpAddr, about: &[u8]) -> Vec<u8> {
+    let quoted = &about[14..];
+    let to = Seen::read(about).source;
+    let v4 = router.is_ipv4();
+    let mut message =
+        if v4 { vec![3, 4, 0, 0, 0, 0, 5, 120] } else { vec![2, 0, 0, 0, 0, 0, 5, 120] };
+    // The ports and the tag that follows them, of which RFC 792 is content.
+    message.extend(&quoted[..if v4 { 28 } else { 48 }]);
+    let sum = internet_sum(&[pseudo_header(router, to, message.len()), message.clone()].concat());
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    frame(if v4 { ICMP } else { ICMPV6 }, router, to, &message)
+}
+
+/// What a message's checksum covers besides it (RFC 4443 section 2.3); nothing in IPv4.
+fn pseudo_header(source: IpAddr, destination: IpAddr, length: usize) -> Vec<u8> {
+    match (source, destination) {
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            let mut header = [source.octets(), destination.octets()].concat();
+            header.extend([0, 0, 0, u8::try_from(length).unwrap(), 0, 0, 0, ICMPV6]);
+            header
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What an error quotes, with a MAC header of no meaning; its own checksum has to be right.
+fn quoted(error: &Seen) -> Seen {
+    let covered = pseudo_header(error.source, error.destination, error.body.len());
+    assert_eq!(internet_sum(&[covered, error.body.clone()].concat()), 0, "checksum of {error:?}");
+    let mut packet = error.body[8..].to_vec();
+    if packet[0] >> 4 == 6 {
+        packet[4..6].copy_from_slice(&8_u16.to_be_bytes());
+    } else {
+        assert_eq!(internet_sum(&packet[..20]), 0, "checksum of the quoted header");
+        packet[2..4].copy_from_slice(&28_u16.to_be_bytes());
+        packet[10..12].fill(0);
+        let sum = internet_sum(&packet[..20]);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
+    Seen::read(&[vec![0; 12], vec![8, 0], packet].concat())
+}
+
 fn datagram(source: IpAddr, destination: IpAddr, port: u16) -> Vec<u8> {
     let [a, b] = port.to_be_bytes();
     frame(UDP, source, destination, &[a, b, a, b, 0, 8, 0, 0])
@@ -358,6 +403,52 @@ pub fn direct<P: Plane>(mut bed: Bed<'_, P>, family: Family) {
     let elsewhere = SocketAddr::new(family.vip, 9);
     assert_eq!(bed.send(packet(client, elsewhere, &[INIT], 0)), Went::Passed);
     assert_eq!(bed.send(packet(client, family.server(), &[INIT], 0)), Went::Passed);
+}
+
+/// Errors of routers on either side find the association that they are about.
+pub fn errors<P: Plane>(mut bed: Bed<'_, P>, family: Family, method: ForwardingMethod) {
+    let key = sctp(family);
+    let (client, vip, server) = (family.client(), family.vip(), family.server());
+    let router = if family.vip.is_ipv4() { "198.51.100.1" } else { "2001:db8:6::1" };
+    let router: IpAddr = router.parse().unwrap();
+    let nat = method == ForwardingMethod::Nat;
+    let to = if nat { server } else { vip };
+    bed.serve(family, key, method);
+    let reply = packet(vip, client, &[DATA], 1_400);
+    assert_eq!(bed.send(too_big(router, &reply)), Went::Passed, "of nobody");
+    bed.sent(packet(client, vip, &[INIT], 0));
+    // About what the service sent, to the real server.
+    let error = bed.sent(too_big(router, &reply));
+    assert_eq!((error.mac, error.source, error.destination), (SERVER_MAC, router, to.ip()));
+    assert_eq!(error.ttl, 63);
+    let about = quoted(&error);
+    assert_eq!((about.source(), about.destination()), (to, client));
+    assert_eq!(bed.count(Counter::IcmpForwarded), 1);
+    // About what the client sent to a masqueraded real server, to the client.
+    let request = packet(client, server, &[DATA], 1_400);
+    match bed.send(too_big(router, &request)) {
+        Went::Out(frame) if nat => {
+            let error = Seen::read(&frame);
+            assert_eq!((error.mac, error.destination), (CLIENT_MAC, client.ip()));
+            assert_eq!(error.source, vip.ip(), "as far as the client knows");
+            let about = quoted(&error);
+            assert_eq!((about.source(), about.destination()), (client, vip));
+        }
+        went => assert!(went == Went::Passed && !nat, "{went:?}"),
+    }
+    assert_eq!(bed.count(Counter::IcmpReturned), u64::from(nat));
+    let stranger = SocketAddr::new(client.ip(), 41_000);
+    let about_stranger = too_big(router, &packet(vip, stranger, &[DATA], 0));
+    assert_eq!(bed.send(about_stranger.clone()), Went::Passed);
+    // With `schedule_icmp` one of nobody opens an association.
+    let mut table = bed.plane.table().clone();
+    let on = SettingValue::Number(1);
+    table.apply(&Change::Set { setting: Setting::ScheduleIcmp, value: on }).unwrap();
+    bed.plane.install(&table).unwrap();
+    let error = bed.sent(about_stranger);
+    assert_eq!((error.mac, error.destination), (SERVER_MAC, to.ip()));
+    assert_eq!(bed.state(stranger).0, ConnectionState::None);
+    assert_eq!(bed.load(key), (0, 2));
 }
 
 /// With `sloppy_sctp` any packet opens an association but one that aborts.

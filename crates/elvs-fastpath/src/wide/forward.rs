@@ -157,13 +157,20 @@ pub(crate) fn direct<F: Frame>(
     hop: &NextHop,
 ) -> Option<Action> {
     frame.forget();
+    age_packet(frame, packet)?;
+    address_frame(frame, hop)
+}
+
+/// Takes one off a packet's time to live or hop limit.
+#[inline(always)]
+pub(super) fn age_packet<F: Frame>(frame: &mut F, packet: &WidePacket) -> Option<()> {
     if packet.ipv6 {
         let [_, _, _, _, _, _, _, limit] = frame.window::<8>(packet.offset)?;
         *limit = limit.wrapping_sub(1);
     } else {
         age(frame.window::<20>(packet.offset)?);
     }
-    address_frame(frame, hop)
+    Some(())
 }
 
 /// Rewrites both ends of a packet and its checksums, and sends it on. An end that stays is rewritten by itself.

@@ -1,26 +1,28 @@
-//! ICMPv6 errors about packets of known connections: found by the header that they quote, and sent to whom they concern.
+//! ICMPv6 errors about packets of known connections, and ICMP errors about those of SCTP: found by the header that they quote,
+//! and sent to whom they concern.
 //!
 //! | quoted packet | from | goes to |
 //! |---|---|---|
-//! | virtual service to client | a router of the client's, or the client | the real server, by the connection's forwarding method (`ip_vs_in_icmp_v6`) |
-//! | client to masqueraded real server | the real server, or a router on the way | the client, as about what it sent to the service (`ip_vs_out_icmp_v6`) |
+//! | virtual service to client | a router of the client's, or the client | the real server, by the connection's forwarding method (`ip_vs_in_icmp_v6`, `ip_vs_in_icmp`) |
+//! | client to masqueraded real server | the real server, or a router on the way | the client, as about what it sent to the service (`ip_vs_out_icmp_v6`, `ip_vs_out_icmp`) |
 //!
-//! All errors are such messages; everything else (neighbour discovery, echo requests, multicast listeners), and what
+//! All errors of ICMPv6 are such messages; everything else (neighbour discovery, echo requests, multicast listeners), and what
 //! concerns no known connection, unless `schedule_icmp` has it scheduled, is the stack's business.
 //!
-//! **Invariant:** an error is changed only if it came to the address that sent the packet it quotes (RFC 4443 section 2.4).
+//! **Invariant:** an error is changed only if it came to the address that sent the packet it quotes (RFC 4443 section 2.4,
+//! RFC 792).
 //!
 //! Called by [`crate::director`], and by the program of the stage.
 
-use elvs_common::{
-    Counter, DestinationFlags, DestinationStats, ICMPV6, Method, NextHop, WideAddress,
-};
+mod rewrite;
 
-use super::forward::{Ends, address_of, direct, fits, hop_of, tunnel};
-use super::fragment::move_end;
-use super::matches_reply;
+use elvs_common::{Counter, DestinationFlags, DestinationStats, ICMPV6, Method, SCTP, WideAddress};
+
+use self::rewrite::send;
+pub(super) use self::rewrite::{NewEnd, translate, translate_both};
+use super::forward::{Ends, address_of, fits, hop_of, tunnel};
 use super::packet::{HEADER, WidePacket, parse_wide, two_addresses, walk};
-use crate::checksum::Delta;
+use super::{matches_reply, may_be_real_server, may_be_virtual};
 use crate::flow::{
     FlowKey, WideValue, destination_of, find_flow, virtual_port_of, wide_addresses, wide_hash,
 };
@@ -29,7 +31,7 @@ use crate::host::{ClientHop, Host, drop};
 use crate::icmp::{PLAIN_IP, of_nobody};
 use crate::open::open_for_error;
 use crate::packet::{FRAGMENT_OFFSET, is_balanced};
-use crate::service::{find_local, may_be_wide, may_be_wide_real_server};
+use crate::service::find_local;
 use crate::side::{self, Wide};
 
 /// Bytes of a message's own header, of either family.
@@ -63,21 +65,17 @@ impl Embedded {
     }
 }
 
-/// As [`crate::open_icmp`], of IPv6.
+/// As [`crate::open_icmp`], of the wide table.
 #[inline(always)]
 pub(crate) fn open_wide_icmp<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     let Some(packet) = parse_wide(host, frame) else { return Action::PASS };
-    // Those of IPv4 were looked at before.
-    if !packet.ipv6 {
+    let Some(embedded) = embedded(host, frame, &packet) else { return Action::PASS };
+    // Of IPv4 the others were looked at before.
+    if !packet.ipv6 && embedded.protocol != SCTP {
         return Action::PASS;
     }
-    match embedded(host, frame, &packet) {
-        Some(embedded) => {
-            let (key, ingress) = (embedded.key(), frame.ingress());
-            open_for_error::<Wide, _>(host, &key, ingress, Action::WIDE_ICMP)
-        }
-        None => Action::PASS,
-    }
+    let again = if packet.ipv6 { Action::WIDE_ICMP } else { Action::FULL_NAT_ICMP };
+    open_for_error::<Wide, _>(host, &embedded.key(), frame.ingress(), again)
 }
 
 /// Stage of [`crate::process`] for ICMPv6.
@@ -96,14 +94,31 @@ pub fn forward_wide_icmp<H: Host, F: Frame>(host: &H, frame: &mut F) -> Action {
     if embedded.ends.source != packet.destination {
         return Action::PASS;
     }
-    if may_be_wide_real_server(host, embedded.ends.destination) {
-        let action = of_real_server(host, frame, &packet, &embedded);
+    match forward_error(host, frame, &packet, &embedded) {
+        // A local address is in the filter too.
+        Action::PASS | Action::ICMP_OPEN if find_local(host, embedded.ends.source).is_some() => {
+            Action::FULL_NAT_ICMP
+        }
+        action => action,
+    }
+}
+
+/// Forwards an error about a packet of a connection that is not by full NAT, if it is about one.
+#[inline(always)]
+pub(super) fn forward_error<H: Host, F: Frame>(
+    host: &H,
+    frame: &mut F,
+    packet: &WidePacket,
+    embedded: &Embedded,
+) -> Action {
+    if may_be_real_server(host, embedded.ends.destination, embedded.protocol) {
+        let action = of_real_server(host, frame, packet, embedded);
         if action != Action::PASS {
             return action;
         }
     }
-    if may_be_wide(host, embedded.ends.source) {
-        return of_client(host, frame, &packet, &embedded);
+    if may_be_virtual(host, embedded.ends.source, embedded.protocol) {
+        return of_client(host, frame, packet, embedded);
     }
     Action::PASS
 }
@@ -138,7 +153,7 @@ pub(super) fn embedded<H: Host, F: Frame>(
     let word = host.forget(word);
     let (ports_at, protocol) = ((word & 0x7fff) as usize, (word >> 16 & 0xff) as u8);
     let end = packet.offset + packet.length as usize;
-    if word >> 24 & 1 == 0 || !is_balanced(protocol) || ports_at + 4 > end {
+    if word >> 24 & 1 == 0 || !(is_balanced(protocol) || protocol == SCTP) || ports_at + 4 > end {
         return None;
     }
     let [p0, p1, q0, q1] = *frame.window::<4>(ports_at)?;
@@ -170,11 +185,7 @@ fn of_client<H: Host, F: Frame>(
     embedded: &Embedded,
 ) -> Action {
     let key = embedded.key();
-    let Some(found) = side::find::<Wide, _>(host, &key) else {
-        // A local address is in the filter too.
-        let local = find_local(host, embedded.ends.source).is_some();
-        return if local { Action::FULL_NAT_ICMP } else { of_nobody(host) };
-    };
+    let Some(found) = side::find::<Wide, _>(host, &key) else { return of_nobody(host) };
     let index = destination_of(found.ports_destination);
     let method = found.control.method_bits();
     let Some(destination) = host.destination(index) else { return drop(host, Counter::Bug) };
@@ -194,12 +205,13 @@ fn of_client<H: Host, F: Frame>(
     host.count(Counter::IcmpForwarded);
     host.add_stats(index, DestinationStats::input(packet.length as u64));
     let sent = match Method::from_bits(method) {
-        Some(Method::Dr) => direct(frame, packet, &hop),
+        Some(Method::Dr) => send(frame, packet, &hop),
         Some(Method::Nat) => {
             let port =
                 if destination.port == 0 { embedded.ends.source_port } else { destination.port };
-            let own = Own { address: address_of(destination), port, replaces_source: true };
-            translate(frame, packet, embedded, &own, &hop)
+            let server = address_of(destination);
+            let end = NewEnd { address: server, port, is_source: true };
+            translate(frame, packet, embedded, &end, &hop)
         }
         Some(Method::Tun) => Some(tunnel(host, index)),
         Some(Method::FullNat) | None => None,
@@ -235,56 +247,7 @@ fn of_real_server<H: Host, F: Frame>(
         destination_of(found.ports_destination),
         DestinationStats::output(packet.length as u64),
     );
-    let own = Own {
-        address: WideAddress([v0, v1]),
-        port: virtual_port_of(found.ports_destination),
-        replaces_source: false,
-    };
-    translate(frame, packet, embedded, &own, &hop).unwrap_or_else(|| drop(host, Counter::Bug))
-}
-
-/// What one end of the quoted packet becomes; the error's other end becomes the same address.
-struct Own {
-    address: WideAddress,
-    port: u16,
-    /// Replaces the quoted packet's source, and the error's destination; else the other two.
-    replaces_source: bool,
-}
-
-/// Rewrites an error of a masqueraded connection (`ip_vs_nat_icmp_v6`): as there, the checksum of the quoted TCP or UDP header
-/// stays, since little of what it covers is quoted and nobody checks it.
-#[inline(always)]
-fn translate<F: Frame>(
-    frame: &mut F,
-    packet: &WidePacket,
-    embedded: &Embedded,
-    own: &Own,
-    hop: &NextHop,
-) -> Option<Action> {
-    frame.forget();
-    frame.window::<4>(embedded.ports_at)?;
-    let (old, old_port, outer) = if own.replaces_source {
-        (embedded.ends.source, embedded.ends.source_port, packet.destination)
-    } else {
-        (embedded.ends.destination, embedded.ends.destination_port, packet.source)
-    };
-    frame.forget();
-    let [_, _, _, _, _, _, _, _, addresses @ ..] = frame.window::<HEADER>(embedded.at)?;
-    let (source, destination) = addresses.split_at_mut(16);
-    let replaced = if own.replaces_source { source } else { destination };
-    replaced.copy_from_slice(&own.address.bytes());
-    frame.forget();
-    let [s0, s1, d0, d1] = frame.window::<4>(embedded.ports_at)?;
-    if own.replaces_source {
-        [*s0, *s1] = own.port.to_ne_bytes();
-    } else {
-        [*d0, *d1] = own.port.to_ne_bytes();
-    }
-    // What changed in the quoted packet changed in the message; the error's own addresses are summed up with it.
-    let moved =
-        Delta::default().wide(old, own.address).wide(outer, own.address).half(old_port, own.port);
-    frame.forget();
-    let [_, _, c0, c1] = frame.window::<4>(packet.payload)?;
-    [*c0, *c1] = moved.apply(u16::from_ne_bytes([*c0, *c1])).to_ne_bytes();
-    move_end(frame, packet, hop, own.address, !own.replaces_source)
+    let port = virtual_port_of(found.ports_destination);
+    let end = NewEnd { address: WideAddress([v0, v1]), port, is_source: false };
+    translate(frame, packet, embedded, &end, &hop).unwrap_or_else(|| drop(host, Counter::Bug))
 }
