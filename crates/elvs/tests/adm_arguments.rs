@@ -191,6 +191,41 @@ fn what_was_saved_restores_to_the_same_table() {
 }
 
 #[test]
+fn a_flag_without_a_name_is_listed_as_ipvsadm_does_and_saved_so_that_it_restores() {
+    let mut director = Memory::default();
+    assert_eq!(invoke("ipvsadm -A -t 10.0.0.100:80 -s sh -b flag-3", &mut director).code, 0);
+    let listed = invoke("ipvsadm -L -n", &mut director).stdout;
+    assert!(listed.contains("TCP  10.0.0.100:80 sh ()\n"), "{listed}");
+    let saved = invoke("ipvsadm -S -n", &mut director).stdout;
+    assert_eq!(saved, "-A -t 10.0.0.100:80 -s sh -b flag-3\n");
+    let mut restored = Memory::default();
+    assert_eq!(invoke_with_input("ipvsadm -R", &saved, &mut restored).code, 0);
+    assert_eq!(restored.table, director.table);
+}
+
+#[test]
+fn the_last_line_counts_without_a_newline_behind_its_blanks() {
+    let mut director = Memory::default();
+    let printed = invoke_with_input("ipvsadm -R", "-A -t 10.0.0.100:80  ", &mut director);
+    assert_eq!(printed.code, 0);
+    assert_eq!(director.table.services().len(), 1);
+}
+
+#[test]
+fn services_of_marks_come_last_where_the_order_is_not_sorted() {
+    let mut director = Memory::default();
+    for line in ["-A -f 2147483648 -s rr", "-A -t 10.0.0.100:80 -s rr"] {
+        assert_eq!(invoke(&format!("ipvsadm {line}"), &mut director).code, 0);
+    }
+    // The sort of a mark of 2^31 depends on where it stood before.
+    for line in ["-L -n", "-L -n --nosort", "-S -n"] {
+        let printed = invoke(&format!("ipvsadm {line}"), &mut director).stdout;
+        let place = |what: &str| printed.find(what).unwrap();
+        assert!(place("10.0.0.100:80") < place("-2147483648"), "{printed}");
+    }
+}
+
+#[test]
 fn an_unknown_scheduler_is_looked_at_after_the_service() {
     let mut director = Memory::default();
     let mut stderr = |line: &str| invoke(line, &mut director).stderr;

@@ -4,7 +4,7 @@
 
 mod adm_support;
 
-use adm_support::{Memory, Printed, Recorded, invoke, recording};
+use adm_support::{Memory, Printed, Recorded, blocks, invoke, recording};
 use elvs_model::SyncDaemon;
 
 /// Commands of which nothing is compared, and why.
@@ -130,17 +130,4 @@ fn compare(recorded: &Recorded, printed: &Printed, differences: &mut Vec<String>
         let lines: Vec<_> = lines.collect();
         differences.push(format!("$ {}\n{}", recorded.command, lines.join("\n")));
     }
-}
-
-/// Services, each with its destinations in the order listed, as a sorted list.
-fn blocks(listing: &str) -> Vec<String> {
-    let mut blocks: Vec<String> = Vec::new();
-    for line in listing.split_inclusive('\n') {
-        match blocks.last_mut() {
-            Some(block) if line.starts_with("  -> ") => block.push_str(line),
-            Some(_) | None => blocks.push(line.to_owned()),
-        }
-    }
-    blocks.sort();
-    blocks
 }

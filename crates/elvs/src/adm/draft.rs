@@ -23,6 +23,8 @@ use super::parse::{fail, timeout};
 pub(super) struct Draft<'a> {
     names: &'a dyn Names,
     verb: Verb,
+    /// The line lists connections, so `-r` says which.
+    connections: bool,
     /// Bit set of [`Kind`].
     seen: u64,
     /// Unknown until `-t`, `-u` or `-f`.
@@ -78,10 +80,11 @@ enum Tunnel {
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(names: &'a dyn Names, verb: Verb) -> Self {
+    pub(super) fn new(names: &'a dyn Names, verb: Verb, connections: bool) -> Self {
         Self {
             names,
             verb,
+            connections,
             seen: 0,
             protocol: None,
             address: ANY,
@@ -221,7 +224,8 @@ impl<'a> Draft<'a> {
 
     /// Whether an option says which connections to list: such may come several times.
     fn is_filter(&self, kind: Kind) -> bool {
-        self.verb == Verb::List && matches!(kind, Kind::Client | Kind::Server | Kind::State)
+        let own = self.verb == Verb::List && matches!(kind, Kind::Client | Kind::State);
+        own || self.connections && kind == Kind::Server
     }
 
     fn service(&mut self, protocol: Protocol, text: &str) -> Result<(), Failure> {
@@ -269,7 +273,7 @@ impl<'a> Draft<'a> {
             Kind::SchedFlags => self.flags = text,
             Kind::Persistent => self.persistence = Some(persistence(value)?),
             Kind::Netmask => self.netmask = self.parse_netmask(text)?,
-            Kind::Server if self.verb == Verb::List => {
+            Kind::Server if self.connections => {
                 let server = listed_server(text, self.names)?;
                 self.filter.real_servers.push(server);
             }
@@ -307,6 +311,7 @@ impl<'a> Draft<'a> {
             }
             Kind::McastTtl => self.sync.ttl = small(text, 1..=255, "illegal mcast-ttl specified")?,
             Kind::McastGroup => self.sync.group = multicast_group(text)?,
+            Kind::McastInterface if text.is_empty() => self.sync.interface = DEFAULT_INTERFACE,
             Kind::McastInterface => self.sync.interface = text,
             Kind::LocalAddress => self.local = Some(local_addresses(text)?),
             Kind::Ifname => {
@@ -516,11 +521,12 @@ fn local_addresses(text: &str) -> Result<LocalRange, Failure> {
 }
 
 fn multicast_group(text: &str) -> Result<IpAddr, Failure> {
-    let family = match text.parse::<IpAddr>() {
-        Ok(address) if address.is_multicast() => return Ok(address),
-        Ok(IpAddr::V6(_)) => "IPv6",
-        Ok(IpAddr::V4(_)) | Err(_) => "IPv4",
-    };
+    if let Ok(address) = text.parse::<IpAddr>()
+        && address.is_multicast()
+    {
+        return Ok(address);
+    }
+    let family = if text.contains(':') { "IPv6" } else { "IPv4" };
     Err(fail(format!("invalid {family} mcast-group `{text}'")))
 }
 

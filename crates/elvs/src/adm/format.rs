@@ -4,7 +4,7 @@
 //!
 //! Called by the listings, the listing of connections and `-S`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use elvs_model::{Family, Protocol, Scheduler, SchedulerFlags, ServiceKey, VirtualService};
 
@@ -25,7 +25,7 @@ impl<'a> Namer<'a> {
     /// `address:port`; the port has a name only where the protocol is known.
     pub(super) fn endpoint(self, address: IpAddr, port: u16, protocol: Option<Protocol>) -> String {
         let host = self.names.and_then(|names| names.host_of(address));
-        let host = host.unwrap_or_else(|| address.to_string());
+        let host = host.unwrap_or_else(|| address_text(address));
         let service = self.names.zip(protocol).and_then(|(n, p)| n.service_of(port, p));
         let service = service.unwrap_or_else(|| port.to_string());
         let text = match address {
@@ -80,8 +80,26 @@ pub(super) const fn port_protocol(key: &ServiceKey) -> Option<Protocol> {
     }
 }
 
-/// The scheduler's flags by name, comma between; empty without any.
-pub(super) fn flags(service: &VirtualService) -> String {
+/// An address as `inet_ntop` of the C library writes it: the last 32 bits in dots where the 96 before are 0, which the
+/// standard library does in IPv4-mapped addresses alone.
+pub(super) fn address_text(address: IpAddr) -> String {
+    let IpAddr::V6(v6) = address else { return address.to_string() };
+    match v6.segments() {
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => {
+            let [a, b] = high.to_be_bytes();
+            let [c, d] = low.to_be_bytes();
+            format!("::{}", Ipv4Addr::new(a, b, c, d))
+        }
+        _ => v6.to_string(),
+    }
+}
+
+/// The scheduler's flags by name, comma between; `None` without any, empty if the only one has no name.
+pub(super) fn flags(service: &VirtualService) -> Option<String> {
+    const ALL: u8 = SchedulerFlags::FLAG_1 | SchedulerFlags::FLAG_2 | SchedulerFlags::FLAG_3;
+    if service.flags.0 & ALL == 0 {
+        return None;
+    }
     // ipvsadm has no name for flag-3 of sh and mh.
     let names: &[&str] = match service.scheduler {
         Scheduler::Sh => &["sh-fallback", "sh-port"],
@@ -101,7 +119,7 @@ pub(super) fn flags(service: &VirtualService) -> String {
     };
     let bits = [SchedulerFlags::FLAG_1, SchedulerFlags::FLAG_2, SchedulerFlags::FLAG_3];
     let set = names.iter().zip(bits).filter(|(_, bit)| service.flags.0 & bit != 0);
-    set.map(|(name, _)| *name).collect::<Vec<_>>().join(",")
+    Some(set.map(|(name, _)| *name).collect::<Vec<_>>().join(","))
 }
 
 /// A counter in nine columns, shortened by K, M, G or T unless `exact`.

@@ -14,7 +14,7 @@ use elvs_model::{
 
 use super::command::{Columns, List};
 use super::format::{Namer, cut, flags, large, port_protocol};
-use super::order::{sort_destinations, sort_services};
+use super::order::{marks_last, sort_destinations, sort_services};
 
 /// The first line of a listing of everything; the version is that of the kernel's IPVS which is matched.
 pub(super) fn banner(size: u32, out: &mut dyn Write) -> io::Result<()> {
@@ -29,7 +29,9 @@ pub(super) fn list(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     title(list.columns, out)?;
-    if !list.unsorted {
+    if list.unsorted {
+        marks_last(&mut services);
+    } else {
         sort_services(&mut services);
     }
     for mut view in services {
@@ -67,9 +69,11 @@ pub(super) fn save(
         if service.one_packet {
             out.write_all(b" -o")?;
         }
-        match flags(service).as_str() {
-            "" => {}
-            flags => write!(out, " -b {flags}")?,
+        match flags(service).as_deref() {
+            None => {}
+            // ipvsadm writes `-b` without a value, which no `-R` reads.
+            Some("") => out.write_all(b" -b flag-3")?,
+            Some(flags) => write!(out, " -b {flags}")?,
         }
         if service.on_delete == OnDelete::Reset {
             write!(out, " --on-delete {}", service.on_delete.name())?;
@@ -153,9 +157,8 @@ fn service(
         Columns::Plain | Columns::Thresholds | Columns::Persistent | Columns::Tunnels => {}
     }
     write!(out, "{name} {}", service.scheduler)?;
-    match flags(service).as_str() {
-        "" => {}
-        flags => write!(out, " ({flags})")?,
+    if let Some(flags) = flags(service) {
+        write!(out, " ({flags})")?;
     }
     if let Some(persistence) = service.persistence {
         write!(out, " persistent {}", persistence.timeout)?;

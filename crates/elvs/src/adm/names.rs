@@ -6,8 +6,9 @@
 //! Called by the argument reader (`-t www:http`) and by every listing without `-n`.
 
 use std::ffi::{CStr, CString};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use dns_lookup::AddrInfoHints;
 use elvs_model::Protocol;
 
 /// Looks names up.
@@ -30,7 +31,15 @@ pub struct SystemNames;
 
 impl Names for SystemNames {
     fn address_of(&self, host: &str) -> Option<Ipv4Addr> {
-        (host, 0).to_socket_addrs().ok()?.find_map(|found| match found.ip() {
+        // Asked for IPv4 alone, the C library answers as `gethostbyname` does: 127.0.0.1 for a name that `/etc/hosts`
+        // has for ::1 only.
+        let hints = AddrInfoHints {
+            address: libc::AF_INET,
+            socktype: libc::SOCK_STREAM,
+            ..AddrInfoHints::default()
+        };
+        let mut found = dns_lookup::getaddrinfo(Some(host), None, Some(hints)).ok()?;
+        found.find_map(|entry| match entry.ok()?.sockaddr.ip() {
             IpAddr::V4(address) => Some(address),
             IpAddr::V6(_) => None,
         })

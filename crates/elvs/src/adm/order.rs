@@ -10,8 +10,15 @@ use std::net::IpAddr;
 
 use elvs_model::{DestinationKey, DestinationView, Family, ServiceKey, ServiceView};
 
+/// Puts services of addresses before those of marks, each in the order they came in: the kernel keeps them in two
+/// tables and answers with one after the other.
+pub(super) fn marks_last(services: &mut [ServiceView]) {
+    services.sort_by_key(|view| matches!(view.service.key, ServiceKey::Fwmark { .. }));
+}
+
 /// Sorts services as `ipvs_cmp_services` of libipvs does.
 pub(super) fn sort_services(services: &mut Vec<ServiceView>) {
+    marks_last(services);
     merge_sort(services, &|a, b| compare_services(&a.service.key, &b.service.key));
 }
 

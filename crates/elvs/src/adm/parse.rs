@@ -49,7 +49,7 @@ pub fn parse(program: &str, words: &[String], names: &dyn Names) -> Result<Comma
         | Verb::ListLocal
         | Verb::Set => {}
     }
-    let mut draft = Draft::new(names, verb);
+    let mut draft = Draft::new(names, verb, verb == Verb::List && lists_connections(words));
     while let Some((meaning, value)) = scanner.option().map_err(|e| unreadable(&e))? {
         if matches!(meaning, Meaning::Verb(_)) {
             return Err(fail(format!("invalid option `{}'", scanner.last_word())));
@@ -106,6 +106,17 @@ pub fn parse(program: &str, words: &[String], names: &dyn Names) -> Result<Comma
         Verb::Help => Command::Help,
         Verb::Version => Command::Version,
     })
+}
+
+/// Whether a line has `-c`, after which `-r` is legal and may come several times: ELVS's own.
+fn lists_connections(words: &[String]) -> bool {
+    let mut scanner = Scanner::new(words);
+    while let Ok(Some((meaning, _))) = scanner.option() {
+        if meaning == Meaning::Kind(Kind::Connection) {
+            return true;
+        }
+    }
+    false
 }
 
 /// `--set 0 0 0`.

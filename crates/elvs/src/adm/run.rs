@@ -15,7 +15,7 @@ use super::director::{Director, DirectorError};
 use super::format::Namer;
 use super::names::Names;
 use super::parse::{parse, try_help};
-use super::{connections, json, listing, number, text};
+use super::{connections, json, listing, text};
 
 /// Where a command reads and writes.
 pub struct Streams<'a> {
@@ -103,9 +103,10 @@ fn restore(
     }
 }
 
-/// Words of a line, without the program's name wherever it stands.
+/// Words of a line, without the program's name wherever it stands. Form feeds and vertical tabs part no words.
 fn words(line: &str) -> Vec<String> {
-    let words = line.split(number::is_space).filter(|word| !word.is_empty() && *word != "ipvsadm");
+    let words =
+        line.split([' ', '\t', '\r', '\n']).filter(|word| !word.is_empty() && *word != "ipvsadm");
     words.map(str::to_owned).collect()
 }
 

@@ -76,16 +76,27 @@ pub fn invoke_with_input(line: &str, input: &str, director: &mut dyn Director) -
     let mut words = line.split_whitespace().map(str::to_owned);
     let program = words.next().unwrap();
     let words: Vec<String> = words.collect();
+    run_words(&program, &words, input, director, &FixedNames)
+}
+
+/// Runs a program's words with `input` on standard input.
+pub fn run_words(
+    program: &str,
+    words: &[String],
+    input: &str,
+    director: &mut dyn Director,
+    names: &dyn Names,
+) -> Printed {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let mut input = input.as_bytes();
     let mut streams = Streams { input: &mut input, output: &mut stdout, errors: &mut stderr };
-    let parsed = match (program.as_str(), words.as_slice()) {
+    let parsed = match (program, words) {
         ("ipvsadm-save", words) => Ok(Command::Save { numeric: words == ["-n"] }),
         (_, []) => Ok(Command::List(List::default())),
-        (program, words) => parse(program, words, &FixedNames),
+        (program, words) => parse(program, words, names),
     };
     let code = match parsed {
-        Ok(command) => run(command, &program, director, &FixedNames, &mut streams).unwrap(),
+        Ok(command) => run(command, program, director, names, &mut streams).unwrap(),
         Err(failure) => {
             streams.errors.write_all(failure.message.as_bytes()).unwrap();
             failure.code
@@ -93,6 +104,19 @@ pub fn invoke_with_input(line: &str, input: &str, director: &mut dyn Director) -
     };
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Printed { stdout: text(stdout), stderr: text(stderr), code }
+}
+
+/// Services, each with its destinations in the order listed, as a sorted list.
+pub fn blocks(listing: &str) -> Vec<String> {
+    let mut blocks: Vec<String> = Vec::new();
+    for line in listing.split_inclusive('\n') {
+        match blocks.last_mut() {
+            Some(block) if line.starts_with("  -> ") => block.push_str(line),
+            Some(_) | None => blocks.push(line.to_owned()),
+        }
+    }
+    blocks.sort();
+    blocks
 }
 
 /// The names that the recording machine knew.
@@ -312,7 +336,7 @@ impl Director for Memory {
             return Ok(self.table.apply(change)?);
         };
         // Interfaces of the recording machine, with their MTU.
-        let interfaces = [("eth0", 1_500), ("lo", 65_536)];
+        let interfaces = [("eth0", 1_500), ("eth1", 1_500), ("lo", 65_536)];
         let link = interfaces.iter().find(|(name, _)| *name == daemon.interface);
         Ok(self.table.start_sync(daemon.clone(), link.map(|(_, mtu)| *mtu))?)
     }

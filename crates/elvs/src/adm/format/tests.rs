@@ -61,3 +61,37 @@ fn cuts_long_names_where_ipvsadm_does() {
     // The port of a firewall-mark service's destination has no protocol, so no name.
     assert!(named.endpoint(v4, 80, None).ends_with(":80"));
 }
+
+#[test]
+fn writes_ipv6_addresses_as_inet_ntop_does() {
+    for text in [
+        "::",
+        "::1",
+        "::ffff",
+        "::0.1.0.2",
+        "::10.0.0.1",
+        "::ffff:10.0.0.1",
+        "::ffff:0:1:2",
+        "64:ff9b::a00:1",
+        "1::",
+        "2001:db8::1:0:0:1",
+        "10.0.0.1",
+    ] {
+        assert_eq!(address_text(text.parse().unwrap()), text);
+    }
+}
+
+#[test]
+fn names_flags_by_the_scheduler_and_leaves_one_without_a_name() {
+    let key = ServiceKey::Fwmark { mark: 1, family: Family::Inet };
+    let named = |scheduler, bits| {
+        flags(&VirtualService {
+            flags: SchedulerFlags(bits),
+            ..VirtualService::new(key, scheduler)
+        })
+    };
+    assert_eq!(named(Scheduler::Rr, 0), None);
+    assert_eq!(named(Scheduler::Rr, 0x38).as_deref(), Some("flag-1,flag-2,flag-3"));
+    assert_eq!(named(Scheduler::Mh, 0x30).as_deref(), Some("mh-port"));
+    assert_eq!(named(Scheduler::Sh, 0x20).as_deref(), Some(""));
+}

@@ -26,5 +26,6 @@ fn says_how_to_start_a_daemon_and_who_may_talk_to_it() {
 fn splits_lines_at_white_space_and_drops_the_name() {
     assert_eq!(words("ipvsadm -A\t-t  1.2.3.4:80\r\n"), ["-A", "-t", "1.2.3.4:80"]);
     assert_eq!(words("-C ipvsadm\n"), ["-C"]);
+    assert_eq!(words("-A\x0b-t\x0c1.2.3.4:80 -s rr\n"), ["-A\x0b-t\x0c1.2.3.4:80", "-s", "rr"]);
     assert_eq!(words(" \n"), [""; 0]);
 }
