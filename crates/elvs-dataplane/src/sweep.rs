@@ -118,7 +118,7 @@ impl Sweeper {
         let Some(bucket) = memory.bucket(index) else { return false };
         let backend = moment.backend;
         for slot in &bucket.slots {
-            let Some(live) = read(slot) else { continue };
+            let Some(mut live) = read(slot) else { continue };
             let over = if live.control.is_locality() {
                 self.forgets(moment, &slot.control, &live)
             } else if live.control.is_template() {
@@ -126,7 +126,7 @@ impl Sweeper {
             } else {
                 if let Some(template) = template_of(backend, &live) {
                     self.templates.mark(&template);
-                    assure(moment, table, &slot.control, &live, &template);
+                    live.control = assure(moment, table, &slot.control, &live, &template);
                 }
                 self.unanswered.meet(&live, moment.now.idle(live.control.tick()), moment.ticks(1));
                 has_expired(moment.settings, moment.now, live.control) || moment.flushes(&live)
@@ -368,16 +368,16 @@ fn template_of<B: Backend>(backend: &B, live: &Live) -> Option<FlowKey<WideValue
     Some(FlowKey::wide(client, address, 0, port, template_protocol(protocol)))
 }
 
-/// Tells a connection's template that it was established, once (`ip_vs_control_assure_ct`).
+/// Tells a connection's template that it was established, once (`ip_vs_control_assure_ct`); the connection's control word then.
 fn assure<B: Backend>(
     moment: &Moment<'_, B>,
     table: Table,
     control: &AtomicU64,
     live: &Live,
     key: &FlowKey<WideValue>,
-) {
+) -> Control {
     if !was_established(live.control) || live.control.assured() {
-        return;
+        return live.control;
     }
     // Whoever changes one of the two meanwhile is met again in the next pass.
     let (backend, settings) = (moment.backend, moment.settings);
@@ -395,7 +395,7 @@ fn assure<B: Backend>(
             }
         }
     }
-    mark_assured(control, live.control);
+    mark_assured(control, live.control)
 }
 
 /// Whether a connection's state says that it is established, or was.
@@ -418,8 +418,13 @@ fn was_established(control: Control) -> bool {
     }
 }
 
-fn mark_assured(word: &AtomicU64, found: Control) {
-    let _ = Atomic64::compare_exchange(word, found.0, found.with_assured().0);
+/// Marks an entry, unless somebody changes it meanwhile; its control word as far as is known.
+fn mark_assured(word: &AtomicU64, found: Control) -> Control {
+    let marked = found.with_assured();
+    match Atomic64::compare_exchange(word, found.0, marked.0) {
+        Ok(()) => marked,
+        Err(_) => found,
+    }
 }
 
 /// What a persistence template goes by: its words in the table without the destination.
