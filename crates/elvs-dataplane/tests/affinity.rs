@@ -128,6 +128,21 @@ fn a_template_outlives_its_time_only_while_it_has_connections() {
 }
 
 #[test]
+fn a_template_of_udp_is_assured_if_answers_pass_the_director() {
+    for (method, state) in [
+        (ForwardingMethod::Nat, ConnectionState::Assured),
+        (ForwardingMethod::Dr, ConnectionState::None),
+    ] {
+        let destination = destination(1, 1, method);
+        let added = Change::AddDestination { service: DNS, destination };
+        let (mut plane, _) = plane([persistent(DNS, 300, u32::MAX), added]);
+        assert_eq!(udp(&plane, 1), Ok(1));
+        sweep(&mut plane);
+        assert_eq!(plane.connections().find(|c| c.template).unwrap().state, state);
+    }
+}
+
+#[test]
 fn a_template_of_a_short_time_that_was_prolonged_lives_for_a_minute() {
     let (mut plane, _) = plane([persistent(DNS, 10, u32::MAX), add(DNS, 1), add(DNS, 2)]);
     let first = udp(&plane, 1).unwrap();
@@ -136,7 +151,10 @@ fn a_template_of_a_short_time_that_was_prolonged_lives_for_a_minute() {
         plane.backend().advance_seconds(10);
         settle(&mut plane);
     }
-    assert_eq!((plane.live_connections(), templates(&plane)), (0, 0), "310 seconds");
+    assert_eq!((plane.live_connections(), templates(&plane)), (0, 1), "310 seconds");
+    plane.backend().advance_seconds(1);
+    settle(&mut plane);
+    assert_eq!(templates(&plane), 0);
     let second = udp(&plane, 2).unwrap();
     assert_ne!(second, first, "the scheduler's next turn");
     plane.backend().advance_seconds(11);
