@@ -8,7 +8,7 @@
 //! | 10-12 | forwarding method of the connection |
 //! | 13 | inactive: counted in the destination's inactive connections |
 //! | 14 | established: its persistence template knows of it, or is such a template |
-//! | 15 | answered: the real server has sent more than its SYN (full NAT) |
+//! | 15 | answered: the real server has sent more than its SYN (full NAT); of a persistence template: prolonged |
 //! | 16-23 | IP protocol number, or that of a persistence template ([`crate::template_protocol`]) |
 //! | 24-31 | generation: raised each time the slot is freed |
 //! | 32-63 | tick of the last packet |
@@ -163,6 +163,19 @@ impl Control {
     #[inline(always)]
     pub const fn answered(self) -> bool {
         self.0 & ANSWERED != 0
+    }
+
+    /// Marked as prolonged; of persistence templates only.
+    #[inline(always)]
+    pub const fn with_prolonged(self) -> Self {
+        self.with_answered()
+    }
+
+    /// Whether a persistence template was prolonged, since it had connections when its time was over: from then on it lives for
+    /// a minute after each use, whatever its service says (`ip_vs_conn_expire`).
+    #[inline(always)]
+    pub const fn prolonged(self) -> bool {
+        self.answered()
     }
 
     /// With another tick.

@@ -3,7 +3,7 @@
 //! **Invariant:** an index belongs to one (service, real server) for as long as a connection refers to it, and for
 //! [`LINGER_S`] after; a real server that is added again meanwhile gets it back, and its connections work again
 //! (IPVS's trash list, `ip_vs_trash_get_dest`). A service's scheduler word changes its tag only when its list,
-//! a weight or its scheduler changes, so an unchanged service keeps its place in the turn.
+//! a weight or its scheduler changes, or wrr's destinations are edited, so an unchanged service keeps its place in the turn.
 //!
 //! Called by [`crate::Director`], which keeps them in the state file.
 
@@ -65,6 +65,9 @@ pub struct ServiceSlot {
     /// Whether it takes FTP's data connections, too.
     #[serde(default)]
     pub takes_ftp_data: bool,
+    /// Edits of its destinations so far, see [`elvs_model::TableService::edits`].
+    #[serde(default)]
+    pub edits: u64,
     /// Its scheduling list, newest first.
     pub pool: Vec<PoolSlot>,
     /// Statistics of destinations that are gone.
@@ -366,6 +369,7 @@ impl Assignments {
                 flags: flags(service, entry.destinations()),
                 persistence: persistence(service),
                 mh_entries: mh_entries(table.settings()),
+                edits: entry.edits(),
             };
             let mut slot = schedule(known, service.key, index, mode, pool, SchedulerWord(word));
             slot.locals = next.locals_of(entry);
@@ -571,12 +575,13 @@ fn schedule(
     pool: Vec<PoolSlot>,
     word: SchedulerWord,
 ) -> ServiceSlot {
-    let Mode { scheduler, flags, persistence, mh_entries } = mode;
+    let Mode { scheduler, flags, persistence, mh_entries, edits } = mode;
     if let Some(known) = known
         && known.scheduler == scheduler
         && known.pool == pool
+        && (known.edits == edits || scheduler != scheduler_id::WRR)
     {
-        return ServiceSlot { flags, persistence, mh_entries, ..known.clone() };
+        return ServiceSlot { flags, persistence, mh_entries, edits, ..known.clone() };
     }
     let parameters = wrr_parameters(pool.iter().map(|entry| entry.weight));
     let retired = known.map(|slot| slot.retired).unwrap_or_default();
@@ -610,6 +615,7 @@ fn schedule(
         mh_entries,
         locals: Vec::new(),
         takes_ftp_data: false,
+        edits,
         pool,
         retired,
     }
@@ -622,6 +628,7 @@ struct Mode {
     flags: u8,
     persistence: Option<PersistenceSlot>,
     mh_entries: u32,
+    edits: u64,
 }
 
 /// The persistence engine.

@@ -20,6 +20,7 @@ use elvs_model::{ConnectionState, ConnectionView};
 use crate::assignments::{FTP, SIP_ENGINE};
 use crate::backend::{Backend, Now};
 use crate::calls::call_of_template;
+use crate::sweep::template_ticks;
 
 /// Times a slot is read again when packets change it meanwhile.
 const TRIES: u32 = 8;
@@ -167,7 +168,7 @@ impl<'a, B: Backend> Connections<'a, B> {
             let protocol = template_protocol(live.control.protocol());
             let assured = live.control.assured();
             let state = if assured { ConnectionState::Assured } else { ConnectionState::None };
-            (protocol, state, record.persistence_ticks)
+            (protocol, state, template_ticks(self.backend, &self.settings, live))
         } else {
             let protocol = live.control.protocol();
             let number = live.control.state();

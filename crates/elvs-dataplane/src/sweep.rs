@@ -13,7 +13,8 @@ use std::sync::atomic::AtomicU64;
 
 use elvs_common::{
     Control, DestinationFlags, DestinationLoad, LBLC_PORTS, MARKED, Method, REFRESH_TICKS, SCTP,
-    SctpState, Settings, TCP, TcpState, WideAddress, caller, template_protocol, ticks_from_seconds,
+    SctpState, SettingFlags, Settings, TCP, TcpState, WideAddress, caller, template_protocol,
+    ticks_from_seconds,
 };
 use elvs_fastpath::{
     Atomic64, FlowKey, FlowMemory, LocalEnd, WideValue, destination_of, find_key, give_port,
@@ -117,7 +118,7 @@ impl Sweeper {
         let Some(bucket) = memory.bucket(index) else { return false };
         let backend = moment.backend;
         for slot in &bucket.slots {
-            let Some(live) = read(slot) else { continue };
+            let Some(mut live) = read(slot) else { continue };
             let over = if live.control.is_locality() {
                 self.forgets(moment, &slot.control, &live)
             } else if live.control.is_template() {
@@ -125,10 +126,10 @@ impl Sweeper {
             } else {
                 if let Some(template) = template_of(backend, &live) {
                     self.templates.mark(&template);
-                    assure(moment, table, &slot.control, &live, &template);
+                    live.control = assure(moment, table, &slot.control, &live, &template);
                 }
                 self.unanswered.meet(&live, moment.now.idle(live.control.tick()), moment.ticks(1));
-                has_expired(moment.settings, moment.now, live.control)
+                has_expired(moment.settings, moment.now, live.control) || moment.flushes(&live)
             };
             if over && release_flow(memory, index, slot, live.control) {
                 report.expired += 1;
@@ -367,16 +368,16 @@ fn template_of<B: Backend>(backend: &B, live: &Live) -> Option<FlowKey<WideValue
     Some(FlowKey::wide(client, address, 0, port, template_protocol(protocol)))
 }
 
-/// Tells a connection's template that it was established, once (`ip_vs_control_assure_ct`).
+/// Tells a connection's template that it was established, once (`ip_vs_control_assure_ct`); the connection's control word then.
 fn assure<B: Backend>(
     moment: &Moment<'_, B>,
     table: Table,
     control: &AtomicU64,
     live: &Live,
     key: &FlowKey<WideValue>,
-) {
+) -> Control {
     if !was_established(live.control) || live.control.assured() {
-        return;
+        return live.control;
     }
     // Whoever changes one of the two meanwhile is met again in the next pass.
     let (backend, settings) = (moment.backend, moment.settings);
@@ -394,7 +395,7 @@ fn assure<B: Backend>(
             }
         }
     }
-    mark_assured(control, live.control);
+    mark_assured(control, live.control)
 }
 
 /// Whether a connection's state says that it is established, or was.
@@ -412,19 +413,39 @@ fn was_established(control: Control) -> bool {
         ]
         .iter()
         .any(|of| *of as u8 == state),
-        _ => true,
+        // A reply establishes it, which no other method has the director see.
+        _ => Method::replies_pass(control.method_bits()),
     }
 }
 
-fn mark_assured(word: &AtomicU64, found: Control) {
-    let _ = Atomic64::compare_exchange(word, found.0, found.with_assured().0);
+/// Marks an entry, unless somebody changes it meanwhile; its control word as far as is known.
+fn mark_assured(word: &AtomicU64, found: Control) -> Control {
+    let marked = found.with_assured();
+    match Atomic64::compare_exchange(word, found.0, marked.0) {
+        Ok(()) => marked,
+        Err(_) => found,
+    }
 }
 
 /// What a persistence template goes by: its words in the table without the destination.
 type TemplateKey = (WideValue, u32, u8);
 
-/// Seconds that a template lives on at a time while it has connections (`ip_vs_conn_expire`).
-const CONTROLLED_S: u64 = 60;
+/// Ticks that a template lives on at a time while it has connections, and after each use from then on (`ip_vs_conn_expire`).
+fn minute_ticks(settings: &Settings) -> u32 {
+    ticks_from_seconds(CONTROLLED_S, settings.jiffies_per_second, settings.tick_shift)
+}
+
+/// The same in seconds.
+const CONTROLLED_S: u32 = 60;
+
+/// Ticks after its last use at which a template's time is over.
+pub(crate) fn template_ticks<B: Backend>(backend: &B, settings: &Settings, live: &Live) -> u32 {
+    if live.control.prolonged() {
+        return minute_ticks(settings);
+    }
+    let record = backend.record(destination_of(live.ports_destination));
+    record.map_or(0, |record| record.persistence_ticks)
+}
 
 /// When an address forgets destinations.
 #[derive(Clone, Debug)]
@@ -460,6 +481,15 @@ impl<B: Backend> Moment<'_, B> {
             SCTP => [SctpState::Init1 as u8, SctpState::Init as u8].contains(&control.state()),
             _ => idle,
         }
+    }
+
+    /// Whether an entry ends since its destination was removed (`ip_vs_expire_nodest_conn_flush`); its template ends as well.
+    fn flushes(&self, live: &Live) -> bool {
+        self.settings.flags & SettingFlags::EXPIRE_NODEST_CONN != 0
+            && self
+                .backend
+                .record(destination_of(live.ports_destination))
+                .is_some_and(|record| record.flags & DestinationFlags::AVAILABLE == 0)
     }
 
     fn ticks(&self, seconds: u32) -> u32 {
@@ -501,25 +531,25 @@ impl Templates {
         control: &AtomicU64,
         live: &Live,
     ) -> bool {
-        let Moment { backend, settings, now, .. } = *moment;
-        let destination = destination_of(live.ports_destination);
-        let ticks = backend.record(destination).map_or(0, |record| record.persistence_ticks);
-        if now.idle(live.control.tick()) <= ticks {
+        if moment.flushes(live) {
+            return true;
+        }
+        let ticks = template_ticks(moment.backend, moment.settings, live);
+        let idle = moment.now.idle(live.control.tick());
+        if idle <= ticks {
             return false;
         }
         let key = (live.addresses, ports_of(live.ports_destination), live.control.protocol());
         match self.judged.get(&key) {
             Some(false) => return true,
             Some(true) => {
-                let jiffies = CONTROLLED_S * u64::from(settings.jiffies_per_second);
-                let more = u32::try_from(jiffies >> now.tick_shift).unwrap_or(u32::MAX);
-                let tick = now.tick().wrapping_sub(ticks).wrapping_add(more.min(ticks));
+                let minute = minute_ticks(moment.settings).max(1);
+                // A minute from when its time was over, or as many as have passed since.
+                let minutes = (idle - ticks) / minute * minute;
+                let tick = live.control.tick().wrapping_add(ticks).wrapping_add(minutes);
+                let prolonged = live.control.with_prolonged().with_tick(tick);
                 // If a packet was first, it has renewed the template itself.
-                let _ = Atomic64::compare_exchange(
-                    control,
-                    live.control.0,
-                    live.control.with_tick(tick).0,
-                );
+                let _ = Atomic64::compare_exchange(control, live.control.0, prolonged.0);
             }
             None if !self.watched.contains_key(&key) => {
                 self.due.insert(key);

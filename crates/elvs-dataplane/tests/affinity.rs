@@ -116,14 +116,75 @@ fn a_template_outlives_its_time_only_while_it_has_connections() {
         settle(&mut plane);
         assert_eq!(templates(&plane), 1, "the connection is still there");
     }
-    // A further connection renews it.
+    // A further connection renews it, as all it has from then on for a minute.
     assert_eq!(connect(&plane, (CLIENT, 2), 80), Ok(first));
     // A tick may have begun a little before its packet.
-    assert!(plane.connections().find(|c| c.template).unwrap().expires_s >= 99);
+    let left = plane.connections().find(|c| c.template).unwrap().expires_s;
+    assert!((59..=60).contains(&left), "{left}");
     plane.backend().advance_seconds(1_000);
     settle(&mut plane);
     assert_eq!((plane.live_connections(), templates(&plane)), (0, 0));
     assert_ne!(connect(&plane, (CLIENT, 1), 80), Ok(first), "the scheduler's next turn");
+}
+
+#[test]
+fn a_template_of_udp_is_assured_if_answers_pass_the_director() {
+    for (method, state) in [
+        (ForwardingMethod::Nat, ConnectionState::Assured),
+        (ForwardingMethod::Dr, ConnectionState::None),
+    ] {
+        let destination = destination(1, 1, method);
+        let added = Change::AddDestination { service: DNS, destination };
+        let (mut plane, _) = plane([persistent(DNS, 300, u32::MAX), added]);
+        assert_eq!(udp(&plane, 1), Ok(1));
+        sweep(&mut plane);
+        assert_eq!(plane.connections().find(|c| c.template).unwrap().state, state);
+    }
+}
+
+#[test]
+fn a_template_of_a_short_time_that_was_prolonged_lives_for_a_minute() {
+    let (mut plane, _) = plane([persistent(DNS, 10, u32::MAX), add(DNS, 1), add(DNS, 2)]);
+    let first = udp(&plane, 1).unwrap();
+    // Until its flow is over, after 300 seconds, it is prolonged by whole minutes: to the 310th.
+    for _ in 0..31 {
+        plane.backend().advance_seconds(10);
+        settle(&mut plane);
+    }
+    assert_eq!((plane.live_connections(), templates(&plane)), (0, 1), "310 seconds");
+    plane.backend().advance_seconds(1);
+    settle(&mut plane);
+    assert_eq!(templates(&plane), 0);
+    let second = udp(&plane, 2).unwrap();
+    assert_ne!(second, first, "the scheduler's next turn");
+    plane.backend().advance_seconds(11);
+    settle(&mut plane);
+    plane.backend().advance_seconds(55);
+    settle(&mut plane);
+    assert_eq!(templates(&plane), 1, "66 of its 70 seconds");
+}
+
+#[test]
+fn expire_nodest_conn_ends_connections_and_templates_of_removed_destinations_without_a_packet() {
+    let (mut plane, mut table) = plane([
+        set("expire_nodest_conn", "1"),
+        persistent(WEB, 300, u32::MAX),
+        add(WEB, 1),
+        add(WEB, 2),
+    ]);
+    for (client, last) in [(CLIENT, 2), (STRANGER, 1)] {
+        assert_eq!(connect(&plane, (client, 1), 80), Ok(last));
+        assert_eq!(send(&plane, frame(TCP, (client, 1), (VIP, 80), ACK)), Ok(last));
+    }
+    change(&mut plane, &mut table, [remove(WEB, 2)]);
+    assert_eq!(sweep(&mut plane), 2, "a connection and its template");
+    change(&mut plane, &mut table, [add(WEB, 2)]);
+    assert_eq!((load(&plane, WEB, 1), load(&plane, WEB, 2)), ((1, 0), (0, 0)));
+    assert_eq!(templates(&plane), 1);
+    assert!(plane.recount().is_empty());
+    // Without it they stay for the time that the destination is away.
+    change(&mut plane, &mut table, [set("expire_nodest_conn", "0"), remove(WEB, 1)]);
+    assert_eq!(sweep(&mut plane), 0);
 }
 
 #[test]

@@ -124,7 +124,7 @@ fn a_template_outlives_its_time_while_a_connection_is_of_its_call() {
     let shown = templates(&plane);
     assert_eq!(shown.len(), 1);
     assert_eq!(shown[0].call_id.as_deref(), Some(&b"one@h"[..]));
-    assert_eq!(shown[0].state, ConnectionState::Assured);
+    assert_eq!(shown[0].state, ConnectionState::None, "no answer passes the director");
     assert_eq!(kept(&plane), (1, 1));
     assert_eq!(send(&plane, message((OTHER, 1), "one@h")), Ok(first));
     for seconds in [2_000, 100] {

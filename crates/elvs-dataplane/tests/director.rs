@@ -167,6 +167,25 @@ fn turns_go_on_over_changes_of_other_services_and_of_the_list() {
 }
 
 #[test]
+fn an_edit_begins_the_turn_of_weighted_round_robin_anew_even_if_it_changes_nothing() {
+    let edit = || Change::EditDestination {
+        service: WEB,
+        destination: destination(1, 1, ForwardingMethod::Dr),
+    };
+    for (scheduler, anew) in [(Scheduler::Wrr, true), (Scheduler::Rr, false)] {
+        let (mut plane, mut table) =
+            plane([add_service(WEB, scheduler), add(WEB, 1), add(WEB, 2), add(WEB, 3)]);
+        assert_eq!(tcp(&plane, 1, SYN), Ok(3));
+        change(&mut plane, &mut table, [add_service(DNS, Scheduler::Wlc)]);
+        assert_eq!(tcp(&plane, 2, SYN), Ok(2), "another service's change does not");
+        change(&mut plane, &mut table, [edit()]);
+        assert_eq!(tcp(&plane, 3, SYN), Ok(if anew { 3 } else { 1 }));
+        change(&mut plane, &mut table, [Change::EditService(VirtualService::new(WEB, scheduler))]);
+        assert_eq!(tcp(&plane, 4, SYN), Ok(if anew { 2 } else { 3 }), "nor does the service's");
+    }
+}
+
+#[test]
 fn weights_are_shared_out_exactly() {
     let weighted = |last, weight| Change::AddDestination {
         service: WEB,

@@ -43,7 +43,22 @@ pub struct TableService {
     destinations: IndexMap<DestinationKey, Destination>,
     #[serde(default)]
     local_addresses: LocalAddresses,
+    #[serde(default)]
+    edits: Edits,
 }
+
+/// How often destinations of a service were edited. Tables are equal whatever came before, so any two are.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Edits(u64);
+
+impl PartialEq for Edits {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Edits {}
 
 impl TableService {
     /// The service itself.
@@ -66,6 +81,12 @@ impl TableService {
     /// Whether its real servers are reached by full NAT.
     pub fn is_full_nat(&self) -> bool {
         self.destinations.values().any(is_full_nat)
+    }
+
+    /// How often a destination was edited, be it to what it was before: an edit begins the turn of weighted round robin anew
+    /// (`ip_vs_wrr_dest_changed`).
+    pub const fn edits(&self) -> u64 {
+        self.edits.0
     }
 
     /// One destination.
@@ -211,6 +232,7 @@ impl Table {
             service: service.clone(),
             destinations: IndexMap::new(),
             local_addresses: LocalAddresses::default(),
+            edits: Edits::default(),
         };
         self.services.insert(service.key, entry);
         Ok(())
@@ -250,6 +272,7 @@ impl Table {
         full_nat::check_destination(entry, destination)?;
         // In place: the order stays.
         entry.destinations.insert(destination.key, *destination);
+        entry.edits.0 = entry.edits.0.wrapping_add(1);
         Ok(())
     }
 

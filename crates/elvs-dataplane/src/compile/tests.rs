@@ -24,6 +24,7 @@ fn slot(key: ServiceKey, index: u32, pool: &[(u32, u32)]) -> ServiceSlot {
         tag: 7,
         locals: Vec::new(),
         takes_ftp_data: false,
+        edits: 0,
         initial: 0x0007_0000_0000_0001,
         pool: pool
             .iter()

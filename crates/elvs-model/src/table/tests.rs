@@ -50,6 +50,17 @@ fn lists_destinations_newest_first_and_services_as_created() {
 }
 
 #[test]
+fn edits_are_counted_and_are_no_difference() {
+    let mut table = table_with_service();
+    add(&mut table, destination("10.0.0.21")).unwrap();
+    let before = table.clone();
+    edit(&mut table, destination("10.0.0.21")).unwrap();
+    edit(&mut table, destination("10.0.0.22")).unwrap_err();
+    assert_eq!(table.service(&key(80)).unwrap().edits(), 1);
+    assert_eq!(table, before);
+}
+
+#[test]
 fn refuses_as_the_kernel_does() {
     let mut table = table_with_service();
     add(&mut table, destination("10.0.0.21")).unwrap();

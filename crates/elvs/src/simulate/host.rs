@@ -15,7 +15,7 @@ use elvs_fastpath::{Asked, FlowKey, Narrow, Pick, Verdict, Wide, WideValue, pick
 use elvs_model::{
     Change, ChangeError, ConnectionFilter, ConnectionView, Destination, DestinationKey, Family,
     ForwardingMethod, MarkedPacket, NodeInfo, Protocol, Scheduler, ServiceKey, ServiceView,
-    SyncDaemon, Table, TableService, Timeouts,
+    Setting, SyncDaemon, Table, TableService, Timeouts,
 };
 use indexmap::IndexSet;
 
@@ -149,12 +149,19 @@ impl Host {
         let mut left = seconds;
         let mut live = true;
         while left > 0 {
-            let step = if live { left.min(STEP_S) } else { left };
+            let step = if live { left.min(self.until_next_end()) } else { left };
             self.advance(step)?;
             live = self.expire();
             left -= step;
         }
         self.plane.collect().map(drop)
+    }
+
+    /// Seconds until the next entry's time is over, and the next sweep at the latest: what an entry keeps depends on who is still
+    /// there then.
+    fn until_next_end(&self) -> u32 {
+        let left = self.plane.connections().map(|connection| connection.expires_s).min();
+        left.unwrap_or(STEP_S).clamp(1, STEP_S)
     }
 
     /// Moves the clock, the defence and the rates on.
@@ -313,6 +320,8 @@ impl Director for Host {
         filter: &ConnectionFilter,
     ) -> Result<ConnectionIter<'_>, DirectorError> {
         let filter = filter.clone();
+        // Templates are told of their connections' states.
+        self.plane.sweep_ahead(0);
         let views = self.plane.connections().map(ConnectionView::from);
         Ok(Box::new(views.filter(move |view| filter.passes(view)).map(Ok)))
     }
@@ -327,7 +336,12 @@ impl Director for Host {
             change.in_effect(&table)?;
             table.apply(change)?;
         }
-        Ok(self.install(&table).map_err(refused)?)
+        self.install(&table).map_err(refused)?;
+        if self.table().settings().is_on(Setting::ExpireNodestConn) {
+            // Connections of removed destinations end at once.
+            self.plane.sweep_ahead(0);
+        }
+        Ok(())
     }
 
     fn zero(&mut self, service: Option<ServiceKey>) -> Result<(), DirectorError> {
