@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use elvs_model::health::Finding;
+use elvs_model::health::{Finding, Trial};
 use elvs_model::{DestinationKey, ServiceKey};
 
 use super::Monitor;
@@ -26,10 +26,11 @@ impl Monitor {
             match timer {
                 Timer::Check(id) => {
                     let planned = self.checkers.get_mut(&id).filter(|c| c.next == Some(at));
-                    if let Some(checker) = planned {
-                        checker.next = None;
+                    let Some(checker) = planned else { continue };
+                    checker.next = None;
+                    if let Some(what) = Trial::of(&checker.check) {
                         checker.began = Some(now);
-                        due.starts.push(Start { check: id, what: checker.check.clone() });
+                        due.starts.push(Start { check: id, what });
                     }
                 }
                 Timer::Server(unit, server) => {
