@@ -190,7 +190,10 @@ impl elvs_api::Backend for Api {
     }
 
     async fn health(&self) -> Result<HealthView, ApiError> {
-        self.0.health.view().await.map_err(|error| internal(format!("{error:#}")))
+        let mut view =
+            self.0.health.view().await.map_err(|error| internal(format!("{error:#}")))?;
+        view.mail = self.0.notifier.mails();
+        Ok(view)
     }
 }
 

@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 
 use elvs_model::health::{
-    BfdSession, BfdSessions, CheckState, CheckView, HealthView, ServerState, ServerView,
+    BfdSession, BfdSessions, CheckState, CheckView, HealthView, MailView, ServerState, ServerView,
     Transition, WatchedView,
 };
 use elvs_model::{DestinationKey, ServiceKey};
@@ -37,7 +37,7 @@ impl<'a> Health<'a> {
 
     /// One line for all checks, and one for each virtual server that does not work.
     pub(super) fn summary(&self, out: &mut impl Write) -> io::Result<()> {
-        let HealthView { watched, checks, wanted, bfd: _ } = self.view;
+        let HealthView { watched, checks, wanted, bfd: _, mail } = self.view;
         if *wanted == 0 {
             return Ok(());
         }
@@ -56,6 +56,9 @@ impl<'a> Health<'a> {
             };
             let name = &down.name;
             writeln!(out, "PROBLEM        {name} has no quorum for {since}: {weight}{sorry}")?;
+        }
+        if let Some(trouble) = &mail.trouble {
+            writeln!(out, "PROBLEM        mail: {trouble}")?;
         }
         Ok(())
     }
@@ -100,7 +103,23 @@ impl<'a> Health<'a> {
         for watched in &self.view.watched {
             self.print_watched(out, watched)?;
         }
-        self.print_sessions(out)
+        self.print_sessions(out)?;
+        self.print_mail(out)
+    }
+
+    fn print_mail(&self, out: &mut impl Write) -> io::Result<()> {
+        let MailView { waiting, sent, tried_again, dropped, trouble } = &self.view.mail;
+        if self.view.mail == MailView::default() {
+            return Ok(());
+        }
+        writeln!(out, "\nmail, {sent} sent, {waiting} wait, {tried_again} tried again")?;
+        for (why, number) in dropped {
+            writeln!(out, "  {number} not sent: {why}")?;
+        }
+        if let Some(trouble) = trouble {
+            writeln!(out, "  the last try: {trouble}")?;
+        }
+        Ok(())
     }
 
     fn print_sessions(&self, out: &mut impl Write) -> io::Result<()> {
