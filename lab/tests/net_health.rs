@@ -240,6 +240,26 @@ fn changes_by_hand_are_kept_over_checks_and_reloads_until_the_file_changes() {
 }
 
 #[test]
+fn a_service_deleted_by_hand_stays_away_over_a_crash_until_the_file_changes() {
+    let topology = Topology::new("health9", method::DR, 2);
+    let _nginx = topology.nginx();
+    let first = config(&topology, 2, "", "");
+    let mut daemon = topology.daemon(Some(&first));
+    wait_checked(&daemon);
+    daemon.adm_ok(&format!("-D -t {VIP}:80"));
+    assert_eq!(daemon.reload().expect("a reload"), 0);
+    daemon.process.signal(Signal::SIGKILL);
+    daemon.process.wait();
+    let daemon = topology.daemon(Some(&first));
+    wait_checked(&daemon);
+    let table = daemon.adm_ok("-Ln");
+    assert!(!table.contains(&format!("{VIP}:80")), "it came back:\n{table}");
+    daemon.write_config(&first.replace("weight 1", "weight 7"));
+    assert_eq!(daemon.reload().expect("a reload"), 3, "the service and its real servers");
+    assert_eq!(in_table(&daemon, &topology, 2), Some(7));
+}
+
+#[test]
 fn changes_by_hand_are_undone_if_the_file_wants_that() {
     let topology = Topology::new("health6", method::DR, 2);
     let _nginx = topology.nginx();

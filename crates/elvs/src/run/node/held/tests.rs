@@ -96,7 +96,7 @@ fn what_was_done_by_hand_outlives_the_daemon_but_not_a_file_that_changed_meanwhi
         Change::DeleteDestination { service: vip(), destination: two.key },
     ];
     held.keep(&by_hand, &[Ok(()), Ok(())]);
-    let kept: Vec<super::ByHand> =
+    let kept: super::KeptByHand =
         serde_json::from_str(&serde_json::to_string(&held.by_hand()).unwrap()).unwrap();
     let next = Held::restored(file(&[one, two]), kept.clone());
     let next = next.with_file(file(&[one, two]), file(&[one, two]));
@@ -132,4 +132,79 @@ fn a_weight_by_hand_stays_where_the_file_says_0() {
     assert_eq!(held.take_over(&table(&[quiet])).0, [gone]);
     let again = held.with_file(file(&[quiet, other]), file(&[quiet, other]));
     assert_eq!(again.effective().services[0].destinations, [by_hand, other]);
+}
+
+/// As the next daemon finds it after a crash.
+fn crashed(held: &Held, before: Desired, after: Desired) -> Held {
+    let kept = serde_json::to_string(&held.by_hand()).unwrap();
+    let next = Held::restored(before, serde_json::from_str(&kept).unwrap());
+    next.with_file(after.clone(), after)
+}
+
+#[test]
+fn a_service_that_was_deleted_by_hand_stays_away_until_the_file_says_something_else_of_it() {
+    let (one, two) = (server(2, 1), server(3, 1));
+    for deletion in [Change::DeleteService(vip()), Change::Flush] {
+        let mut held = held(&[one, two]);
+        held.keep(&[deletion], &[Ok(())]);
+        assert_eq!(held.effective().services, []);
+        assert_eq!(held.take_over(&table(&[one])).0, [], "nor do checks bring it back");
+        for next in [
+            held.with_file(file(&[one, two]), file(&[one, two])),
+            crashed(&held, file(&[one, two]), file(&[one, two])),
+        ] {
+            assert_eq!(next.effective().services, [], "the file says the same");
+            assert!(next.concerns(&Change::AddService(VirtualService::new(vip(), Scheduler::Rr))));
+        }
+        let more = file(&[one, two, server(4, 1)]);
+        let next = crashed(&held, file(&[one, two]), more.clone());
+        assert_eq!(next.effective().services, more.services, "the file says more");
+        let mut other = file(&[one, two]);
+        other.services[0].service.scheduler = Scheduler::Wlc;
+        let next = held.with_file(other.clone(), other.clone());
+        assert_eq!(next.effective().services, other.services, "the file says something else");
+        assert!(next.by_hand().is_empty());
+        let mut restored = file(&[one, two]);
+        restored.health.on_drift = OnDrift::Restore;
+        let next = held.with_file(restored.clone(), restored.clone());
+        assert_eq!(next.effective().services, restored.services);
+    }
+}
+
+#[test]
+fn a_service_that_was_edited_or_made_again_by_hand_outlives_the_daemon() {
+    let (one, two) = (server(2, 1), server(3, 1));
+    let mut held = held(&[one, two]);
+    let edited = VirtualService::new(vip(), Scheduler::Wlc);
+    held.keep(&[Change::EditService(edited.clone())], &[Ok(())]);
+    let next = crashed(&held, file(&[one, two]), file(&[one, two]));
+    assert_eq!(next.effective().services[0].service, edited);
+    assert_eq!(next.effective().services[0].destinations, [one, two]);
+    // Deleted and made again, it has what was put in it by hand.
+    let made = VirtualService::new(vip(), Scheduler::Lc);
+    let by_hand = [
+        Change::DeleteService(vip()),
+        Change::AddService(made.clone()),
+        Change::AddDestination { service: vip(), destination: server(3, 5) },
+    ];
+    held.keep(&by_hand, &[Ok(()), Ok(()), Ok(())]);
+    let next = crashed(&held, file(&[one, two]), file(&[one, two]));
+    assert_eq!(next.effective().services[0].service, made);
+    assert_eq!(next.effective().services[0].destinations, [server(3, 5)]);
+}
+
+/// Places of the others are right after one went.
+#[test]
+fn checks_go_on_for_the_services_that_are_left() {
+    let other = ServiceKey::Fwmark { mark: 7, family: elvs_model::Family::Inet };
+    let mut both = file(&[server(2, 1)]);
+    let second = DesiredService {
+        service: VirtualService::new(other, Scheduler::Rr),
+        ..both.services[0].clone()
+    };
+    both.services.push(second);
+    let mut held = Held::default().with_file(both.clone(), both);
+    held.keep(&[Change::DeleteService(vip())], &[Ok(())]);
+    let gone = Change::DeleteDestination { service: other, destination: server(2, 1).key };
+    assert_eq!(held.take_over(&Tables::from([(other, Vec::new())])).0, [gone]);
 }
