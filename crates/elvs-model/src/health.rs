@@ -25,6 +25,6 @@ pub use server::{
 };
 pub use trial::Trial;
 pub use view::{
-    BfdSession, BfdSessions, CheckState, CheckView, HealthView, MailView, ServerState, ServerView,
-    SorryServerView, Transition, WatchedView,
+    BfdSession, BfdSessions, CheckState, CheckView, Drained, HealthView, MailView, ServerState,
+    ServerView, SorryServerView, Transition, WatchedView,
 };

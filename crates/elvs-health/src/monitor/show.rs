@@ -23,6 +23,7 @@ impl Monitor {
         HealthView {
             bfd: BfdSessions::default(),
             mail: MailView::default(),
+            drained: Vec::new(),
             watched: units.map(|unit| self.shown_unit(unit, clock)).collect(),
             checks: self.checkers.len(),
             wanted: self.checkers.values().map(|checker| checker.shared_by.len()).sum(),

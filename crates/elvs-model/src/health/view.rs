@@ -26,6 +26,18 @@ pub struct HealthView {
     /// Mails; the notifier's, which the monitor leaves empty.
     #[serde(default)]
     pub mail: MailView,
+    /// Real servers that an operator keeps without new connections; the node's, which the monitor leaves empty.
+    #[serde(default)]
+    pub drained: Vec<Drained>,
+}
+
+/// A real server that gets no new connections until its operator says otherwise (`elvs drain`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Drained {
+    /// The virtual service.
+    pub service: ServiceKey,
+    /// The real server in it.
+    pub destination: DestinationKey,
 }
 
 /// What became of mails about virtual and real servers (`smtp_alert`) since the daemon was started.

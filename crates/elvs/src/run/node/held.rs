@@ -7,11 +7,12 @@
 
 use std::collections::HashMap;
 
-use elvs_model::health::OnDrift;
+use elvs_model::health::{Drained, OnDrift};
 use elvs_model::{
     Change, ChangeError, Desired, DesiredService, Destination, DestinationKey, LocalAddresses,
     ServiceKey, VirtualService, diff,
 };
+use indexmap::IndexSet;
 use serde::{Deserialize, Serialize};
 
 use crate::run::health::Tables;
@@ -38,6 +39,8 @@ struct ByHand {
     services: HashMap<ServiceKey, Option<VirtualService>>,
     /// Destinations that were changed or (`None`) deleted.
     destinations: HashMap<(ServiceKey, DestinationKey), Option<Destination>>,
+    /// Destinations that get no new connections, whatever the file and checks say (`elvs drain`).
+    drained: IndexSet<Drained>,
 }
 
 /// What was done by hand, as it is kept on disk.
@@ -46,20 +49,31 @@ struct ByHand {
 pub(super) struct KeptByHand {
     services: Vec<(ServiceKey, Option<VirtualService>)>,
     destinations: Vec<(ServiceKey, DestinationKey, Option<Destination>)>,
+    drained: Vec<Drained>,
 }
 
 impl KeptByHand {
+    /// What an orderly stop leaves: a real server that is being worked at stays without new connections.
+    pub(super) fn after_stop(self) -> Self {
+        Self { drained: self.drained, ..Self::default() }
+    }
+
     /// Nothing was done.
     pub(super) const fn is_empty(&self) -> bool {
-        self.services.is_empty() && self.destinations.is_empty()
+        self.services.is_empty() && self.destinations.is_empty() && self.drained.is_empty()
     }
 }
 
 impl ByHand {
-    /// What of it stays, of two files: what the second says anew counts.
+    /// What of it stays, of two files: what the second says anew counts. What drains does so while the file names it.
     fn under(&self, before: &Desired, after: &Desired) -> Self {
-        if self.services.is_empty() && self.destinations.is_empty() {
-            return Self::default();
+        let mut stays = self.clone();
+        if after.health.on_drift == OnDrift::Restore {
+            stays.services.clear();
+            stays.destinations.clear();
+        }
+        if stays.services.is_empty() && stays.destinations.is_empty() && stays.drained.is_empty() {
+            return stays;
         }
         let (services_before, services_after) = (services(before), services(after));
         let (before, after) = (destinations(before), destinations(after));
@@ -75,9 +89,9 @@ impl ByHand {
             };
             was.service == is.service && (now.is_some() || whole())
         };
-        let mut stays = self.clone();
         stays.services.retain(|key, now| service_stays(key, now));
         stays.destinations.retain(|key, _| same(key));
+        stays.drained.retain(|drained| after.contains_key(&(drained.service, drained.destination)));
         stays
     }
 }
@@ -87,28 +101,52 @@ impl Held {
     pub(super) fn restored(desired: Desired, kept: KeptByHand) -> Self {
         let destinations = kept.destinations.into_iter();
         let destinations = destinations.map(|(service, key, now)| ((service, key), now)).collect();
-        let by_hand = ByHand { services: kept.services.into_iter().collect(), destinations };
+        let (services, drained) = (kept.services, kept.drained);
+        let by_hand = ByHand {
+            services: services.into_iter().collect(),
+            destinations,
+            drained: drained.into_iter().collect(),
+        };
         Self { desired, by_hand, ..Self::default() }
     }
 
     /// What was done by hand and stays.
     pub(super) fn by_hand(&self) -> KeptByHand {
-        let ByHand { services, destinations } = &self.by_hand;
+        let ByHand { services, destinations, drained } = &self.by_hand;
         let destinations = destinations.iter();
         KeptByHand {
             services: services.iter().map(|(key, now)| (*key, now.clone())).collect(),
             destinations: destinations
                 .map(|((service, key), now)| (*service, *key, *now))
                 .collect(),
+            drained: drained.iter().copied().collect(),
         }
+    }
+
+    /// Real servers that drain, the last one last.
+    pub(super) fn drained(&self) -> Vec<Drained> {
+        self.by_hand.drained.iter().copied().collect()
+    }
+
+    /// Has a real server drain, or no longer; whether that is news. It is in force with the next [`Self::take_over`].
+    ///
+    /// # Errors
+    /// The file does not name it.
+    pub(super) fn drain(&mut self, server: Drained, on: bool) -> Result<bool, ChangeError> {
+        let in_file = self.in_file.get(&server.service);
+        let Some(service) = in_file.and_then(|place| self.desired.services.get(*place)) else {
+            return Err(ChangeError::NoSuchService);
+        };
+        if !service.destinations.iter().any(|there| there.key == server.destination) {
+            return Err(ChangeError::NoSuchDestination);
+        }
+        let drained = &mut self.by_hand.drained;
+        Ok(if on { drained.insert(server) } else { drained.shift_remove(&server) })
     }
 
     /// What is asked for when a file is taken over, with what checks make of it.
     pub(super) fn with_file(&self, desired: Desired, mut effective: Desired) -> Self {
-        let by_hand = match desired.health.on_drift {
-            OnDrift::Keep => self.by_hand.under(&self.desired, &desired),
-            OnDrift::Restore => ByHand::default(),
-        };
+        let by_hand = self.by_hand.under(&self.desired, &desired);
         let in_file = places(&desired);
         let mut new = Self { desired, in_file, by_hand, ..Self::default() };
         effective.services.retain_mut(|service| {
@@ -258,11 +296,11 @@ impl Held {
 
     /// Puts what was done by hand over a list of destinations. What checks took out stays out.
     fn put_over(&self, service: ServiceKey, destinations: &mut Vec<Destination>) {
-        if self.by_hand.destinations.is_empty() {
+        if self.by_hand.destinations.is_empty() && self.by_hand.drained.is_empty() {
             return;
         }
         destinations.retain_mut(|destination| {
-            match self.by_hand.destinations.get(&(service, destination.key)) {
+            let there = match self.by_hand.destinations.get(&(service, destination.key)) {
                 None => true,
                 Some(None) => false,
                 Some(Some(changed)) => {
@@ -273,7 +311,11 @@ impl Held {
                     *destination = Destination { weight, ..*changed };
                     true
                 }
+            };
+            if self.by_hand.drained.contains(&Drained { service, destination: destination.key }) {
+                destination.weight = 0;
             }
+            there
         });
     }
 
@@ -291,6 +333,10 @@ impl Held {
         now: Option<Destination>,
     ) {
         self.by_hand.destinations.insert((service, key), now);
+        if now.is_some_and(|now| now.weight > 0) {
+            // The last word counts.
+            self.by_hand.drained.shift_remove(&Drained { service, destination: key });
+        }
         let place = self.places.get(&service).copied();
         let Some(service) = place.and_then(|place| self.effective.services.get_mut(place)) else {
             return;

@@ -1,8 +1,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use elvs_model::health::{
-    BfdSession, BfdSessions, CheckState, CheckView, HealthView, MailView, ServerState, ServerView,
-    SorryServerView, Transition, Watched, WatchedView,
+    BfdSession, BfdSessions, CheckState, CheckView, Drained, HealthView, MailView, ServerState,
+    ServerView, SorryServerView, Transition, Watched, WatchedView,
 };
 use elvs_model::{DestinationKey, Protocol, ServiceKey};
 
@@ -169,4 +169,17 @@ mail, 7 sent, 2 wait, 4 tried again
 "
         )
     );
+}
+
+#[test]
+fn a_drained_real_server_says_so() {
+    let drained = vec![Drained { service: service(), destination: key(21) }];
+    let view = HealthView { drained, ..view() };
+    let health = Health::new(&view, 100_000);
+    assert_eq!(health.word(&service(), &key(21)), "  down 3 s  drained by hand");
+    let mut out = Vec::new();
+    health.print(&mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    let line = "    drained by hand from TCP 10.0.0.100:80, until `elvs drain --off`\n";
+    assert!(text.contains(line), "{text}");
 }

@@ -1,9 +1,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
-use elvs_model::health::{HealthSettings, OnDrift, ServiceHealth};
+use elvs_model::health::{Drained, HealthSettings, OnDrift, ServiceHealth};
 use elvs_model::{
-    Change, Desired, DesiredService, Destination, DestinationKey, ForwardingMethod, LocalAddresses,
-    Protocol, Scheduler, ServiceKey, VirtualService,
+    Change, ChangeError, Desired, DesiredService, Destination, DestinationKey, ForwardingMethod,
+    LocalAddresses, Protocol, Scheduler, ServiceKey, VirtualService,
 };
 
 use super::Held;
@@ -207,4 +207,54 @@ fn checks_go_on_for_the_services_that_are_left() {
     held.keep(&[Change::DeleteService(vip())], &[Ok(())]);
     let gone = Change::DeleteDestination { service: other, destination: server(2, 1).key };
     assert_eq!(held.take_over(&Tables::from([(other, Vec::new())])).0, [gone]);
+}
+
+#[test]
+fn a_drained_real_server_stays_so_whatever_checks_and_file_say() {
+    let (one, two) = (server(2, 5), server(3, 1));
+    let drained = Destination { weight: 0, ..one };
+    let which = Drained { service: vip(), destination: one.key };
+    let mut held = held(&[one, two]);
+    assert_eq!(held.drain(which, true), Ok(true));
+    assert_eq!(held.drain(which, true), Ok(false));
+    let (changes, _) = held.take_over(&table(&[one, two]));
+    assert_eq!(changes, [Change::EditDestination { service: vip(), destination: drained }]);
+    assert_eq!(held.take_over(&table(&[server(2, 3), two])).0, [], "a check's weight");
+    for on_drift in [OnDrift::Keep, OnDrift::Restore] {
+        let mut heavier = file(&[server(2, 9), two]);
+        heavier.health.on_drift = on_drift;
+        for next in [
+            held.with_file(heavier.clone(), heavier.clone()),
+            crashed(&held, file(&[one, two]), heavier.clone()),
+            // An orderly stop.
+            Held::restored(Desired::default(), held.by_hand().after_stop())
+                .with_file(heavier.clone(), heavier.clone()),
+        ] {
+            assert_eq!(next.effective().services[0].destinations, [drained, two]);
+        }
+    }
+    assert_eq!(held.drain(which, false), Ok(true));
+    let back = Change::EditDestination { service: vip(), destination: one };
+    assert_eq!(held.take_over(&table(&[one, two])).0, [back]);
+}
+
+#[test]
+fn a_drain_ends_with_a_weight_by_hand_and_with_its_real_server() {
+    let (one, two) = (server(2, 5), server(3, 1));
+    let which = Drained { service: vip(), destination: one.key };
+    let mut held = held(&[one, two]);
+    held.drain(which, true).unwrap();
+    let without = held.with_file(file(&[two]), file(&[two]));
+    assert_eq!(without.drained(), []);
+    let still = Change::EditDestination { service: vip(), destination: server(2, 0) };
+    held.keep(&[still], &[Ok(())]);
+    assert_eq!(held.drained(), [which]);
+    let edit = Change::EditDestination { service: vip(), destination: server(2, 4) };
+    held.keep(&[edit], &[Ok(())]);
+    assert_eq!(held.drained(), []);
+    let other = Drained { destination: server(9, 1).key, ..which };
+    assert_eq!(held.drain(other, true), Err(ChangeError::NoSuchDestination));
+    let mark = ServiceKey::Fwmark { mark: 7, family: elvs_model::Family::Inet };
+    let other = Drained { service: mark, ..which };
+    assert_eq!(held.drain(other, true), Err(ChangeError::NoSuchService));
 }
