@@ -16,7 +16,7 @@ use elvs_model::ForwardingMethod;
 use elvs_model::health::{
     Check, CheckKind, CheckResult, DnsCheck, DnsType, HttpCheck, HttpVersion, MiscCheck, PingCheck,
     RegexRule, ReplyPattern, Schedule, Script, ScriptUser, SmtpCheck, StatusRange, Target,
-    TcpCheck, TlsClient, UdpCheck, UrlCheck,
+    TcpCheck, TlsClient, Trial, UdpCheck, UrlCheck,
 };
 use elvs_net::bed::{BedError, Host};
 use elvs_net::{Namespace, Netlink};
@@ -38,7 +38,8 @@ fn words_with(kind: CheckKind, settings: ProbeSettings) -> String {
         log_all_failures: false,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let finding = runtime.block_on(Prober::new(settings).run(&Check { kind, schedule }));
+    let trial = Trial::of(&Check { kind, schedule }).unwrap();
+    let finding = runtime.block_on(Prober::new(settings).run(&trial));
     let mark = if finding.result == CheckResult::Failed { '-' } else { '+' };
     format!("{mark} {}", finding.words)
 }

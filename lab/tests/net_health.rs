@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use elvs_api::Client;
 use elvs_lab::bed::{BedError, DIRECTOR, Host, VIP};
-use elvs_lab::{Daemon, Nginx, Session, Topology, method, wait_until};
+use elvs_lab::{Daemon, Nginx, Session, Topology, method, output_of, wait_until};
 use elvs_model::Change;
 use elvs_model::health::{BfdInstance, CheckState, HealthView, ServerState};
 use elvs_net::Netlink;
@@ -115,7 +115,7 @@ fn a_real_server_that_fails_leaves_and_returns() {
     let server = view.watched[0].servers.iter().find(|s| s.state == ServerState::Down).unwrap();
     assert_eq!(server.weight, None);
     assert!(server.checks[0].words.contains("refused"), "{:?}", server.checks[0]);
-    let text = elvs_lab::output_of({
+    let text = output_of({
         let mut command = daemon.elvs();
         command.args(["status", "--health"]);
         command
@@ -237,6 +237,61 @@ fn changes_by_hand_are_kept_over_checks_and_reloads_until_the_file_changes() {
     daemon.write_config(&first.replace("weight 1", "weight 7"));
     assert_eq!(daemon.reload().expect("a reload"), 2);
     assert_eq!(in_table(&daemon, &topology, 2), Some(7));
+}
+
+#[test]
+fn a_service_deleted_by_hand_stays_away_over_a_crash_until_the_file_changes() {
+    let topology = Topology::new("health9", method::DR, 2);
+    let _nginx = topology.nginx();
+    let first = config(&topology, 2, "", "");
+    let mut daemon = topology.daemon(Some(&first));
+    wait_checked(&daemon);
+    daemon.adm_ok(&format!("-D -t {VIP}:80"));
+    assert_eq!(daemon.reload().expect("a reload"), 0);
+    daemon.process.signal(Signal::SIGKILL);
+    daemon.process.wait();
+    let daemon = topology.daemon(Some(&first));
+    wait_checked(&daemon);
+    let table = daemon.adm_ok("-Ln");
+    assert!(!table.contains(&format!("{VIP}:80")), "it came back:\n{table}");
+    daemon.write_config(&first.replace("weight 1", "weight 7"));
+    assert_eq!(daemon.reload().expect("a reload"), 3, "the service and its real servers");
+    assert_eq!(in_table(&daemon, &topology, 2), Some(7));
+}
+
+#[test]
+fn a_drained_real_server_gets_nothing_new_until_it_is_let_in_again() {
+    let topology = Topology::new("health10", method::DR, 2);
+    let _nginx = topology.nginx();
+    let first = config(&topology, 2, "", "");
+    let mut daemon = topology.daemon(Some(&first));
+    wait_checked(&daemon);
+    let address = topology.real_server(2).address;
+    let drain = |daemon: &Daemon, more: &[&str]| {
+        let mut command = daemon.elvs();
+        command.args(["drain", &format!("{VIP}:80"), &format!("{address}:80")]).args(more);
+        output_of(command)
+    };
+    drain(&daemon, &[]);
+    assert_eq!(in_table(&daemon, &topology, 2), Some(0));
+    let mut status = daemon.elvs();
+    status.args(["status", "--health"]);
+    let status = output_of(status);
+    assert!(status.contains(&format!("drained by hand from TCP {VIP}:80")), "{status}");
+    for signal in [Signal::SIGKILL, Signal::SIGTERM] {
+        daemon.process.signal(signal);
+        daemon.process.wait();
+        daemon = topology.daemon(Some(&first));
+        wait_checked(&daemon);
+        assert_eq!(in_table(&daemon, &topology, 2), Some(0), "after {signal}");
+    }
+    daemon.write_config(&first.replace("weight 1", "weight 7"));
+    daemon.reload().expect("a reload");
+    let both = |daemon: &Daemon| [1, 2].map(|number| in_table(daemon, &topology, number));
+    assert_eq!(both(&daemon), [Some(7), Some(0)]);
+    assert_eq!(topology.curl(4).into_iter().filter(|answer| answer == "rs2").count(), 0);
+    drain(&daemon, &["--off"]);
+    assert_eq!(both(&daemon), [Some(7), Some(7)]);
 }
 
 #[test]

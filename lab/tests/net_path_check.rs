@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use elvs_lab::bed::{DIRECTOR6, Host, VIP, VIP6};
 use elvs_lab::{TUNNEL, Topology, TunnelDevice, method, output_of, wait_until};
-use elvs_model::health::{CheckResult, Finding, PathCheck};
+use elvs_model::health::{CheckResult, Finding, PathCheck, Trial};
 use elvs_model::{ForwardingMethod, Protocol, TunnelChecksum, TunnelKind};
 use elvs_net::bed::BedError;
 use elvs_net::{Netlink, sysctl};
-use elvs_probe::path::PathProber;
+use elvs_probe::{ProbeSettings, Prober};
 use tokio::net::TcpSocket;
 
 /// Longest that a run may take; what is silent takes so long.
@@ -57,8 +57,8 @@ fn check(topology: &Topology) -> PathCheck {
 /// Runs a check on the director.
 fn run(topology: &Topology, check: &PathCheck) -> Finding {
     let found = topology.bed().director.namespace.with_netlink(async |_: Netlink| {
-        let prober = PathProber::open().expect("sockets");
-        Ok::<_, BedError>(prober.run(check).await)
+        let prober = Prober::new(ProbeSettings::default());
+        Ok::<_, BedError>(prober.run(&Trial::Path(check.clone())).await)
     });
     found.unwrap()
 }
@@ -395,12 +395,16 @@ fn many_at_once() {
     let deaf = PathCheck { port: 81, real_port: 81, ..good.clone() };
     let director = &topology.bed().director.namespace;
     let found = director.with_netlink(async |_: Netlink| {
-        let prober = PathProber::open().expect("sockets");
+        let prober = Prober::new(ProbeSettings::default());
+        let [good, deaf] = [Trial::Path(good), Trial::Path(deaf)];
         let given_up = (0..600).map(|_| prober.run(&good));
         let soon = Duration::from_micros(500);
         let _none_or_some = tokio::time::timeout(soon, futures::future::join_all(given_up)).await;
+        // A configuration that is read again goes on with the same socket.
+        let next = prober.renew(ProbeSettings::default());
+        drop(prober);
         let checks = (0..600).map(|index| if index % 2 == 0 { &good } else { &deaf });
-        let runs = checks.map(|check| prober.run(check));
+        let runs = checks.map(|check| next.run(check));
         Ok::<_, BedError>(futures::future::join_all(runs).await)
     });
     for (index, finding) in found.unwrap().into_iter().enumerate() {

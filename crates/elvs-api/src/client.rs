@@ -26,7 +26,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::error::ErrorBody;
 use crate::server::VERSION_HEADER;
-use crate::{ApiError, Outcome, Plan, Reloaded, Status, VERSION};
+use crate::{ApiError, Drain, Outcome, Plan, Reloaded, Status, VERSION};
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -200,6 +200,14 @@ impl Client {
     /// See [`ClientError`]; a file with errors is an [`ApiError`] that has them.
     pub fn plan(&mut self, desired: Option<&Desired>) -> Result<Plan, ClientError> {
         self.post("/v1/plan", &desired)
+    }
+
+    /// `POST /v1/drain`: a real server of the configuration gets no new connections, or gets them again.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn drain(&mut self, drain: Drain) -> Result<Outcome, ClientError> {
+        self.post("/v1/drain", &drain)
     }
 
     /// `GET /v1/health`: every check and what follows from it.

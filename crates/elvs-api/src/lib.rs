@@ -19,6 +19,7 @@
 //! | `POST /v1/zero` | `null` or a [`ServiceKey`](elvs_model::ServiceKey) | [`Outcome`] |
 //! | `POST /v1/reload` | | [`Reloaded`] |
 //! | `POST /v1/plan` | `null` (the daemon's own file) or a [`Desired`](elvs_model::Desired) | [`Plan`]: what a reload would do |
+//! | `POST /v1/drain` | [`Drain`] | [`Outcome`] |
 //! | `GET /v1/health` | | [`HealthView`](elvs_model::health::HealthView) |
 //!
 //! A filter of connections may be given several times: see [`ConnectionFilter`](elvs_model::ConnectionFilter).
@@ -36,6 +37,6 @@ pub use error::{ApiError, ErrorCode};
 pub use server::{Backend, Chunks, router, serve};
 pub use socket::{BindError, bind};
 pub use types::{
-    API_VERSION, DestinationState, DropCount, Interface, LocalAddressState, Outcome, Plan,
+    API_VERSION, DestinationState, Drain, DropCount, Interface, LocalAddressState, Outcome, Plan,
     Reloaded, Status, VERSION, XdpAttachment,
 };

@@ -26,7 +26,7 @@ use futures::stream;
 use serde::Deserialize;
 use tokio::net::UnixListener;
 
-use crate::{ApiError, ErrorCode, Outcome, Plan, Reloaded, Status, VERSION};
+use crate::{ApiError, Drain, ErrorCode, Outcome, Plan, Reloaded, Status, VERSION};
 
 /// Connections in portions; each is turned into text and sent before the next is taken.
 ///
@@ -88,6 +88,12 @@ pub trait Backend: Send + Sync + 'static {
     fn plan(&self, desired: Option<Desired>)
     -> impl Future<Output = Result<Plan, ApiError>> + Send;
 
+    /// `POST /v1/drain`: a real server of the configuration gets no new connections, or gets them again.
+    fn drain(
+        &self,
+        drain: Drain,
+    ) -> impl Future<Output = Result<Result<(), ChangeError>, ApiError>> + Send;
+
     /// `GET /v1/health`: every check and what follows from it.
     fn health(&self) -> impl Future<Output = Result<HealthView, ApiError>> + Send;
 }
@@ -110,6 +116,7 @@ pub fn router<B: Backend>(backend: Arc<B>) -> Router {
         .route("/v1/zero", post(zero::<B>))
         .route("/v1/health", get(async |State(b): State<Arc<B>>| b.health().await.map(Json)))
         .route("/v1/plan", post(plan::<B>))
+        .route("/v1/drain", post(drain::<B>))
         .route("/v1/reload", post(async |State(b): State<Arc<B>>| b.reload().await.map(Json)))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -168,6 +175,14 @@ async fn plan<B: Backend>(
 ) -> Result<Json<Plan>, ApiError> {
     let Json(desired) = body.map_err(|e| bad_request(e.body_text()))?;
     backend.plan(desired).await.map(Json)
+}
+
+async fn drain<B: Backend>(
+    State(backend): State<Arc<B>>,
+    body: Result<Json<Drain>, JsonRejection>,
+) -> Result<Json<Outcome>, ApiError> {
+    let Json(drain) = body.map_err(|e| bad_request(e.body_text()))?;
+    Ok(Json(backend.drain(drain).await?.into()))
 }
 
 async fn connections<B: Backend>(

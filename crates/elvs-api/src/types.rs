@@ -7,6 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use elvs_model::health::Drained;
 use elvs_model::{Change, ChangeError, ServiceKey, ServiceView};
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +59,16 @@ pub struct Plan {
     /// What the daemon has to say of the file that it read: `FILE:LINE:COLUMN: warning: ...`, and of settings that take effect
     /// at the next start only.
     pub findings: Vec<String>,
+}
+
+/// A real server that shall get no new connections, or shall get them again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// Which one.
+    #[serde(flatten)]
+    pub server: Drained,
+    /// Whether it drains.
+    pub on: bool,
 }
 
 /// A director on one screen.

@@ -8,15 +8,15 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use elvs_api::{
-    ApiError, Backend, BindError, Chunks, Client, ClientError, ErrorCode, Outcome, Plan, Reloaded,
-    Status, bind, serve,
+    ApiError, Backend, BindError, Chunks, Client, ClientError, Drain, ErrorCode, Outcome, Plan,
+    Reloaded, Status, bind, serve,
 };
-use elvs_model::health::HealthView;
+use elvs_model::health::{Drained, HealthView};
 use elvs_model::{
-    Change, ChangeError, ConnectionFilter, ConnectionState, ConnectionView, Desired, MarkRule,
-    MarkRules, NodeInfo, Protocol, Rates, Scheduler, ServiceKey, ServiceView, Setting,
-    SettingValue, SettingView, Statistics, SyncDaemon, SyncRole, Table, Timeouts, VirtualService,
-    diff,
+    Change, ChangeError, ConnectionFilter, ConnectionState, ConnectionView, Desired,
+    DestinationKey, MarkRule, MarkRules, NodeInfo, Protocol, Rates, Scheduler, ServiceKey,
+    ServiceView, Setting, SettingValue, SettingView, Statistics, SyncDaemon, SyncRole, Table,
+    Timeouts, VirtualService, diff,
 };
 use tokio::sync::oneshot;
 
@@ -92,6 +92,10 @@ impl Backend for Memory {
         let findings = vec![if desired.is_some() { "given" } else { "own" }.to_owned()];
         let changes = diff(&Desired::default(), &desired.unwrap_or_default());
         Ok(Plan { changes, findings })
+    }
+
+    async fn drain(&self, drain: Drain) -> Result<Result<(), ChangeError>, ApiError> {
+        Ok(if drain.on { Ok(()) } else { Err(ChangeError::NoSuchDestination) })
     }
 
     async fn health(&self) -> Result<HealthView, ApiError> {
@@ -178,6 +182,11 @@ fn every_call_carries_its_answer() {
         assert_eq!(client.zero(Some(service(80).key)).unwrap(), Outcome::Ok);
         let unknown = client.zero(Some(service(81).key)).unwrap();
         assert_eq!(unknown, Err(ChangeError::NoSuchService).into());
+        let destination = DestinationKey { address: [10, 0, 0, 21].into(), port: 80 };
+        let server = Drained { service: service(80).key, destination };
+        assert_eq!(client.drain(Drain { server, on: true }).unwrap(), Outcome::Ok);
+        let refused = client.drain(Drain { server, on: false }).unwrap();
+        assert_eq!(refused, Err(ChangeError::NoSuchDestination).into());
         assert_eq!(client.reload().unwrap().changes, 3);
         assert_eq!(client.connections(&ConnectionFilter::default()).unwrap().count(), 0);
     });

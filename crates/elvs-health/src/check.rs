@@ -157,8 +157,6 @@ impl Checker {
                 self.said.agent.heard(reply);
                 !self.said.agent.down
             }
-            // As HAProxy has it (src/check.c): an agent that cannot be heard says nothing of its server.
-            CheckResult::Failed if matches!(self.check.kind, CheckKind::Agent(_)) => false,
             CheckResult::Failed => {
                 self.said.tries.failed(&self.check);
                 false

@@ -4,9 +4,7 @@
 //!
 //! Part of the crate's interface.
 
-use std::sync::Arc;
-
-use elvs_model::health::{Check, Script};
+use elvs_model::health::{Script, Trial};
 use elvs_model::{Destination, ServiceKey};
 
 use crate::CheckId;
@@ -87,5 +85,5 @@ pub struct Start {
     /// Which; given back with the finding.
     pub check: CheckId,
     /// What to do.
-    pub what: Arc<Check>,
+    pub what: Trial,
 }

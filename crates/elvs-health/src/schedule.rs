@@ -37,12 +37,12 @@ pub(crate) struct Tries {
 impl Tries {
     /// Before the first run, whose failure is final.
     pub(crate) fn new(check: &Check) -> Self {
-        Self { retried: retries(check), ..Self::default() }
+        Self { retried: check.retries().unwrap_or_default(), ..Self::default() }
     }
 
     /// Before the first run of a check that took another one's place, which had failed `retried` times.
     pub(crate) fn lenient(check: &Check, retried: u32) -> Self {
-        Self { retried: retried.min(retries(check)), ..Self::default() }
+        Self { retried: retried.min(check.retries().unwrap_or_default()), ..Self::default() }
     }
 
     /// As an event said, which needs no further try.
@@ -63,11 +63,12 @@ impl Tries {
 
     /// A run failed.
     pub(crate) fn failed(&mut self, check: &Check) {
+        let Some(retries) = check.retries() else { return };
         self.recovering = false;
         if self.standing == Standing::Down {
             return;
         }
-        if self.retried < retries(check) {
+        if self.retried < retries {
             self.retried += 1;
         } else {
             *self = Self::told(false);
@@ -97,21 +98,6 @@ impl Tries {
 /// Whether the delay counts from the beginning of a run: check_misc.c counts from when the script was started.
 pub(crate) const fn counts_from_start(check: &Check) -> bool {
     matches!(check.kind, CheckKind::Misc(_))
-}
-
-/// Tries after the first failure. A file is as it is read, and an agent means what it says.
-pub(crate) const fn retries(check: &Check) -> u32 {
-    match &check.kind {
-        CheckKind::File(_) | CheckKind::Agent(_) | CheckKind::Bfd(_) => 0,
-        CheckKind::Tcp(_)
-        | CheckKind::Http(_)
-        | CheckKind::Smtp(_)
-        | CheckKind::Dns(_)
-        | CheckKind::Misc(_)
-        | CheckKind::Ping(_)
-        | CheckKind::Udp(_)
-        | CheckKind::Path(_) => check.schedule.retry,
-    }
 }
 
 /// Whether a check that was down must pass twice: check_http.c tries the failed URL by itself first, then all of them,

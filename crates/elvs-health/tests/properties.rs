@@ -17,8 +17,8 @@ use std::time::Duration;
 use elvs_health::Monitor;
 use elvs_model::health::{
     AgentCheck, AgentMode, AgentReply, BfdCheck, Check, CheckKind, CheckResult, CheckState,
-    Damping, Finding, MiscCheck, Passive, ServerHealth, ServerState, ServiceGroup, WatchedView,
-    WeightChange,
+    Damping, Finding, MiscCheck, Passive, ServerHealth, ServerState, ServiceGroup, Trial,
+    WatchedView, WeightChange,
 };
 use elvs_model::{Desired, DesiredService, DestinationKey, ServiceKey};
 use proptest::collection::vec;
@@ -127,21 +127,21 @@ fn kind(kind: u8, address: &str) -> CheckKind {
 }
 
 /// What a run finds, by a random byte.
-fn finding(kind: &CheckKind, byte: u8) -> Finding {
+fn finding(what: &Trial, byte: u8) -> Finding {
     let words = format!("byte {byte}");
     let passed = |change| CheckResult::Passed(change);
     let reply = |percent, administrative, up| {
         CheckResult::Agent(AgentReply { percent, administrative, up, reason: None })
     };
-    let result = match (kind, byte % 8) {
+    let result = match (what, byte % 8) {
         (_, 0..=2) => CheckResult::Failed,
-        (CheckKind::Agent(_), 3) => reply(Some(50), None, Some(true)),
-        (CheckKind::Agent(_), 4) => reply(None, Some(AgentMode::Drain), None),
-        (CheckKind::Agent(_), 5) => reply(None, Some(AgentMode::Maint), None),
-        (CheckKind::Agent(_), 6) => reply(None, None, Some(false)),
-        (CheckKind::Agent(_), _) => reply(None, Some(AgentMode::Ready), Some(true)),
-        (CheckKind::Misc(_), 3) => passed(WeightChange::Set(u32::from(byte) / 50)),
-        (CheckKind::Misc(_), 4) => passed(WeightChange::Add(i64::from(byte) - 250)),
+        (Trial::Agent(_), 3) => reply(Some(50), None, Some(true)),
+        (Trial::Agent(_), 4) => reply(None, Some(AgentMode::Drain), None),
+        (Trial::Agent(_), 5) => reply(None, Some(AgentMode::Maint), None),
+        (Trial::Agent(_), 6) => reply(None, None, Some(false)),
+        (Trial::Agent(_), _) => reply(None, Some(AgentMode::Ready), Some(true)),
+        (Trial::Misc { .. }, 3) => passed(WeightChange::Set(u32::from(byte) / 50)),
+        (Trial::Misc { .. }, 4) => passed(WeightChange::Add(i64::from(byte) - 250)),
         _ => passed(WeightChange::None),
     };
     Finding { result, words }
@@ -155,7 +155,7 @@ fn pass(world: &mut World, time: Duration, found: &[u8]) {
         let due = world.monitor.due(world.now);
         apply(world, due.effects);
         for start in due.starts {
-            let finding = finding(&start.what.kind, *found.next().unwrap());
+            let finding = finding(&start.what, *found.next().unwrap());
             let effects = world.monitor.finished(world.now, start.check, &finding, seconds(0));
             apply(world, effects);
         }

@@ -9,6 +9,7 @@ mod check;
 mod finding;
 mod notify;
 mod server;
+mod trial;
 mod view;
 
 pub use check::{
@@ -22,7 +23,8 @@ pub use server::{
     Damping, HealthSettings, OnDrift, Passive, ServerHealth, ServiceGroup, ServiceHealth,
     SorryServer, Watched,
 };
+pub use trial::Trial;
 pub use view::{
-    BfdSession, BfdSessions, CheckState, CheckView, HealthView, ServerState, ServerView,
-    SorryServerView, Transition, WatchedView,
+    BfdSession, BfdSessions, CheckState, CheckView, Drained, HealthView, MailView, ServerState,
+    ServerView, SorryServerView, Transition, WatchedView,
 };

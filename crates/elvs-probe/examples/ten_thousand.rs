@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use elvs_model::health::{Check, CheckKind, CheckResult, Schedule, Target, TcpCheck};
+use elvs_model::health::{CheckResult, Target, TcpCheck, Trial};
 use elvs_probe::{ProbeSettings, Prober};
 use nix::sys::resource::{UsageWho, getrusage};
 use tokio::sync::mpsc;
@@ -75,19 +75,11 @@ async fn all(addresses: &[SocketAddr], checks: u32, seconds: u32) -> Vec<Run> {
     runs
 }
 
-fn tcp(address: SocketAddr) -> Check {
+fn tcp(address: SocketAddr) -> Trial {
     let timeout = Duration::from_secs(5);
     let target =
         Target { address, source: None, source_port: None, interface: None, mark: 0, timeout };
-    let schedule = Schedule {
-        delay_loop: Duration::from_secs(1),
-        retry: 0,
-        delay_before_retry: Duration::from_secs(1),
-        warmup: None,
-        alpha: false,
-        log_all_failures: false,
-    };
-    Check { kind: CheckKind::Tcp(TcpCheck { target }), schedule }
+    Trial::Tcp(TcpCheck { target })
 }
 
 /// Listeners on several addresses of this host, each with a thread that takes what comes.

@@ -13,7 +13,7 @@ mod file;
 mod http;
 mod lines;
 mod misc;
-pub mod path;
+mod path;
 mod ping;
 mod prober;
 mod regex;

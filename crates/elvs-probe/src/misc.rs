@@ -14,9 +14,8 @@ use nix::sys::signal::Signal;
 use crate::script::{Ended, Program, Running, StartError};
 use crate::{Prober, words};
 
-/// Runs the check once; `limit` is its time where it has none of its own.
+/// Runs the check once, for no longer than `limit`.
 pub(crate) async fn run(prober: &Prober, check: &MiscCheck, limit: Duration) -> Finding {
-    let limit = check.timeout.unwrap_or(limit);
     match start(prober, check) {
         Ok(running) => match running.end(limit).await {
             Ok(Ended::ByItself(status)) => judge(status, check.dynamic),

@@ -3,7 +3,7 @@
 //! **Invariant:** a run ends within its check's timeout, may be dropped at any await, and leaves nothing behind at the real
 //! server but what a client who changed its mind would.
 //!
-//! Called by the daemon through [`PathProber`]. `docs/path-check.md` says what is found and how.
+//! Called by [`crate::Prober`] through [`PathProber`]. `docs/path-check.md` says what is found and how.
 //!
 //! ```text
 //!  PathProber ── way (netlink: MAC, source) ── examination (no I/O: what to ask when) ── judgement (words)

@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use elvs_model::health::{
-    Check, CheckKind, Finding, HealthSettings, RegexRule, ScriptUser, Target, TlsClient,
+    CheckKind, Finding, HealthSettings, RegexRule, ScriptUser, Target, TlsClient, Trial,
 };
 use rustls::ClientConfig;
 
+use crate::path::{OpenError, PathProber};
 use crate::regex::{Regex, RegexError};
 use crate::script::{Identity, IdentityError};
 use crate::tls::TlsError;
@@ -47,36 +48,43 @@ pub struct Prober {
     regexes: Cache<RegexRule, Arc<Regex>>,
     identities: Cache<Option<ScriptUser>, Identity>,
     nonce: AtomicU64,
+    /// From the first `PATH_CHECK` on.
+    path: Mutex<Option<Arc<PathProber>>>,
 }
 
 impl Prober {
-    /// A prober with these settings. Reads nothing yet.
+    /// A prober with these settings. Reads and opens nothing yet.
     pub fn new(settings: ProbeSettings) -> Self {
         Self { settings, ..Self::default() }
+    }
+
+    /// A prober with other settings that goes on with what this one has opened for checks of paths.
+    #[must_use]
+    pub fn renew(&self, settings: ProbeSettings) -> Self {
+        let path = lock(&self.path).clone();
+        Self { settings, path: Mutex::new(path), ..Self::default() }
     }
 
     /// Runs a check once. Needs a tokio runtime with I/O and time; a run that is dropped closes its socket and kills
     /// its program.
     ///
-    /// `BFD_CHECK` and `PATH_CHECK` are not run here and fail: sessions of BFD report by themselves, and checks of paths
-    /// share a socket, so both have drivers of their own, which the daemon asks.
-    pub async fn run(&self, check: &Check) -> Finding {
-        match &check.kind {
-            CheckKind::Tcp(tcp) => tcp::run(tcp).await,
+    /// `PATH_CHECK` is run in the network namespace of the thread that ran the first one.
+    pub async fn run(&self, trial: &Trial) -> Finding {
+        match trial {
+            Trial::Tcp(tcp) => tcp::run(tcp).await,
             // The large ones have a box of their own, so that thousands of the others stay small.
-            CheckKind::Http(http) => Box::pin(http::run(self, http)).await,
-            CheckKind::Smtp(smtp) => Box::pin(smtp::run(smtp)).await,
-            CheckKind::Dns(dns) => Box::pin(dns::run(dns)).await,
-            CheckKind::Misc(misc) => {
-                Box::pin(misc::run(self, misc, check.schedule.delay_loop)).await
-            }
-            CheckKind::Ping(ping) => ping::run(self, ping).await,
-            CheckKind::Udp(udp) => udp::run(udp).await,
-            CheckKind::File(file) => file::run(file).await,
-            CheckKind::Agent(agent) => agent::run(agent).await,
-            CheckKind::Bfd(_) | CheckKind::Path(_) => {
-                Finding::failed(format!("{} has a driver of its own", check.kind.name()))
-            }
+            Trial::Http(http) => Box::pin(http::run(self, http)).await,
+            Trial::Smtp(smtp) => Box::pin(smtp::run(smtp)).await,
+            Trial::Dns(dns) => Box::pin(dns::run(dns)).await,
+            Trial::Misc { check, limit } => Box::pin(misc::run(self, check, *limit)).await,
+            Trial::Ping(ping) => ping::run(self, ping).await,
+            Trial::Udp(udp) => udp::run(udp).await,
+            Trial::File(file) => file::run(file).await,
+            Trial::Agent(agent) => agent::run(agent).await,
+            Trial::Path(path) => match self.path() {
+                Ok(prober) => Box::pin(prober.run(path)).await,
+                Err(error) => Finding::failed(error.to_string()),
+            },
         }
     }
 
@@ -136,6 +144,17 @@ impl Prober {
         self.identities.get(&user.cloned(), || Identity::new(user))
     }
 
+    /// Who runs checks of paths. It is opened at the first of them, and tried again by the next one if that fails.
+    fn path(&self) -> Result<Arc<PathProber>, OpenError> {
+        let mut path = lock(&self.path);
+        if let Some(prober) = &*path {
+            return Ok(prober.clone());
+        }
+        let prober = Arc::new(PathProber::open()?);
+        *path = Some(prober.clone());
+        Ok(prober)
+    }
+
     /// A number that no other run of this prober has.
     pub(crate) fn nonce(&self) -> u64 {
         self.nonce.fetch_add(1, Ordering::Relaxed)
@@ -154,8 +173,7 @@ impl<K, V> Default for Cache<K, V> {
 
 impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
     fn get<E>(&self, key: &K, make: impl FnOnce() -> Result<V, E>) -> Result<V, E> {
-        // A value is whole or absent, so a panic elsewhere has broken nothing.
-        let mut values = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut values = lock(&self.0);
         if let Some(value) = values.get(key) {
             return Ok(value.clone());
         }
@@ -163,4 +181,9 @@ impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
         values.insert(key.clone(), value.clone());
         Ok(value)
     }
+}
+
+/// A value is whole or absent, so a panic elsewhere has broken nothing.
+fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::{adm, check, demo, mark, realserver, run, settings, simulate, status};
+use crate::{adm, check, demo, drain, mark, realserver, run, settings, simulate, status};
 
 /// Where the daemon listens unless `--socket` or `ELVS_SOCKET` says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/elvs/elvs.sock";
@@ -44,6 +44,8 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<OsString>,
     },
+    /// Let a real server get no new connections, until `--off`; what it has goes on
+    Drain(drain::Options),
     /// Firewall marks: which packets get which mark, for `ipvsadm -f` and `virtual_server fwmark`
     Mark(mark::Options),
     /// Set one of the settings that IPVS has under `net.ipv4.vs`

@@ -8,6 +8,7 @@ pub mod adm;
 pub mod check;
 pub mod cli;
 pub mod demo;
+pub mod drain;
 mod files;
 mod host_findings;
 pub mod mark;

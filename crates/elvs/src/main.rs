@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 use elvs::cli::{Cli, Command, DEFAULT_SOCKET, documented};
-use elvs::{adm, check, demo, mark, realserver, run, settings, simulate, status};
+use elvs::{adm, check, demo, drain, mark, realserver, run, settings, simulate, status};
 use elvs_api::ClientError;
 
 fn main() -> ExitCode {
@@ -42,6 +42,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
             let args = std::iter::once(OsString::from("elvs")).chain(args.iter().cloned());
             Ok(ExitCode::from(adm::main(args.collect(), &cli.socket)))
         }
+        Command::Drain(options) => drain::run(options, &cli.socket),
         Command::Mark(options) => mark::run(options, &cli.socket),
         Command::Set(options) => settings::set(options, &cli.socket),
         Command::Get(options) => settings::get(options, &cli.socket),

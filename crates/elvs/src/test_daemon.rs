@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use elvs_api::{ApiError, Backend, Chunks, ErrorCode, Outcome, Plan, Reloaded, Status};
+use elvs_api::{ApiError, Backend, Chunks, Drain, ErrorCode, Outcome, Plan, Reloaded, Status};
 use elvs_model::health::HealthView;
 use elvs_model::{
     Change, ChangeError, ConnectionFilter, Desired, MarkRules, NodeInfo, ServiceKey, ServiceView,
@@ -54,6 +54,13 @@ impl Backend for Memory {
     async fn plan(&self, desired: Option<Desired>) -> Result<Plan, ApiError> {
         let changes = elvs_model::diff(&Desired::default(), &desired.unwrap_or_default());
         Ok(Plan { changes, findings: vec!["one word of it".to_owned()] })
+    }
+
+    /// Takes what is in the table.
+    async fn drain(&self, drain: Drain) -> Result<Result<(), ChangeError>, ApiError> {
+        let table = self.0.lock().unwrap();
+        let service = table.service(&drain.server.service).ok_or(ChangeError::NoSuchService);
+        Ok(service.map(drop))
     }
 
     async fn health(&self) -> Result<HealthView, ApiError> {

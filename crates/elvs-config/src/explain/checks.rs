@@ -5,8 +5,7 @@
 //! Part of [`super::explain`].
 
 use elvs_model::health::{
-    Check, CheckKind, HttpCheck, HttpVersion, MiscCheck, Schedule, StatusRange, Target, UdpCheck,
-    UrlCheck,
+    Check, CheckKind, HttpCheck, HttpVersion, MiscCheck, StatusRange, Target, UdpCheck, UrlCheck,
 };
 
 use super::{list, time};
@@ -29,7 +28,7 @@ pub(super) fn words(check: &Check) -> Vec<String> {
         | CheckKind::Udp(_)
         | CheckKind::Path(_)
         | CheckKind::Agent(_) => {
-            format!("every {every} {what} ({}); {}", check.kind.name(), failures(schedule))
+            format!("every {every} {what} ({}); {}", check.kind.name(), failures(check))
         }
     }];
     lines.extend(more.into_iter().map(|line| format!("  {line}")));
@@ -39,11 +38,12 @@ pub(super) fn words(check: &Check) -> Vec<String> {
     lines
 }
 
-fn failures(schedule: &Schedule) -> String {
-    match schedule.retry {
-        0 => "the first failure counts".to_owned(),
-        retry => {
-            let between = time(schedule.delay_before_retry);
+fn failures(check: &Check) -> String {
+    match check.retries() {
+        None => "while it cannot be heard nothing changes".to_owned(),
+        Some(0) => "the first failure counts".to_owned(),
+        Some(retry) => {
+            let between = time(check.schedule.delay_before_retry);
             let further = count(usize::try_from(retry).unwrap_or(usize::MAX), "further failure");
             let apart =
                 if retry == 1 { format!("{between} later") } else { format!("{between} apart") };

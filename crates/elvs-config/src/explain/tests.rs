@@ -2,9 +2,9 @@ use core::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use elvs_model::health::{
-    BfdCheck, Check, CheckKind, FileCheck, HttpCheck, HttpVersion, MiscCheck, Passive, PingCheck,
-    Schedule, Script, ServerHealth, SorryServer, StatusRange, Target, TcpCheck, TlsClient,
-    TrackFile, UrlCheck,
+    AgentCheck, BfdCheck, Check, CheckKind, FileCheck, HttpCheck, HttpVersion, MiscCheck, Passive,
+    PingCheck, Schedule, Script, ServerHealth, SorryServer, StatusRange, Target, TcpCheck,
+    TlsClient, TrackFile, UrlCheck,
 };
 use elvs_model::{
     Destination, DestinationKey, ForwardingMethod, Persistence, Protocol, Scheduler, ServiceKey,
@@ -142,6 +142,17 @@ fn checks_say_what_is_tried() {
         with_check(CheckKind::File(file), 0),
         "-2 times the number in /run/f is added to the weight (FILE_CHECK)",
     );
+}
+
+#[test]
+fn an_agents_silence_is_no_failure() {
+    let agent = || CheckKind::Agent(AgentCheck { target: target(), send: None });
+    for retry in [0, 2] {
+        assert_tells(
+            with_check(agent(), retry),
+            "every 6 s a line from the agent to 192.0.2.2:80 within 2.5 s sets weight and state (AGENT_CHECK); while it cannot be heard nothing changes",
+        );
+    }
 }
 
 #[test]

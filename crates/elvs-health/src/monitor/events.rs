@@ -7,14 +7,14 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use elvs_model::health::Finding;
+use elvs_model::health::{Finding, Trial};
 use elvs_model::{DestinationKey, ServiceKey};
 
 use super::Monitor;
 use crate::agenda::{Agenda, ServerId, Timer, UnitId};
 use crate::check::{Checkers, Said};
 use crate::notes::{Notes, check_mail};
-use crate::schedule::{Standing, retries};
+use crate::schedule::Standing;
 use crate::server::Server;
 use crate::unit::Unit;
 use crate::{CheckId, Due, Effect, LogLevel, Start, Time};
@@ -26,10 +26,11 @@ impl Monitor {
             match timer {
                 Timer::Check(id) => {
                     let planned = self.checkers.get_mut(&id).filter(|c| c.next == Some(at));
-                    if let Some(checker) = planned {
-                        checker.next = None;
+                    let Some(checker) = planned else { continue };
+                    checker.next = None;
+                    if let Some(what) = Trial::of(&checker.check) {
                         checker.began = Some(now);
-                        due.starts.push(Start { check: id, what: checker.check.clone() });
+                        due.starts.push(Start { check: id, what });
                     }
                 }
                 Timer::Server(unit, server) => {
@@ -240,11 +241,11 @@ impl News {
         let (name, kind) = (server.name.clone(), checker.check.kind.name());
         let standing = (self.before.tries.standing, checker.said.tries.standing);
         if standing.0 != standing.1 || was_up != is_up {
-            let retry = retries(&checker.check);
+            let retries = checker.check.retries().unwrap_or_default();
             let (level, message) = if is_up {
                 (LogLevel::Info, format!("passed: {words}"))
-            } else if standing == (Standing::Up, Standing::Down) && retry > 0 {
-                (LogLevel::Warn, format!("failed after {retry} retries: {words}"))
+            } else if standing == (Standing::Up, Standing::Down) && retries > 0 {
+                (LogLevel::Warn, format!("failed after {retries} retries: {words}"))
             } else {
                 (LogLevel::Warn, format!("failed: {words}"))
             };

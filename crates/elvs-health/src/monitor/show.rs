@@ -5,8 +5,8 @@
 //! Part of [`crate::Monitor`].
 
 use elvs_model::health::{
-    BfdSessions, CheckKind, CheckView, HealthView, ServerState, ServerView, SorryServerView,
-    Target, WatchedView,
+    BfdSessions, CheckKind, CheckView, HealthView, MailView, ServerState, ServerView,
+    SorryServerView, Target, WatchedView,
 };
 
 use super::Monitor;
@@ -22,6 +22,8 @@ impl Monitor {
         let units = self.order.iter().filter_map(|id: &UnitId| self.units.get(id));
         HealthView {
             bfd: BfdSessions::default(),
+            mail: MailView::default(),
+            drained: Vec::new(),
             watched: units.map(|unit| self.shown_unit(unit, clock)).collect(),
             checks: self.checkers.len(),
             wanted: self.checkers.values().map(|checker| checker.shared_by.len()).sum(),

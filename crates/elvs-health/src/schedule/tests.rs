@@ -1,4 +1,6 @@
-use elvs_model::health::{HttpCheck, HttpVersion, MiscCheck, Schedule, Script, Target, TcpCheck};
+use elvs_model::health::{
+    AgentCheck, HttpCheck, HttpVersion, MiscCheck, Schedule, Script, Target, TcpCheck,
+};
 
 use super::*;
 
@@ -135,4 +137,11 @@ fn only_scripts_count_from_their_start() {
     assert!(counts_from_start(&Check { kind, schedule: schedule(0) }));
     assert!(!counts_from_start(&tcp(1)));
     assert!(!counts_from_start(&http(1, false)));
+}
+
+#[test]
+fn an_agents_silence_never_counts() {
+    let kind = CheckKind::Agent(AgentCheck { target: target(), send: None });
+    let agent = Check { kind, schedule: schedule(0) };
+    assert_eq!(story(&agent, Tries::new(&agent), "ffpff"), "?10 ?10 +10 +10 +10");
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use elvs_health::{CheckId, Effect, Monitor, Notice, Start, Time};
 use elvs_model::health::{
     Check, CheckKind, Finding, Schedule, Script, ServerHealth, ServiceHealth, SorryServer, Target,
-    TcpCheck,
+    TcpCheck, Trial,
 };
 use elvs_model::{
     Desired, DesiredService, Destination, DestinationKey, ForwardingMethod, LocalAddresses,
@@ -204,18 +204,18 @@ impl World {
             std::mem::take(&mut self.running).into_iter().partition(|(at, _)| *at <= self.now);
         self.running = running;
         for (_, start) in ended {
-            let finding = self.finding(&start.what.kind);
+            let finding = self.finding(&start.what);
             let effects = self.monitor.finished(self.now, start.check, &finding, self.takes);
             self.take(effects);
         }
     }
 
-    fn finding(&self, kind: &CheckKind) -> Finding {
-        let address = match kind {
-            CheckKind::Tcp(check) => check.target.address.ip(),
-            CheckKind::Http(check) => check.target.address.ip(),
-            CheckKind::Ping(check) => check.target.address.ip(),
-            other => panic!("no finding for {}", other.name()),
+    fn finding(&self, what: &Trial) -> Finding {
+        let address = match what {
+            Trial::Tcp(check) => check.target.address.ip(),
+            Trial::Http(check) => check.target.address.ip(),
+            Trial::Ping(check) => check.target.address.ip(),
+            other => panic!("no finding for {other:?}"),
         };
         if self.dead.contains(&address) {
             Finding::failed("connection refused")

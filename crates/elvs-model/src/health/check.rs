@@ -22,6 +22,27 @@ pub struct Check {
     pub schedule: Schedule,
 }
 
+impl Check {
+    /// Failures of a check that is up which are tried again before one counts; `None` where a failure says nothing of
+    /// the real server.
+    pub const fn retries(&self) -> Option<u32> {
+        match &self.kind {
+            // As HAProxy has it (src/check.c): an agent that cannot be heard says nothing of its server.
+            CheckKind::Agent(_) => None,
+            // A file is as it is read, and a session of BFD has counted already.
+            CheckKind::File(_) | CheckKind::Bfd(_) => Some(0),
+            CheckKind::Tcp(_)
+            | CheckKind::Http(_)
+            | CheckKind::Smtp(_)
+            | CheckKind::Dns(_)
+            | CheckKind::Misc(_)
+            | CheckKind::Ping(_)
+            | CheckKind::Udp(_)
+            | CheckKind::Path(_) => Some(self.schedule.retry),
+        }
+    }
+}
+
 /// When a check runs, and how many failures count (keepalived: `check_api.c`, `check_parser.c`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Schedule {

@@ -23,6 +23,36 @@ pub struct HealthView {
     /// Sessions of BFD; the driver's, which the monitor leaves empty.
     #[serde(default)]
     pub bfd: BfdSessions,
+    /// Mails; the notifier's, which the monitor leaves empty.
+    #[serde(default)]
+    pub mail: MailView,
+    /// Real servers that an operator keeps without new connections; the node's, which the monitor leaves empty.
+    #[serde(default)]
+    pub drained: Vec<Drained>,
+}
+
+/// A real server that gets no new connections until its operator says otherwise (`elvs drain`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Drained {
+    /// The virtual service.
+    pub service: ServiceKey,
+    /// The real server in it.
+    pub destination: DestinationKey,
+}
+
+/// What became of mails about virtual and real servers (`smtp_alert`) since the daemon was started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailView {
+    /// Mails that wait, the one that is being sent among them.
+    pub waiting: usize,
+    /// Mails that a server took.
+    pub sent: u64,
+    /// Tries that failed and are repeated.
+    pub tried_again: u64,
+    /// Mails that were given up: why, and how many.
+    pub dropped: Vec<(String, u64)>,
+    /// Why the last try failed; `None` when a mail was sent since.
+    pub trouble: Option<String>,
 }
 
 /// Sessions of BFD and what came for them.

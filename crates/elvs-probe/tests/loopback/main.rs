@@ -13,7 +13,7 @@ mod tls;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use elvs_model::health::{Check, CheckKind, Finding, Schedule, Target};
+use elvs_model::health::{Check, CheckKind, Finding, Schedule, Target, Trial};
 use elvs_probe::{ProbeSettings, Prober};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -28,7 +28,7 @@ fn hasty(address: SocketAddr) -> Target {
     Target { timeout: Duration::from_millis(200), ..target(address) }
 }
 
-fn check(kind: CheckKind) -> Check {
+fn trial(kind: CheckKind) -> Trial {
     let schedule = Schedule {
         delay_loop: Duration::from_secs(20),
         retry: 0,
@@ -37,11 +37,11 @@ fn check(kind: CheckKind) -> Check {
         alpha: false,
         log_all_failures: false,
     };
-    Check { kind, schedule }
+    Trial::of(&Check { kind, schedule }).unwrap()
 }
 
 async fn run(kind: CheckKind) -> Finding {
-    Prober::new(ProbeSettings::default()).run(&check(kind)).await
+    Prober::new(ProbeSettings::default()).run(&trial(kind)).await
 }
 
 /// What the check says, with a mark for whether it passed.
@@ -88,5 +88,5 @@ fn a_run_is_send() {
     let kind = CheckKind::Tcp(elvs_model::health::TcpCheck {
         target: target(SocketAddr::from(([127, 0, 0, 1], 1))),
     });
-    is_send(&prober.run(&check(kind)));
+    is_send(&prober.run(&trial(kind)));
 }

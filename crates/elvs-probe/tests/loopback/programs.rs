@@ -8,7 +8,7 @@ use elvs_model::health::{
 };
 use elvs_probe::{ProbeSettings, Prober};
 
-use super::{check, run, words};
+use super::{run, trial, words};
 
 /// A check that has a shell run this.
 fn shell(text: &str) -> MiscCheck {
@@ -104,7 +104,7 @@ async fn a_dropped_run_leaves_no_program() {
     let directory = tempfile::tempdir().unwrap();
     let pid = directory.path().join("pid");
     let text = format!("sleep 1000 & echo $! > {}; wait", pid.display());
-    let misc = check(CheckKind::Misc(shell(&text)));
+    let misc = trial(CheckKind::Misc(shell(&text)));
     let prober = Prober::new(ProbeSettings::default());
     let written = || std::fs::read_to_string(&pid).is_ok_and(|text| text.ends_with('\n'));
     tokio::select! {

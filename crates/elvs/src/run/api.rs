@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use elvs_api::{
-    ApiError, Chunks, DestinationState, DropCount, ErrorCode, Interface, LocalAddressState,
+    ApiError, Chunks, DestinationState, Drain, DropCount, ErrorCode, Interface, LocalAddressState,
     Outcome, Plan, Reloaded, Status, VERSION, XdpAttachment,
 };
 use elvs_common::{Counter, CounterKind};
@@ -189,8 +189,16 @@ impl elvs_api::Backend for Api {
         self.0.plan(desired).await.map_err(|error| refused(&error))
     }
 
+    async fn drain(&self, drain: Drain) -> Result<Result<(), ChangeError>, ApiError> {
+        Ok(self.0.drain(drain).await)
+    }
+
     async fn health(&self) -> Result<HealthView, ApiError> {
-        self.0.health.view().await.map_err(|error| internal(format!("{error:#}")))
+        let mut view =
+            self.0.health.view().await.map_err(|error| internal(format!("{error:#}")))?;
+        view.mail = self.0.notifier.mails();
+        view.drained = self.0.drained().await;
+        Ok(view)
     }
 }
 

@@ -4,6 +4,7 @@
 //!
 //! Called by the daemon's tasks and by its API.
 
+mod drain;
 mod drift;
 mod effects;
 mod held;
@@ -41,7 +42,7 @@ use super::local::Pair;
 use super::notify::Notifier;
 pub(super) use drift::restore as restore_drift;
 pub(super) use effects::carry_out as carry_out_effects;
-use held::Held;
+use held::{Held, KeptByHand};
 pub(super) use host::keep_looking as keep_looking_at_host;
 use merge::merge;
 pub(super) use passive::sample as sample_connections;
@@ -157,7 +158,7 @@ impl Node {
         self.notifier.configure(&new.desired().health.notifications);
         self.set_passive(configured.passive);
         *held = new;
-        self.keep_by_hand(&held)?;
+        self.keep_by_hand(held.by_hand())?;
         self.host_stale.notify_one();
         self.keep_desired(held.desired())
     }
@@ -190,7 +191,7 @@ impl Node {
         *held = new;
         self.host_stale.notify_one();
         if !same {
-            self.keep_by_hand(&held)?;
+            self.keep_by_hand(held.by_hand())?;
             self.keep_desired(held.desired())?;
         }
         if held.desired().health.on_drift == OnDrift::Restore {
@@ -335,7 +336,7 @@ impl Node {
     pub(super) async fn teardown(&self) -> Result<()> {
         self.with_plane(|plane| plane.teardown())?;
         self.pair.remove(&self.netlink).await?;
-        remove(&self.by_hand_file)?;
+        self.keep_by_hand(kept::<KeptByHand>(&self.by_hand_file).after_stop())?;
         remove(&self.desired_file)
     }
 
@@ -345,11 +346,11 @@ impl Node {
     }
 
     /// Keeps what was done by hand: a real server that was drained stays so when the daemon is killed.
-    fn keep_by_hand(&self, held: &Held) -> Result<()> {
-        match held.by_hand() {
-            nothing if nothing.is_empty() => remove(&self.by_hand_file),
-            by_hand => keep(&self.by_hand_file, &by_hand),
+    fn keep_by_hand(&self, by_hand: KeptByHand) -> Result<()> {
+        if by_hand.is_empty() {
+            return remove(&self.by_hand_file);
         }
+        keep(&self.by_hand_file, &by_hand)
     }
 }
 

@@ -13,14 +13,15 @@ mod script;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use elvs_model::health::{Fifo, Mail, Notifications, Script};
-use tokio::sync::Notify;
+use elvs_model::health::{Fifo, MailView, Notifications, Script};
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 use fifo::Pipe;
+use mail::queue::{Dropped, Letter, Queue};
 use reader::Reader;
 
 /// Something to be told of.
@@ -46,7 +47,7 @@ pub(super) enum Notice {
 
 /// Longest that a notify script may run.
 const SCRIPT_LIMIT: Duration = Duration::from_secs(60);
-/// Scripts that may wait for one object, and mails that may wait.
+/// Scripts that may wait for one object.
 const MOST_WAITING: usize = 256;
 
 /// Who tells.
@@ -57,6 +58,8 @@ pub(super) struct Notifier {
     open: AtomicUsize,
     /// `open` became 0.
     idle: Notify,
+    /// The daemon ends: mails are tried once more, and not later.
+    stopping: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -65,8 +68,8 @@ struct Inner {
     pipes: Vec<(Fifo, Pipe, Option<Reader>)>,
     /// Scripts that wait, by object; an object that has an entry has a task that empties it.
     scripts: HashMap<String, VecDeque<Script>>,
-    /// Mails that wait, while a task sends them.
-    mails: Option<VecDeque<(String, String)>>,
+    /// Mails that wait, which a task sends while there are any.
+    mails: Queue,
 }
 
 impl Notifier {
@@ -161,44 +164,84 @@ impl Notifier {
         if inner.settings.mail.is_none() {
             return;
         }
-        match &mut inner.mails {
-            Some(waiting) if waiting.len() >= MOST_WAITING => {
-                warn!("{MOST_WAITING} mails wait, one is not sent: {subject}");
-                return;
-            }
-            Some(waiting) => {
-                waiting.push_back((subject, body));
-                self.open.fetch_add(1, Ordering::Relaxed);
-                return;
-            }
-            None => inner.mails = Some(VecDeque::from([(subject, body)])),
-        }
+        let letter = Letter { subject: subject.clone(), body, date: SystemTime::now() };
+        let pushed = inner.mails.push(letter);
         drop(inner);
-        self.open.fetch_add(1, Ordering::Relaxed);
-        let notifier = self.clone();
-        tokio::spawn(async move { notifier.send_mails().await });
+        match pushed {
+            Ok(begins) => {
+                self.open.fetch_add(1, Ordering::Relaxed);
+                if begins {
+                    let notifier = self.clone();
+                    tokio::spawn(async move { notifier.send_mails().await });
+                }
+            }
+            Err(why) => warn!("mail `{subject}` is not sent: {}", why.words()),
+        }
     }
 
-    /// Sends what waits, one mail after the other.
+    /// Sends what waits, one mail after the other; ends when nothing waits.
     async fn send_mails(&self) {
-        loop {
-            let (subject, body, settings): (_, _, Option<Mail>) = {
-                let mut inner = self.lock();
-                let Some((subject, body)) = inner.mails.as_mut().and_then(VecDeque::pop_front)
-                else {
-                    inner.mails = None;
-                    return;
-                };
-                let router = inner.settings.router_id.clone().unwrap_or_else(mail::host_name);
-                (format!("[{router}] {subject}"), body, inner.settings.mail.clone())
-            };
-            if let Some(settings) = settings
-                && let Err(error) = mail::send(&settings, &subject, body).await
-            {
-                warn!("mail `{subject}` was not sent: {error}");
+        let mut next = self.lock().mails.first();
+        while let Some(letter) = next {
+            let fate = self.send_mail(letter).await;
+            let mut inner = self.lock();
+            match fate {
+                Ok(()) => inner.mails.sent(),
+                Err(why) => inner.mails.drop_first(why),
             }
+            // Under one lock with the above: whoever finds the queue empty begins to send.
+            next = inner.mails.first();
+            drop(inner);
             self.done();
         }
+    }
+
+    /// Sends the first mail that waits, or tries to for as long as it may be tried.
+    async fn send_mail(&self, letter: Letter) -> Result<(), Dropped> {
+        let Letter { subject, body, date } = letter;
+        let mut stopping = self.stopping.subscribe();
+        loop {
+            let (settings, router, tries_over) = {
+                let inner = self.lock();
+                let router = inner.settings.router_id.clone().unwrap_or_else(mail::host_name);
+                (inner.settings.mail.clone(), router, inner.mails.tries_over())
+            };
+            if tries_over {
+                warn!("mail `{subject}` is not sent: {}", Dropped::TriesOver.words());
+                return Err(Dropped::TriesOver);
+            }
+            let Some(settings) = settings else {
+                warn!("mail `{subject}` is not sent: {}", Dropped::NoServer.words());
+                return Err(Dropped::NoServer);
+            };
+            let last = *stopping.borrow();
+            let full = format!("[{router}] {subject}");
+            let Err(error) = mail::send(&settings, &full, body.clone(), date).await else {
+                return Ok(());
+            };
+            if error.is_final() {
+                warn!("mail `{subject}` is not sent: {error}");
+                return Err(Dropped::Refused);
+            }
+            let pause = self.lock().mails.failed(&error.to_string());
+            match pause {
+                Some(_) if last => {
+                    warn!("mail `{subject}` is not sent: {error}; {}", Dropped::Stopped.words());
+                    return Err(Dropped::Stopped);
+                }
+                Some(pause) => {
+                    warn!("mail `{subject}`: {error}; tried again in {} s", pause.as_secs());
+                    // Who stops does not want to wait: one more try, at once.
+                    let _ = timeout(pause, stopping.wait_for(|stopping| *stopping)).await;
+                }
+                None => warn!("mail `{subject}`: {error}"),
+            }
+        }
+    }
+
+    /// What became of mails.
+    pub(super) fn mails(&self) -> MailView {
+        self.lock().mails.view()
     }
 
     fn done(&self) {
@@ -209,6 +252,7 @@ impl Notifier {
 
     /// Waits until scripts have ended and mails are sent, but not beyond `limit`; then ends the FIFOs' readers.
     pub(super) async fn finish(&self, limit: Duration) {
+        self.stopping.send_replace(true);
         let idle = async {
             loop {
                 let idle = self.idle.notified();

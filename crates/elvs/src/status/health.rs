@@ -5,13 +5,13 @@
 //!
 //! Called by `elvs status`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 
 use elvs_model::health::{
-    BfdSession, BfdSessions, CheckState, CheckView, HealthView, ServerState, ServerView,
-    Transition, WatchedView,
+    BfdSession, BfdSessions, CheckState, CheckView, Drained, HealthView, MailView, ServerState,
+    ServerView, Transition, WatchedView,
 };
 use elvs_model::{DestinationKey, ServiceKey};
 
@@ -24,6 +24,7 @@ const CHANGES: usize = 8;
 pub(super) struct Health<'a> {
     view: &'a HealthView,
     by_service: HashMap<ServiceKey, &'a WatchedView>,
+    drained: HashSet<Drained>,
     /// Unix milliseconds.
     now: u64,
 }
@@ -32,12 +33,13 @@ impl<'a> Health<'a> {
     pub(super) fn new(view: &'a HealthView, now: u64) -> Self {
         let watched = view.watched.iter();
         let by_service = watched.flat_map(|w| w.services.iter().map(move |key| (*key, w)));
-        Self { view, by_service: by_service.collect(), now }
+        let drained = view.drained.iter().copied().collect();
+        Self { view, by_service: by_service.collect(), drained, now }
     }
 
     /// One line for all checks, and one for each virtual server that does not work.
     pub(super) fn summary(&self, out: &mut impl Write) -> io::Result<()> {
-        let HealthView { watched, checks, wanted, bfd: _ } = self.view;
+        let HealthView { watched, checks, wanted, bfd: _, mail, drained: _ } = self.view;
         if *wanted == 0 {
             return Ok(());
         }
@@ -57,21 +59,26 @@ impl<'a> Health<'a> {
             let name = &down.name;
             writeln!(out, "PROBLEM        {name} has no quorum for {since}: {weight}{sorry}")?;
         }
+        if let Some(trouble) = &mail.trouble {
+            writeln!(out, "PROBLEM        mail: {trouble}")?;
+        }
         Ok(())
     }
 
     /// What a real server's line says of its health, if there is something to say.
     pub(super) fn word(&self, service: &ServiceKey, server: &DestinationKey) -> String {
-        let Some(watched) = self.by_service.get(service) else { return String::new() };
+        let drained = Drained { service: *service, destination: *server };
+        let drains = if self.drained.contains(&drained) { "  drained by hand" } else { "" };
+        let Some(watched) = self.by_service.get(service) else { return drains.to_owned() };
         if watched.sorry_server.is_some_and(|sorry| sorry.key == *server && sorry.in_use) {
             return "  sorry server".to_owned();
         }
         let found = watched.servers.iter().find(|found| found.key == *server);
         match found {
             Some(found) if !found.checks.is_empty() || found.state != ServerState::Up => {
-                format!("  {} {}", found.state.name(), self.since(found.since))
+                format!("  {} {}{drains}", found.state.name(), self.since(found.since))
             }
-            Some(_) | None => String::new(),
+            Some(_) | None => drains.to_owned(),
         }
     }
 
@@ -100,7 +107,23 @@ impl<'a> Health<'a> {
         for watched in &self.view.watched {
             self.print_watched(out, watched)?;
         }
-        self.print_sessions(out)
+        self.print_sessions(out)?;
+        self.print_mail(out)
+    }
+
+    fn print_mail(&self, out: &mut impl Write) -> io::Result<()> {
+        let MailView { waiting, sent, tried_again, dropped, trouble } = &self.view.mail;
+        if self.view.mail == MailView::default() {
+            return Ok(());
+        }
+        writeln!(out, "\nmail, {sent} sent, {waiting} wait, {tried_again} tried again")?;
+        for (why, number) in dropped {
+            writeln!(out, "  {number} not sent: {why}")?;
+        }
+        if let Some(trouble) = trouble {
+            writeln!(out, "  the last try: {trouble}")?;
+        }
+        Ok(())
     }
 
     fn print_sessions(&self, out: &mut impl Write) -> io::Result<()> {
@@ -161,12 +184,17 @@ impl<'a> Health<'a> {
         let state = |up: &bool| if *up { "up" } else { "down" };
         self.print_history(out, "  ", &watched.history, state)?;
         for server in &watched.servers {
-            self.print_server(out, server)?;
+            self.print_server(out, watched, server)?;
         }
         Ok(())
     }
 
-    fn print_server(&self, out: &mut impl Write, server: &ServerView) -> io::Result<()> {
+    fn print_server(
+        &self,
+        out: &mut impl Write,
+        watched: &WatchedView,
+        server: &ServerView,
+    ) -> io::Result<()> {
         let name = address(&server.key);
         let (state, since) = (server.state.name(), self.since(server.since));
         let weight = match server.weight {
@@ -179,6 +207,11 @@ impl<'a> Health<'a> {
         writeln!(out, "  {name}  {state} for {since}{until}, {weight}")?;
         if !server.reason.is_empty() {
             writeln!(out, "    {}", server.reason)?;
+        }
+        for &service in &watched.services {
+            if self.drained.contains(&Drained { service, destination: server.key }) {
+                writeln!(out, "    drained by hand from {service}, until `elvs drain --off`")?;
+            }
         }
         for check in &server.checks {
             self.print_check(out, check)?;

@@ -9,9 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use elvs_model::Desired;
-use elvs_model::health::{BfdSession, BfdSessions, Check, CheckKind, Finding};
+use elvs_model::health::{BfdSession, BfdSessions, CheckKind, Finding, Trial};
 use elvs_probe::bfd::{Bfd, Change, SessionReport};
-use elvs_probe::path::PathProber;
 use elvs_probe::{ProbeSettings, Prober};
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -22,8 +21,6 @@ const SESSION_CHANGES: usize = 64;
 /// The drivers.
 pub(super) struct Drivers {
     prober: Arc<Prober>,
-    /// Why there is none, if one was wanted.
-    path: Option<Result<Arc<PathProber>, String>>,
     bfd: Option<Bfd>,
     sessions: mpsc::Sender<Change>,
     /// An earlier daemon's knowledge was restored: the first sessions are patient.
@@ -35,21 +32,17 @@ impl Drivers {
     pub(super) fn new(restored: bool) -> (Self, mpsc::Receiver<Change>) {
         let (sessions, changes) = mpsc::channel(SESSION_CHANGES);
         let prober = Arc::new(Prober::new(ProbeSettings::default()));
-        (Self { prober, path: None, bfd: None, sessions, restored }, changes)
+        (Self { prober, bfd: None, sessions, restored }, changes)
     }
 
     /// Takes over a configuration. Files of keys and certificates are read again.
     pub(super) async fn configure(&mut self, desired: &Desired) {
-        self.prober = Arc::new(Prober::new(ProbeSettings::from(&desired.health)));
-        if !any_path_check(desired) {
-            self.path = None;
-        } else if !matches!(self.path, Some(Ok(_))) {
-            let opened = PathProber::open().map(Arc::new).map_err(|error| error.to_string());
-            if let Err(error) = &opened {
-                warn!("PATH_CHECKs fail: {error}");
-            }
-            self.path = Some(opened);
-        }
+        let settings = ProbeSettings::from(&desired.health);
+        self.prober = Arc::new(if any_path_check(desired) {
+            self.prober.renew(settings)
+        } else {
+            Prober::new(settings)
+        });
         self.configure_bfd(desired).await;
     }
 
@@ -107,15 +100,9 @@ impl Drivers {
     }
 
     /// Runs a check once.
-    pub(super) fn run(&self, what: Arc<Check>) -> impl Future<Output = Finding> + Send + 'static {
-        let (prober, path) = (self.prober.clone(), self.path.clone());
-        async move {
-            match (&what.kind, path) {
-                (CheckKind::Path(check), Some(Ok(path))) => path.run(check).await,
-                (CheckKind::Path(_), Some(Err(error))) => Finding::failed(error),
-                _ => prober.run(&what).await,
-            }
-        }
+    pub(super) fn run(&self, what: Trial) -> impl Future<Output = Finding> + Send + 'static {
+        let prober = self.prober.clone();
+        async move { prober.run(&what).await }
     }
 }
 

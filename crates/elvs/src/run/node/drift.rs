@@ -42,7 +42,7 @@ impl Node {
                     );
                 }
                 held.keep(changes, fates);
-                if let Err(error) = self.keep_by_hand(held) {
+                if let Err(error) = self.keep_by_hand(held.by_hand()) {
                     warn!("a daemon that starts after a crash will not know of it: {error:#}");
                 }
             }

@@ -50,7 +50,7 @@ impl Node {
         done
     }
 
-    fn change_destinations(&self, changes: &[Change]) -> bool {
+    pub(super) fn change_destinations(&self, changes: &[Change]) -> bool {
         if changes.is_empty() {
             return true;
         }

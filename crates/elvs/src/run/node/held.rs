@@ -7,8 +7,13 @@
 
 use std::collections::HashMap;
 
-use elvs_model::health::OnDrift;
-use elvs_model::{Change, ChangeError, Desired, Destination, DestinationKey, ServiceKey, diff};
+use elvs_model::health::{Drained, OnDrift};
+use elvs_model::{
+    Change, ChangeError, Desired, DesiredService, Destination, DestinationKey, LocalAddresses,
+    ServiceKey, VirtualService, diff,
+};
+use indexmap::IndexSet;
+use serde::{Deserialize, Serialize};
 
 use crate::run::health::Tables;
 
@@ -19,45 +24,141 @@ pub(in crate::run) struct Held {
     desired: Desired,
     /// What is to be in force.
     effective: Desired,
+    /// Places in `desired`.
+    in_file: HashMap<ServiceKey, usize>,
     /// Places in `effective`.
     places: HashMap<ServiceKey, usize>,
-    /// Destinations of the file that `ipvsadm` changed or (`None`) deleted, and that stay so.
-    by_hand: HashMap<(ServiceKey, DestinationKey), Option<Destination>>,
+    /// What stays of what was done by hand.
+    by_hand: ByHand,
 }
 
-/// A destination that was changed by hand, or (`None`) deleted, as it is kept on disk.
-pub(super) type ByHand = (ServiceKey, DestinationKey, Option<Destination>);
+/// What `ipvsadm` did to what the file says.
+#[derive(Clone, Debug, Default)]
+struct ByHand {
+    /// Services that were changed or (`None`) deleted.
+    services: HashMap<ServiceKey, Option<VirtualService>>,
+    /// Destinations that were changed or (`None`) deleted.
+    destinations: HashMap<(ServiceKey, DestinationKey), Option<Destination>>,
+    /// Destinations that get no new connections, whatever the file and checks say (`elvs drain`).
+    drained: IndexSet<Drained>,
+}
+
+/// What was done by hand, as it is kept on disk.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct KeptByHand {
+    services: Vec<(ServiceKey, Option<VirtualService>)>,
+    destinations: Vec<(ServiceKey, DestinationKey, Option<Destination>)>,
+    drained: Vec<Drained>,
+}
+
+impl KeptByHand {
+    /// What an orderly stop leaves: a real server that is being worked at stays without new connections.
+    pub(super) fn after_stop(self) -> Self {
+        Self { drained: self.drained, ..Self::default() }
+    }
+
+    /// Nothing was done.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.services.is_empty() && self.destinations.is_empty() && self.drained.is_empty()
+    }
+}
+
+impl ByHand {
+    /// What of it stays, of two files: what the second says anew counts. What drains does so while the file names it.
+    fn under(&self, before: &Desired, after: &Desired) -> Self {
+        let mut stays = self.clone();
+        if after.health.on_drift == OnDrift::Restore {
+            stays.services.clear();
+            stays.destinations.clear();
+        }
+        if stays.services.is_empty() && stays.destinations.is_empty() && stays.drained.is_empty() {
+            return stays;
+        }
+        let (services_before, services_after) = (services(before), services(after));
+        let (before, after) = (destinations(before), destinations(after));
+        let same = |key: &(ServiceKey, DestinationKey)| {
+            after.contains_key(key) && before.get(key) == after.get(key)
+        };
+        let service_stays = |key: &ServiceKey, now: &Option<VirtualService>| {
+            let there = (services_before.get(key), services_after.get(key));
+            let (Some(was), Some(is)) = there else { return false };
+            let whole = || {
+                was.local_addresses == is.local_addresses
+                    && is.destinations.iter().all(|destination| same(&(*key, destination.key)))
+            };
+            was.service == is.service && (now.is_some() || whole())
+        };
+        stays.services.retain(|key, now| service_stays(key, now));
+        stays.destinations.retain(|key, _| same(key));
+        stays.drained.retain(|drained| after.contains_key(&(drained.service, drained.destination)));
+        stays
+    }
+}
 
 impl Held {
     /// What an earlier daemon was asked for.
-    pub(super) fn restored(desired: Desired, by_hand: Vec<ByHand>) -> Self {
-        let by_hand = by_hand.into_iter().map(|(service, key, now)| ((service, key), now));
-        Self { desired, by_hand: by_hand.collect(), ..Self::default() }
+    pub(super) fn restored(desired: Desired, kept: KeptByHand) -> Self {
+        let destinations = kept.destinations.into_iter();
+        let destinations = destinations.map(|(service, key, now)| ((service, key), now)).collect();
+        let (services, drained) = (kept.services, kept.drained);
+        let by_hand = ByHand {
+            services: services.into_iter().collect(),
+            destinations,
+            drained: drained.into_iter().collect(),
+        };
+        Self { desired, by_hand, ..Self::default() }
     }
 
     /// What was done by hand and stays.
-    pub(super) fn by_hand(&self) -> Vec<ByHand> {
-        self.by_hand.iter().map(|((service, key), now)| (*service, *key, *now)).collect()
+    pub(super) fn by_hand(&self) -> KeptByHand {
+        let ByHand { services, destinations, drained } = &self.by_hand;
+        let destinations = destinations.iter();
+        KeptByHand {
+            services: services.iter().map(|(key, now)| (*key, now.clone())).collect(),
+            destinations: destinations
+                .map(|((service, key), now)| (*service, *key, *now))
+                .collect(),
+            drained: drained.iter().copied().collect(),
+        }
+    }
+
+    /// Real servers that drain, the last one last.
+    pub(super) fn drained(&self) -> Vec<Drained> {
+        self.by_hand.drained.iter().copied().collect()
+    }
+
+    /// Has a real server drain, or no longer; whether that is news. It is in force with the next [`Self::take_over`].
+    ///
+    /// # Errors
+    /// The file does not name it.
+    pub(super) fn drain(&mut self, server: Drained, on: bool) -> Result<bool, ChangeError> {
+        let in_file = self.in_file.get(&server.service);
+        let Some(service) = in_file.and_then(|place| self.desired.services.get(*place)) else {
+            return Err(ChangeError::NoSuchService);
+        };
+        if !service.destinations.iter().any(|there| there.key == server.destination) {
+            return Err(ChangeError::NoSuchDestination);
+        }
+        let drained = &mut self.by_hand.drained;
+        Ok(if on { drained.insert(server) } else { drained.shift_remove(&server) })
     }
 
     /// What is asked for when a file is taken over, with what checks make of it.
     pub(super) fn with_file(&self, desired: Desired, mut effective: Desired) -> Self {
-        let mut by_hand = HashMap::new();
-        if desired.health.on_drift == OnDrift::Keep && !self.by_hand.is_empty() {
-            let (before, after) = (destinations(&self.desired), destinations(&desired));
-            // What the file says anew counts.
-            let stays = |key: &(ServiceKey, DestinationKey)| {
-                after.contains_key(key) && before.get(key) == after.get(key)
-            };
-            by_hand = self.by_hand.clone();
-            by_hand.retain(|key, _| stays(key));
-        }
-        let places = effective.services.iter().enumerate();
-        let places = places.map(|(place, service)| (service.service.key, place)).collect();
-        let mut new = Self { desired, effective: Desired::default(), places, by_hand };
-        for service in &mut effective.services {
+        let by_hand = self.by_hand.under(&self.desired, &desired);
+        let in_file = places(&desired);
+        let mut new = Self { desired, in_file, by_hand, ..Self::default() };
+        effective.services.retain_mut(|service| {
+            match new.by_hand.services.get(&service.service.key) {
+                None => {}
+                Some(None) => return false,
+                Some(Some(changed)) => service.service = changed.clone(),
+            }
             new.put_over(service.service.key, &mut service.destinations);
-        }
+            true
+        });
+        new.places = places(&effective);
         new.effective = effective;
         new
     }
@@ -106,7 +207,7 @@ impl Held {
 
     /// Whether somebody's change concerns what the file says.
     pub(super) fn concerns(&self, change: &Change) -> bool {
-        let known = |key: &ServiceKey| self.places.contains_key(key);
+        let known = |key: &ServiceKey| self.in_file.contains_key(key);
         match change {
             Change::AddService(service) | Change::EditService(service) => known(&service.key),
             Change::DeleteService(key)
@@ -115,7 +216,7 @@ impl Held {
             | Change::DeleteDestination { service: key, .. }
             | Change::AddLocalAddress { service: key, .. }
             | Change::DeleteLocalAddress { service: key, .. } => known(key),
-            Change::Flush => !self.places.is_empty(),
+            Change::Flush => !self.in_file.is_empty(),
             Change::SetTimeouts(_) => self.desired.timeouts.is_some(),
             Change::AddMark(_) | Change::StartSync(_) | Change::StopSync(_) => false,
             Change::DeleteMark(rule) => self.desired.marks.iter().any(|known| known == rule),
@@ -131,20 +232,75 @@ impl Held {
             if fate.is_err() || !self.concerns(change) {
                 continue;
             }
-            let Some((service, key, now)) = change.of_destination() else { continue };
-            let kept = ((service, key), now);
-            self.by_hand.insert(kept.0, kept.1);
-            self.change_effective(kept);
+            match change {
+                Change::DeleteService(key) => self.delete_service(key),
+                Change::Flush => {
+                    let all: Vec<ServiceKey> = self.in_file.keys().copied().collect();
+                    all.iter().for_each(|key| self.delete_service(key));
+                }
+                Change::AddService(service) => self.add_service(service),
+                Change::EditService(service) => self.edit_service(service),
+                Change::AddDestination { service, destination }
+                | Change::EditDestination { service, destination } => {
+                    self.keep_destination(*service, destination.key, Some(*destination));
+                }
+                Change::DeleteDestination { service, destination } => {
+                    self.keep_destination(*service, *destination, None);
+                }
+                Change::AddLocalAddress { .. }
+                | Change::DeleteLocalAddress { .. }
+                | Change::SetTimeouts(_)
+                | Change::AddMark(_)
+                | Change::DeleteMark(_)
+                | Change::Set { .. }
+                | Change::StartSync(_)
+                | Change::StopSync(_) => {}
+            }
+        }
+    }
+
+    fn delete_service(&mut self, key: &ServiceKey) {
+        self.by_hand.services.insert(*key, None);
+        self.by_hand.destinations.retain(|(service, _), _| service != key);
+        let Some(place) = self.places.remove(key) else { return };
+        self.effective.services.swap_remove(place);
+        if let Some(moved) = self.effective.services.get(place) {
+            self.places.insert(moved.service.key, place);
+        }
+    }
+
+    /// One that was deleted, so it comes without real servers.
+    fn add_service(&mut self, service: &VirtualService) {
+        let key = service.key;
+        let in_file = self.in_file.get(&key).and_then(|place| self.desired.services.get(*place));
+        let Some(in_file) = in_file else { return };
+        let gone = in_file.destinations.iter().map(|destination| ((key, destination.key), None));
+        self.by_hand.destinations.extend(gone);
+        self.by_hand.services.insert(key, Some(service.clone()));
+        self.places.insert(key, self.effective.services.len());
+        self.effective.services.push(DesiredService {
+            service: service.clone(),
+            destinations: Vec::new(),
+            local_addresses: LocalAddresses::default(),
+            health: in_file.health.clone(),
+        });
+    }
+
+    fn edit_service(&mut self, service: &VirtualService) {
+        self.by_hand.services.insert(service.key, Some(service.clone()));
+        let place = self.places.get(&service.key).copied();
+        if let Some(there) = place.and_then(|place| self.effective.services.get_mut(place)) {
+            there.service = service.clone();
         }
     }
 
     /// Puts what was done by hand over a list of destinations. What checks took out stays out.
     fn put_over(&self, service: ServiceKey, destinations: &mut Vec<Destination>) {
-        if self.by_hand.is_empty() {
+        if self.by_hand.destinations.is_empty() && self.by_hand.drained.is_empty() {
             return;
         }
         destinations.retain_mut(|destination| {
-            match self.by_hand.get(&(service, destination.key)) {
+            let there = match self.by_hand.destinations.get(&(service, destination.key)) {
                 None => true,
                 Some(None) => false,
                 Some(Some(changed)) => {
@@ -155,22 +311,32 @@ impl Held {
                     *destination = Destination { weight, ..*changed };
                     true
                 }
+            };
+            if self.by_hand.drained.contains(&Drained { service, destination: destination.key }) {
+                destination.weight = 0;
             }
+            there
         });
     }
 
     /// What the file says of a destination's weight.
     fn weight_in_file(&self, service: &ServiceKey, key: &DestinationKey) -> Option<u32> {
-        // Services are in the same order in both.
-        let service = self.desired.services.get(*self.places.get(service)?)?;
+        let service = self.desired.services.get(*self.in_file.get(service)?)?;
         service.destinations.iter().find(|d| d.key == *key).map(|d| d.weight)
     }
 
     /// What is in force is as somebody's hand made it.
-    fn change_effective(
+    fn keep_destination(
         &mut self,
-        ((service, key), now): ((ServiceKey, DestinationKey), Option<Destination>),
+        service: ServiceKey,
+        key: DestinationKey,
+        now: Option<Destination>,
     ) {
+        self.by_hand.destinations.insert((service, key), now);
+        if now.is_some_and(|now| now.weight > 0) {
+            // The last word counts.
+            self.by_hand.drained.shift_remove(&Drained { service, destination: key });
+        }
         let place = self.places.get(&service).copied();
         let Some(service) = place.and_then(|place| self.effective.services.get_mut(place)) else {
             return;
@@ -185,6 +351,15 @@ impl Held {
             }
         }
     }
+}
+
+fn places(desired: &Desired) -> HashMap<ServiceKey, usize> {
+    let services = desired.services.iter().enumerate();
+    services.map(|(place, service)| (service.service.key, place)).collect()
+}
+
+fn services(desired: &Desired) -> HashMap<ServiceKey, &DesiredService> {
+    desired.services.iter().map(|service| (service.service.key, service)).collect()
 }
 
 fn destinations(desired: &Desired) -> HashMap<(ServiceKey, DestinationKey), &Destination> {

@@ -4,6 +4,10 @@
 //!
 //! Called by the notifier.
 
+pub(super) mod queue;
+
+use std::time::SystemTime;
+
 use elvs_model::health::{Mail, MailServer};
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MessageBuilder};
@@ -47,9 +51,26 @@ pub(super) enum MailError {
     },
 }
 
-/// Sends one mail to all receivers.
-pub(super) async fn send(settings: &Mail, subject: &str, body: String) -> Result<(), MailError> {
-    let message = compose(settings, subject, body)?;
+impl MailError {
+    /// Whether another try would end like this one: the mail itself is at fault, or the server does not want it
+    /// (RFC 5321 section 4.2.1, 5yz: "should not repeat the exact request").
+    pub(super) fn is_final(&self) -> bool {
+        match self {
+            Self::Address { .. } | Self::Message(_) => true,
+            Self::Server { source, .. } => source.is_permanent(),
+            Self::Timeout { .. } => false,
+        }
+    }
+}
+
+/// Sends one mail, about what happened at `date`, to all receivers.
+pub(super) async fn send(
+    settings: &Mail,
+    subject: &str,
+    body: String,
+    date: SystemTime,
+) -> Result<(), MailError> {
+    let message = compose(settings, subject, body, date)?;
     let (host, port) = match &settings.server {
         MailServer::Address(address) => (address.ip().to_string(), address.port()),
         MailServer::Name { host, port } => (host.clone(), *port),
@@ -68,8 +89,13 @@ pub(super) async fn send(settings: &Mail, subject: &str, body: String) -> Result
     }
 }
 
-fn compose(settings: &Mail, subject: &str, body: String) -> Result<Message, MailError> {
-    let mut message: MessageBuilder = Message::builder().from(mailbox(&settings.from)?);
+fn compose(
+    settings: &Mail,
+    subject: &str,
+    body: String,
+    date: SystemTime,
+) -> Result<Message, MailError> {
+    let mut message: MessageBuilder = Message::builder().from(mailbox(&settings.from)?).date(date);
     message = if subject.is_ascii() && subject.len() <= LONGEST_SUBJECT {
         // As keepalived: on one line, on which filters match.
         let (name, text) = (HeaderName::new_from_ascii_str("Subject"), subject.to_owned());
@@ -95,7 +121,7 @@ pub(super) fn host_name() -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use elvs_model::health::{Mail, MailServer};
 
@@ -115,18 +141,20 @@ mod tests {
     fn a_mail_names_all_receivers_and_its_subject() {
         let subject =
             "[lb1] Realserver [192.0.2.11]:tcp:80 of virtual server [192.0.2.1]:tcp:80 - DOWN";
-        let message = compose(&settings(), subject, "=> LOST <=".to_owned()).unwrap();
+        let message = compose(&settings(), subject, "=> LOST <=".to_owned(), UNIX_EPOCH).unwrap();
         let text = String::from_utf8(message.formatted()).unwrap();
         assert!(text.contains("From: lvs@example.org\r\n"), "{text}");
         assert!(text.contains("ops@example.org") && text.contains("noc@example.org"), "{text}");
         assert!(text.contains(&format!("Subject: {subject}\r\n")), "{text}");
         assert!(text.ends_with("=> LOST <="), "{text}");
+        assert!(text.contains("Date: Thu, 01 Jan 1970 00:00:00 +0000\r\n"), "when it was: {text}");
     }
 
     #[test]
     fn what_is_no_address_is_named() {
         let wrong = Mail { to: vec!["nobody".to_owned()], ..settings() };
-        let error = compose(&wrong, "s", String::new()).unwrap_err();
+        let error = compose(&wrong, "s", String::new(), UNIX_EPOCH).unwrap_err();
+        assert!(error.is_final(), "no use to try it again");
         assert!(matches!(&error, MailError::Address { address, .. } if address == "nobody"));
     }
 }

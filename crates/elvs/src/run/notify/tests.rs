@@ -2,10 +2,12 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use elvs_model::health::{Fifo, Notifications, Script};
+use elvs_model::health::{Fifo, Mail, MailServer, MailView, Notifications, Script};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
 
 use super::{MOST_WAITING, Notice, Notifier};
 
@@ -111,4 +113,122 @@ async fn a_fifos_reader_gets_its_path_and_ends_with_the_notifier() {
     };
     tokio::time::timeout(Duration::from_secs(30), read).await.unwrap();
     notifier.finish(Duration::from_secs(1)).await;
+}
+
+/// A mail server that greets each connection with the next of these lines, and takes mails where that is 220; the
+/// subjects that it took.
+async fn mail_server(greetings: &'static [&'static str]) -> (Notifications, Subjects) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let subjects = Subjects::default();
+    let mail = Mail {
+        server: MailServer::Address(listener.local_addr().unwrap()),
+        helo_name: None,
+        timeout: Duration::from_secs(20),
+        from: "lvs@example.org".to_owned(),
+        to: vec!["ops@example.org".to_owned()],
+    };
+    let taken = subjects.clone();
+    tokio::spawn(async move {
+        for greeting in greetings {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (input, mut output) = stream.into_split();
+            output.write_all(format!("{greeting}\r\n").as_bytes()).await.unwrap();
+            let (mut lines, mut data) = (BufReader::new(input).lines(), false);
+            while let Ok(Some(line)) = lines.next_line().await {
+                let answer = match line.as_str() {
+                    "." => "250 taken",
+                    line if data => {
+                        taken
+                            .lock()
+                            .unwrap()
+                            .extend(line.strip_prefix("Subject: ").map(String::from));
+                        continue;
+                    }
+                    "DATA" => "354 go on",
+                    "QUIT" => "221 bye",
+                    _ => "250 ok",
+                };
+                data = line == "DATA";
+                if output.write_all(format!("{answer}\r\n").as_bytes()).await.is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    let router_id = Some("lb1".to_owned());
+    (Notifications { mail: Some(mail), router_id, ..Notifications::default() }, subjects)
+}
+
+type Subjects = Arc<Mutex<Vec<String>>>;
+
+fn mail(subject: &str) -> Notice {
+    Notice::Mail { subject: subject.to_owned(), body: "=> LOST <=".to_owned() }
+}
+
+async fn until(notifier: &Notifier, what: impl Fn(&MailView) -> bool) {
+    let there = async {
+        while !what(&notifier.mails()) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), there).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_mail_that_a_server_does_not_take_now_is_tried_again_and_holds_up_nothing_else() {
+    let (settings, subjects) = mail_server(&["421 not now", "220 welcome", "220 again"]).await;
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    let notifier = Arc::new(Notifier::default());
+    notifier.configure(&settings);
+    notifier.tell(mail("A - DOWN"));
+    notifier.tell(mail("A - UP"));
+    until(&notifier, |mails| mails.tried_again == 1).await;
+    let waiting = notifier.mails();
+    assert_eq!((waiting.waiting, waiting.sent), (2, 0));
+    assert!(waiting.trouble.is_some_and(|why| why.contains("not now")));
+    // Mails wait, scripts do not.
+    let words = vec![program(directory.path(), &format!("echo ran > {}", log.display()))];
+    notifier.tell(Notice::Script { about: "A".to_owned(), script: Script { words, user: None } });
+    let ran = async {
+        while !fs::read_to_string(&log).is_ok_and(|text| text == "ran\n") {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), ran).await.unwrap();
+    assert_eq!(notifier.mails().waiting, 2);
+    // The daemon's end does not wait for the pause.
+    notifier.finish(Duration::from_secs(30)).await;
+    let sent = MailView { sent: 2, tried_again: 1, ..MailView::default() };
+    assert_eq!(notifier.mails(), sent);
+    assert_eq!(*subjects.lock().unwrap(), ["[lb1] A - DOWN", "[lb1] A - UP"]);
+}
+
+#[tokio::test]
+async fn a_mail_that_is_refused_for_good_is_not_tried_again() {
+    let (settings, subjects) = mail_server(&["554 no mail from you", "220 welcome"]).await;
+    let notifier = Arc::new(Notifier::default());
+    notifier.configure(&settings);
+    notifier.tell(mail("A - DOWN"));
+    notifier.tell(mail("A - UP"));
+    until(&notifier, |mails| mails.waiting == 0).await;
+    let dropped = vec![("refused for good".to_owned(), 1)];
+    assert_eq!(notifier.mails(), MailView { sent: 1, dropped, ..MailView::default() });
+    assert_eq!(*subjects.lock().unwrap(), ["[lb1] A - UP"]);
+}
+
+#[tokio::test]
+async fn mails_that_cannot_be_sent_do_not_keep_the_daemon_from_ending() {
+    let (settings, _) = mail_server(&[]).await;
+    let notifier = Arc::new(Notifier::default());
+    notifier.configure(&settings);
+    // Nobody listens any more.
+    for subject in ["A - DOWN", "A - UP"] {
+        notifier.tell(mail(subject));
+    }
+    until(&notifier, |mails| mails.tried_again == 1).await;
+    notifier.finish(Duration::from_secs(30)).await;
+    let view = notifier.mails();
+    assert_eq!((view.waiting, view.sent), (0, 0));
+    assert_eq!(view.dropped, [("the daemon ended".to_owned(), 2)]);
 }

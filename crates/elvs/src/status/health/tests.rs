@@ -1,8 +1,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use elvs_model::health::{
-    BfdSession, BfdSessions, CheckState, CheckView, HealthView, ServerState, ServerView,
-    SorryServerView, Transition, Watched, WatchedView,
+    BfdSession, BfdSessions, CheckState, CheckView, Drained, HealthView, MailView, ServerState,
+    ServerView, SorryServerView, Transition, Watched, WatchedView,
 };
 use elvs_model::{DestinationKey, Protocol, ServiceKey};
 
@@ -64,7 +64,7 @@ fn view() -> HealthView {
         servers: vec![down()],
         history: vec![Transition { at: 97_000, state: false, reason: "lost".to_owned() }],
     };
-    HealthView { watched: vec![watched], checks: 1, wanted: 2, bfd: BfdSessions::default() }
+    HealthView { watched: vec![watched], checks: 1, wanted: 2, ..HealthView::default() }
 }
 
 #[test]
@@ -141,4 +141,45 @@ BFD, 1150 packets received
     2 not sent: no buffer space
 "
     );
+}
+
+#[test]
+fn mails_that_do_not_get_away_are_a_problem() {
+    let trouble = "mail server 10.0.0.25 port 25 did not take it: connection refused";
+    let mail = MailView {
+        waiting: 2,
+        sent: 7,
+        tried_again: 4,
+        dropped: vec![("all tries failed".to_owned(), 3)],
+        trouble: Some(trouble.to_owned()),
+    };
+    let view = HealthView { mail, ..view() };
+    let (mut summary, mut section) = (Vec::new(), Vec::new());
+    Health::new(&view, 100_000).summary(&mut summary).unwrap();
+    Health::new(&view, 100_000).print_mail(&mut section).unwrap();
+    let summary = String::from_utf8(summary).unwrap();
+    assert!(summary.contains(&format!("PROBLEM        mail: {trouble}\n")), "{summary}");
+    assert_eq!(
+        String::from_utf8(section).unwrap(),
+        format!(
+            "
+mail, 7 sent, 2 wait, 4 tried again
+  3 not sent: all tries failed
+  the last try: {trouble}
+"
+        )
+    );
+}
+
+#[test]
+fn a_drained_real_server_says_so() {
+    let drained = vec![Drained { service: service(), destination: key(21) }];
+    let view = HealthView { drained, ..view() };
+    let health = Health::new(&view, 100_000);
+    assert_eq!(health.word(&service(), &key(21)), "  down 3 s  drained by hand");
+    let mut out = Vec::new();
+    health.print(&mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    let line = "    drained by hand from TCP 10.0.0.100:80, until `elvs drain --off`\n";
+    assert!(text.contains(line), "{text}");
 }

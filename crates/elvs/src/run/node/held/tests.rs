@@ -1,9 +1,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
-use elvs_model::health::{HealthSettings, OnDrift, ServiceHealth};
+use elvs_model::health::{Drained, HealthSettings, OnDrift, ServiceHealth};
 use elvs_model::{
-    Change, Desired, DesiredService, Destination, DestinationKey, ForwardingMethod, LocalAddresses,
-    Protocol, Scheduler, ServiceKey, VirtualService,
+    Change, ChangeError, Desired, DesiredService, Destination, DestinationKey, ForwardingMethod,
+    LocalAddresses, Protocol, Scheduler, ServiceKey, VirtualService,
 };
 
 use super::Held;
@@ -96,7 +96,7 @@ fn what_was_done_by_hand_outlives_the_daemon_but_not_a_file_that_changed_meanwhi
         Change::DeleteDestination { service: vip(), destination: two.key },
     ];
     held.keep(&by_hand, &[Ok(()), Ok(())]);
-    let kept: Vec<super::ByHand> =
+    let kept: super::KeptByHand =
         serde_json::from_str(&serde_json::to_string(&held.by_hand()).unwrap()).unwrap();
     let next = Held::restored(file(&[one, two]), kept.clone());
     let next = next.with_file(file(&[one, two]), file(&[one, two]));
@@ -132,4 +132,129 @@ fn a_weight_by_hand_stays_where_the_file_says_0() {
     assert_eq!(held.take_over(&table(&[quiet])).0, [gone]);
     let again = held.with_file(file(&[quiet, other]), file(&[quiet, other]));
     assert_eq!(again.effective().services[0].destinations, [by_hand, other]);
+}
+
+/// As the next daemon finds it after a crash.
+fn crashed(held: &Held, before: Desired, after: Desired) -> Held {
+    let kept = serde_json::to_string(&held.by_hand()).unwrap();
+    let next = Held::restored(before, serde_json::from_str(&kept).unwrap());
+    next.with_file(after.clone(), after)
+}
+
+#[test]
+fn a_service_that_was_deleted_by_hand_stays_away_until_the_file_says_something_else_of_it() {
+    let (one, two) = (server(2, 1), server(3, 1));
+    for deletion in [Change::DeleteService(vip()), Change::Flush] {
+        let mut held = held(&[one, two]);
+        held.keep(&[deletion], &[Ok(())]);
+        assert_eq!(held.effective().services, []);
+        assert_eq!(held.take_over(&table(&[one])).0, [], "nor do checks bring it back");
+        for next in [
+            held.with_file(file(&[one, two]), file(&[one, two])),
+            crashed(&held, file(&[one, two]), file(&[one, two])),
+        ] {
+            assert_eq!(next.effective().services, [], "the file says the same");
+            assert!(next.concerns(&Change::AddService(VirtualService::new(vip(), Scheduler::Rr))));
+        }
+        let more = file(&[one, two, server(4, 1)]);
+        let next = crashed(&held, file(&[one, two]), more.clone());
+        assert_eq!(next.effective().services, more.services, "the file says more");
+        let mut other = file(&[one, two]);
+        other.services[0].service.scheduler = Scheduler::Wlc;
+        let next = held.with_file(other.clone(), other.clone());
+        assert_eq!(next.effective().services, other.services, "the file says something else");
+        assert!(next.by_hand().is_empty());
+        let mut restored = file(&[one, two]);
+        restored.health.on_drift = OnDrift::Restore;
+        let next = held.with_file(restored.clone(), restored.clone());
+        assert_eq!(next.effective().services, restored.services);
+    }
+}
+
+#[test]
+fn a_service_that_was_edited_or_made_again_by_hand_outlives_the_daemon() {
+    let (one, two) = (server(2, 1), server(3, 1));
+    let mut held = held(&[one, two]);
+    let edited = VirtualService::new(vip(), Scheduler::Wlc);
+    held.keep(&[Change::EditService(edited.clone())], &[Ok(())]);
+    let next = crashed(&held, file(&[one, two]), file(&[one, two]));
+    assert_eq!(next.effective().services[0].service, edited);
+    assert_eq!(next.effective().services[0].destinations, [one, two]);
+    // Deleted and made again, it has what was put in it by hand.
+    let made = VirtualService::new(vip(), Scheduler::Lc);
+    let by_hand = [
+        Change::DeleteService(vip()),
+        Change::AddService(made.clone()),
+        Change::AddDestination { service: vip(), destination: server(3, 5) },
+    ];
+    held.keep(&by_hand, &[Ok(()), Ok(()), Ok(())]);
+    let next = crashed(&held, file(&[one, two]), file(&[one, two]));
+    assert_eq!(next.effective().services[0].service, made);
+    assert_eq!(next.effective().services[0].destinations, [server(3, 5)]);
+}
+
+/// Places of the others are right after one went.
+#[test]
+fn checks_go_on_for_the_services_that_are_left() {
+    let other = ServiceKey::Fwmark { mark: 7, family: elvs_model::Family::Inet };
+    let mut both = file(&[server(2, 1)]);
+    let second = DesiredService {
+        service: VirtualService::new(other, Scheduler::Rr),
+        ..both.services[0].clone()
+    };
+    both.services.push(second);
+    let mut held = Held::default().with_file(both.clone(), both);
+    held.keep(&[Change::DeleteService(vip())], &[Ok(())]);
+    let gone = Change::DeleteDestination { service: other, destination: server(2, 1).key };
+    assert_eq!(held.take_over(&Tables::from([(other, Vec::new())])).0, [gone]);
+}
+
+#[test]
+fn a_drained_real_server_stays_so_whatever_checks_and_file_say() {
+    let (one, two) = (server(2, 5), server(3, 1));
+    let drained = Destination { weight: 0, ..one };
+    let which = Drained { service: vip(), destination: one.key };
+    let mut held = held(&[one, two]);
+    assert_eq!(held.drain(which, true), Ok(true));
+    assert_eq!(held.drain(which, true), Ok(false));
+    let (changes, _) = held.take_over(&table(&[one, two]));
+    assert_eq!(changes, [Change::EditDestination { service: vip(), destination: drained }]);
+    assert_eq!(held.take_over(&table(&[server(2, 3), two])).0, [], "a check's weight");
+    for on_drift in [OnDrift::Keep, OnDrift::Restore] {
+        let mut heavier = file(&[server(2, 9), two]);
+        heavier.health.on_drift = on_drift;
+        for next in [
+            held.with_file(heavier.clone(), heavier.clone()),
+            crashed(&held, file(&[one, two]), heavier.clone()),
+            // An orderly stop.
+            Held::restored(Desired::default(), held.by_hand().after_stop())
+                .with_file(heavier.clone(), heavier.clone()),
+        ] {
+            assert_eq!(next.effective().services[0].destinations, [drained, two]);
+        }
+    }
+    assert_eq!(held.drain(which, false), Ok(true));
+    let back = Change::EditDestination { service: vip(), destination: one };
+    assert_eq!(held.take_over(&table(&[one, two])).0, [back]);
+}
+
+#[test]
+fn a_drain_ends_with_a_weight_by_hand_and_with_its_real_server() {
+    let (one, two) = (server(2, 5), server(3, 1));
+    let which = Drained { service: vip(), destination: one.key };
+    let mut held = held(&[one, two]);
+    held.drain(which, true).unwrap();
+    let without = held.with_file(file(&[two]), file(&[two]));
+    assert_eq!(without.drained(), []);
+    let still = Change::EditDestination { service: vip(), destination: server(2, 0) };
+    held.keep(&[still], &[Ok(())]);
+    assert_eq!(held.drained(), [which]);
+    let edit = Change::EditDestination { service: vip(), destination: server(2, 4) };
+    held.keep(&[edit], &[Ok(())]);
+    assert_eq!(held.drained(), []);
+    let other = Drained { destination: server(9, 1).key, ..which };
+    assert_eq!(held.drain(other, true), Err(ChangeError::NoSuchDestination));
+    let mark = ServiceKey::Fwmark { mark: 7, family: elvs_model::Family::Inet };
+    let other = Drained { service: mark, ..which };
+    assert_eq!(held.drain(other, true), Err(ChangeError::NoSuchService));
 }
