@@ -128,7 +128,7 @@ pub(crate) struct Verdict {
     /// State and reason of the first check that keeps it from being alive.
     pub(crate) down: Option<(ServerState, String)>,
     /// One of them ran and failed, rather than not having run.
-    failed: bool,
+    pub(crate) failed: bool,
     pub(crate) adjust: Adjust,
     /// Keyword and words of the check that ran last.
     pub(crate) last: Option<String>,

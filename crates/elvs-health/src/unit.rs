@@ -41,6 +41,17 @@ pub(crate) struct Unit {
     pub(crate) published: Vec<Vec<Destination>>,
 }
 
+/// When weight is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Count {
+    /// The virtual server is new, and nothing of it was restored.
+    Begins,
+    /// It was configured again.
+    Configured,
+    /// It runs.
+    Runs,
+}
+
 /// One of the destinations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Member {
@@ -168,7 +179,7 @@ impl Unit {
         }
         server.show(now, state, reason);
         if changed || old != new {
-            self.count(now, false, notes);
+            self.count(now, Count::Runs, notes);
         }
         changed
     }
@@ -187,20 +198,23 @@ impl Unit {
         }
     }
 
-    /// Counts the weight that is alive: the quorum may be gained or lost. `first` when the virtual server was configured,
-    /// anew or again.
-    pub(crate) fn count(&mut self, now: Time, first: bool, notes: &mut Notes) {
+    /// Counts the weight that is alive: the quorum may be gained or lost.
+    pub(crate) fn count(&mut self, now: Time, when: Count, notes: &mut Notes) {
         let weight = self.weight();
         let (quorum, hysteresis) = (self.quorum, self.hysteresis);
         let gained_at = u64::from(quorum) + u64::from(hysteresis);
         // At least 1, for the hysteresis is below the quorum: without any weight the quorum is lost.
         let lost_below = u64::from(quorum.saturating_sub(hysteresis));
         let up = weight >= if self.up { lost_below } else { gained_at };
-        let starts_down = !up && self.history.is_empty() && self.has_sorry();
+        // While no check has run nothing is known that could be told, but for the sorry server that comes in.
+        let known_down =
+            when == Count::Begins && self.servers.iter().any(|server| server.times.fell);
+        let starts_down = !up && self.history.is_empty() && (known_down || self.has_sorry());
         if up == self.up && !starts_down {
             return;
         }
         let threshold = if up { gained_at } else { lost_below };
+        let first = when != Count::Runs;
         let occasion = Occasion::Change { first, quorum, hysteresis, threshold, weight };
         let gained = match (up, starts_down) {
             (true, _) => "gained",

@@ -298,3 +298,52 @@ fn no_password_is_in_a_saved_state() {
     let saved = serde_json::to_string(&world.monitor.save(world.now, world.wall())).unwrap();
     assert!(saved.contains("10.0.0.21") && !saved.contains("secret"), "{saved}");
 }
+
+#[test]
+fn a_virtual_server_that_comes_later_tells_what_its_checks_found_already() {
+    let at = |address: &str, lasts: &[u8]| {
+        let mut config = service(lasts);
+        config.service.key = key(address, 80);
+        for server in &mut config.health.servers {
+            server.mail = true;
+        }
+        config
+    };
+    let first = at("10.0.0.100", &[21]);
+    let mut world = World::new(desired(vec![first.clone()]));
+    world.kill("10.0.0.21");
+    world.pass(seconds(1));
+    world.news();
+    let (half, none) = (at("10.0.0.101", &[21, 22]), at("10.0.0.102", &[21]));
+    let all = desired(vec![first, half, none]);
+    world.configure(all.clone());
+    let down = |service: &str| {
+        [
+            format!("fifo RS [10.0.0.21]:tcp:80 [{service}]:tcp:80 DOWN"),
+            format!(
+                "mail Realserver [10.0.0.21]:tcp:80 of virtual server [{service}]:tcp:80 - DOWN: \
+                 => TCP_CHECK: connection refused <="
+            ),
+        ]
+    };
+    let [half_fifo, half_mail] = down("10.0.0.101");
+    let [none_fifo, none_mail] = down("10.0.0.102");
+    assert_eq!(
+        world.news(),
+        [
+            half_fifo.as_str(),
+            &half_mail,
+            "fifo VS [10.0.0.101]:tcp:80 UP",
+            &none_fifo,
+            &none_mail,
+            "fifo VS [10.0.0.102]:tcp:80 DOWN",
+        ]
+    );
+    world.configure(all);
+    world.pass(seconds(30));
+    assert_eq!(world.news(), Vec::<String>::new(), "it is told once");
+    world.revive("10.0.0.21");
+    world.pass(seconds(10));
+    let up = "fifo VS [10.0.0.102]:tcp:80 UP".to_owned();
+    assert!(world.news().contains(&up), "and so is what follows");
+}
