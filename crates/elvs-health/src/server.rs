@@ -56,6 +56,8 @@ pub(crate) struct Asked {
     pub(crate) check: CheckId,
     /// What it counts as until it has run.
     pub(crate) presumed_up: bool,
+    /// It took the place of another one, whose failure was told.
+    pub(crate) told_down: bool,
 }
 
 /// What happened to a real server when, and until when it lasts.

@@ -68,6 +68,7 @@ impl Monitor {
             self.suspend_or_resume(now, check);
         }
         self.restored = Restored::default();
+        self.foreseen.clear();
         self.index(desired);
         effects
     }
@@ -264,7 +265,8 @@ impl Monitor {
             let had = before.checks.iter().find(|asked| asked.check == id).copied();
             // A real server that was up stays so until a new check says otherwise, one that was down until it passes.
             let presumed_up = if before.known { before.passes } else { !check.schedule.alpha };
-            let asked = had.unwrap_or(Asked { check: id, presumed_up });
+            let told_down = before.known && !before.passes && server.times.fell;
+            let asked = had.unwrap_or(Asked { check: id, presumed_up, told_down });
             if new && before.known && before.passes {
                 self.go_on(id, check, before);
             }
@@ -302,6 +304,9 @@ impl Monitor {
         let check = Arc::new(check.clone());
         let mut checker = Checker::new(check.clone(), now);
         self.restored.fill_check(&mut checker);
+        if let Some(finding) = self.foreseen.remove(&*check) {
+            checker.foreseen(now, &finding);
+        }
         let session = checker.session().and_then(|session| self.sessions.get(session));
         if let Some((up, words)) = session {
             checker.told(now, *up, words);

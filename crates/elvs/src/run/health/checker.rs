@@ -13,10 +13,11 @@ use elvs_model::Desired;
 use elvs_model::health::Finding;
 use elvs_net::{Event, Events, Netlink};
 use elvs_probe::bfd::{Change, Standing};
+use futures::future::join_all;
 use futures::{FutureExt, StreamExt};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
-use tokio::time::{Sleep, sleep, sleep_until};
+use tokio::time::{Sleep, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::addresses::Addresses;
@@ -29,6 +30,8 @@ use super::{Command, Configured, Sample};
 const SAVE_PAUSE: Duration = Duration::from_secs(1);
 /// After the network could not be watched.
 const WATCH_PAUSE: Duration = Duration::from_secs(5);
+/// Checks that take no time are waited for this long before a configuration is in force.
+const FORESEE: Duration = Duration::from_secs(1);
 /// Sleep when nothing is due.
 const IDLE: Duration = Duration::from_secs(3_600);
 
@@ -132,15 +135,10 @@ impl Checker {
     fn start_due(&mut self) {
         let due = self.monitor.due(self.now());
         for Start { check, what } in due.starts {
-            let kind = what.kind.name();
-            let run = self.drivers.run(what);
+            let run = run_to_its_end(what.kind.name(), self.drivers.run(what));
             self.runs.spawn(async move {
                 let begin = Instant::now();
-                let run = AssertUnwindSafe(run).catch_unwind();
-                let finding = run.await.unwrap_or_else(|_| {
-                    Finding::failed(format!("the {} itself failed: please report it", kind))
-                });
-                (check, finding, begin.elapsed())
+                (check, run.await, begin.elapsed())
             });
         }
         self.carry_out(due.effects);
@@ -198,10 +196,24 @@ impl Checker {
     async fn take_over(&mut self) {
         let desired = self.desired.clone();
         self.drivers.configure(&desired).await;
+        self.foresee(&desired).await;
         let effects = self.monitor.configure(self.now(), &self.desired);
         self.outbox.forget_tables();
         self.unsaved = true;
         self.carry_out(effects);
+    }
+
+    /// Runs checks that take no time before a configuration is in force, as keepalived reads files before it begins.
+    async fn foresee(&mut self, desired: &Desired) {
+        let checks = self.monitor.foreseeable(desired);
+        let runs = checks.into_iter().map(|check| {
+            let run = run_to_its_end(check.kind.name(), self.drivers.run(Arc::new(check.clone())));
+            // What takes its time after all counts as any check that has not run.
+            async move { Some((check, timeout(FORESEE, run).await.ok()?)) }
+        });
+        for (check, finding) in join_all(runs).await.into_iter().flatten() {
+            self.monitor.foresee(check.clone(), finding);
+        }
     }
 
     /// A second monitor that knows what the first one did when it was saved.
@@ -290,6 +302,19 @@ impl Checker {
         let effects = self.monitor.stopping(self.now());
         self.outbox.put(effects);
     }
+}
+
+/// What a run finds, also if its code fails.
+fn run_to_its_end(
+    kind: &'static str,
+    run: impl Future<Output = Finding> + Send + 'static,
+) -> impl Future<Output = Finding> + Send + 'static {
+    let run = AssertUnwindSafe(run).catch_unwind();
+    run.map(move |finding| {
+        finding.unwrap_or_else(|_| {
+            Finding::failed(format!("the {kind} itself failed: please report it"))
+        })
+    })
 }
 
 /// The next event of the network; `None` after a pause if it is not watched, or at once if that ended.
