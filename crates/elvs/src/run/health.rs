@@ -12,6 +12,7 @@
 mod addresses;
 mod checker;
 mod drivers;
+mod files;
 mod outbox;
 mod store;
 

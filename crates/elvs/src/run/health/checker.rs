@@ -22,6 +22,7 @@ use tracing::{info, warn};
 
 use super::addresses::Addresses;
 use super::drivers::Drivers;
+use super::files;
 use super::outbox::Outbox;
 use super::store::Store;
 use super::{Command, Configured, Sample};
@@ -44,6 +45,8 @@ pub(super) struct Checker {
     /// What [`elvs_health::Time`] counts from.
     start: Instant,
     desired: Arc<Desired>,
+    /// Something was configured already.
+    began: bool,
     /// What was watched before, for [`Command::Revert`].
     before: Option<(Arc<Desired>, SavedState)>,
     drivers: Drivers,
@@ -71,6 +74,7 @@ impl Checker {
             monitor: Monitor::new(seed()),
             start: Instant::now(),
             desired: Arc::default(),
+            began: false,
             before: None,
             drivers,
             sessions,
@@ -196,11 +200,20 @@ impl Checker {
     async fn take_over(&mut self) {
         let desired = self.desired.clone();
         self.drivers.configure(&desired).await;
+        self.initialise_files(&desired).await;
         self.foresee(&desired).await;
         let effects = self.monitor.configure(self.now(), &self.desired);
         self.outbox.forget_tables();
         self.unsaved = true;
         self.carry_out(effects);
+    }
+
+    /// Gives files of checks their first values.
+    async fn initialise_files(&mut self, desired: &Desired) {
+        let start = !std::mem::replace(&mut self.began, true);
+        let files = files::with_first_value(desired);
+        // A file of a network could take its time. What failed is in the log.
+        let _ = spawn_blocking(move || files::initialise(&files, start)).await;
     }
 
     /// Runs checks that take no time before a configuration is in force, as keepalived reads files before it begins.
