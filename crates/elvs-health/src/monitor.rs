@@ -100,6 +100,12 @@ impl Monitor {
         self.saved(Clock { now, wall })
     }
 
+    /// [`Self::save`] for a daemon that ends in order: the next one tells how things stand, as keepalived does at every
+    /// start. Where the data plane `goes_on`, and without `omega`, there is nothing to tell.
+    pub fn save_at_end(&self, now: Time, wall: u64, goes_on: bool) -> SavedState {
+        self.saved_at_end(Clock { now, wall }, goes_on)
+    }
+
     /// Checks that say at once what they find and would begin with [`Self::configure`] of `desired`: run before, and told
     /// by [`Self::foresee`], they spare the table a real server that is known not to work.
     pub fn foreseeable<'a>(&self, desired: &'a Desired) -> HashSet<&'a Check> {
@@ -190,7 +196,8 @@ impl Monitor {
         self.hear_sample(now, service, destination, new, failed)
     }
 
-    /// The daemon stops: what `omega` asks for. Nothing is called after it; [`Self::save`] goes before.
+    /// The daemon stops: what `omega` asks for. Nothing is called after it; [`Self::save_at_end`] goes
+    /// before.
     pub fn stopping(&mut self, now: Time) -> Vec<Effect> {
         self.stop(now)
     }

@@ -17,6 +17,7 @@ use crate::clock::Moment;
 use crate::history::{Entry, remember};
 use crate::notes::{Notes, Occasion, REMOVING, SHUTTING_DOWN};
 use crate::server::Server;
+use crate::state::Tell;
 use crate::{Effect, LogLevel, Time};
 
 /// A virtual server.
@@ -257,6 +258,26 @@ impl Unit {
         self.since = Moment::from(now);
         if health.omega {
             notes.quorum(&health, false, Occasion::Stop);
+        }
+    }
+
+    /// The daemon began again after an orderly end: how things stand, as they were restored.
+    pub(crate) fn tell_again(&self, tell: Tell, notes: &mut Notes) {
+        let Some(health) = self.health() else { return };
+        for server in &self.servers {
+            // One that is not alive and never failed has not been told of yet.
+            let told = server.alive && tell == Tell::Everything;
+            if told || (!server.alive && server.times.fell) {
+                notes.server(&server.name, &server.health, server.alive);
+            }
+        }
+        if !self.history.is_empty() {
+            let (quorum, hysteresis) = (self.quorum, self.hysteresis);
+            let threshold = u64::from(quorum) + u64::from(hysteresis);
+            let weight = self.weight();
+            let first = true;
+            let occasion = Occasion::Change { first, quorum, hysteresis, threshold, weight };
+            notes.quorum(health, self.up, occasion);
         }
     }
 

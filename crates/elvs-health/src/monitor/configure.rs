@@ -143,7 +143,11 @@ impl Monitor {
         }
         unit.servers.extend(leaving);
         if let Some(saved) = saved {
+            let tell = saved.tell();
             saved.fill_unit(&mut unit);
+            if let Some(tell) = tell {
+                unit.tell_again(tell, &mut reload.notes);
+            }
         }
         unit.suspended = unit.suspends(&self.vips);
         for server in known {

@@ -103,8 +103,8 @@ impl Checker {
                 biased;
                 command = asked.recv() => match command {
                     None => break,
-                    Some(Command::Stop(reply)) => {
-                        self.stop().await;
+                    Some(Command::Stop(goes_on, reply)) => {
+                        self.stop(goes_on).await;
                         // Whoever asked may have gone.
                         let _ = reply.send(());
                         // A clean end is no alarm, so the thread waits until nobody listens.
@@ -192,7 +192,7 @@ impl Checker {
                 view.bfd = self.drivers.bfd_sessions(wall).await;
                 let _ = reply.send(view);
             }
-            Command::Stop(_) => {}
+            Command::Stop(..) => {}
         }
     }
 
@@ -305,12 +305,12 @@ impl Checker {
         self.writing = Some(spawn_blocking(move || store.save(&saved)));
     }
 
-    async fn stop(&mut self) {
+    async fn stop(&mut self, goes_on: bool) {
         if let Some(writing) = self.writing.take() {
             // What it wrote, or not, is written again.
             let _ = writing.await;
         }
-        self.store.save(&self.monitor.save(self.now(), wall()));
+        self.store.save(&self.monitor.save_at_end(self.now(), wall(), goes_on));
         self.runs = JoinSet::new();
         let effects = self.monitor.stopping(self.now());
         self.outbox.put(effects);
