@@ -115,6 +115,11 @@ impl Checker {
         if at_once { Duration::ZERO } else { warmup }
     }
 
+    /// It found something before it begins. Its first run is still to come.
+    pub(crate) fn foreseen(&mut self, now: Time, finding: &Finding) {
+        self.judge(now, finding);
+    }
+
     /// A run ended. The next one is planned.
     pub(crate) fn ended(&mut self, now: Time, finding: &Finding, took: Duration) {
         let began = self.began.take();

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use elvs_model::health::{Check, Finding, HealthView, Watched};
+use elvs_model::health::{Check, CheckKind, Finding, HealthView, Watched};
 use elvs_model::{Desired, Destination, DestinationKey, ServiceKey};
 
 use crate::agenda::{Agenda, ServerId, UnitId};
@@ -38,7 +38,7 @@ pub struct CheckId(pub(crate) u64);
 /// Which real servers work, and what follows from it.
 ///
 /// Order of calls: [`Self::new`], [`Self::restore`] if there is a saved state, [`Self::vip_present`] for addresses that
-/// are on the host, [`Self::configure`]; then any input at any time, with times that never go back. `now` is the
+/// are on the host, [`Self::foresee`] of what is [`Self::foreseeable`], [`Self::configure`]; then any input at any time, with times that never go back. `now` is the
 /// monotonic [`Time`], `wall` the Unix time in milliseconds.
 #[derive(Debug)]
 pub struct Monitor {
@@ -60,6 +60,8 @@ pub struct Monitor {
     sessions: HashMap<String, (bool, String)>,
     /// What an earlier daemon knew, until the first configuration.
     restored: Restored,
+    /// What checks of the next configuration found before it.
+    foreseen: HashMap<Check, Finding>,
     /// `rs_init_notifies`.
     initial: bool,
     /// The last name given to anything.
@@ -82,6 +84,7 @@ impl Monitor {
             vips: HashSet::new(),
             sessions: HashMap::new(),
             restored: Restored::default(),
+            foreseen: HashMap::new(),
             initial: false,
             named: 0,
         }
@@ -95,6 +98,26 @@ impl Monitor {
     /// What a later daemon needs to know.
     pub fn save(&self, now: Time, wall: u64) -> SavedState {
         self.saved(Clock { now, wall })
+    }
+
+    /// [`Self::save`] for a daemon that ends in order: the next one tells how things stand, as keepalived does at every
+    /// start. Where the data plane `goes_on`, and without `omega`, there is nothing to tell.
+    pub fn save_at_end(&self, now: Time, wall: u64, goes_on: bool) -> SavedState {
+        self.saved_at_end(Clock { now, wall }, goes_on)
+    }
+
+    /// Checks that say at once what they find and would begin with [`Self::configure`] of `desired`: run before, and told
+    /// by [`Self::foresee`], they spare the table a real server that is known not to work.
+    pub fn foreseeable<'a>(&self, desired: &'a Desired) -> HashSet<&'a Check> {
+        let servers = desired.services.iter().flat_map(|service| &service.health.servers);
+        let checks = servers.flat_map(|server| &server.checks);
+        let new = |check: &&Check| !self.by_check.contains_key(*check);
+        checks.filter(|check| matches!(check.kind, CheckKind::File(_))).filter(new).collect()
+    }
+
+    /// What a check found before it begins; applied by the next [`Self::configure`] if that names it.
+    pub fn foresee(&mut self, check: Check, finding: Finding) {
+        self.foreseen.insert(check, finding);
     }
 
     /// Watches what `desired` asks for, by difference: what did not change keeps its state and its times.
@@ -173,7 +196,8 @@ impl Monitor {
         self.hear_sample(now, service, destination, new, failed)
     }
 
-    /// The daemon stops: what `omega` asks for. Nothing is called after it; [`Self::save`] goes before.
+    /// The daemon stops: what `omega` asks for. Nothing is called after it; [`Self::save_at_end`] goes
+    /// before.
     pub fn stopping(&mut self, now: Time) -> Vec<Effect> {
         self.stop(now)
     }

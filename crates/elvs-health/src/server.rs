@@ -56,6 +56,8 @@ pub(crate) struct Asked {
     pub(crate) check: CheckId,
     /// What it counts as until it has run.
     pub(crate) presumed_up: bool,
+    /// It took the place of another one, whose failure was told.
+    pub(crate) told_down: bool,
 }
 
 /// What happened to a real server when, and until when it lasts.
@@ -128,7 +130,7 @@ pub(crate) struct Verdict {
     /// State and reason of the first check that keeps it from being alive.
     pub(crate) down: Option<(ServerState, String)>,
     /// One of them ran and failed, rather than not having run.
-    failed: bool,
+    pub(crate) failed: bool,
     pub(crate) adjust: Adjust,
     /// Keyword and words of the check that ran last.
     pub(crate) last: Option<String>,

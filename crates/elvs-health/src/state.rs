@@ -33,6 +33,19 @@ pub(crate) struct SavedWatched {
     pub(crate) servers: Vec<SavedServer>,
     /// Who is among the destinations, the newest last; `None` is the sorry server.
     pub(crate) members: Vec<Option<DestinationKey>>,
+    /// The daemon ended in order: what is told of again at the next start.
+    #[serde(default)]
+    pub(crate) tell: Option<Tell>,
+}
+
+/// What the next daemon tells of, though it did not change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Tell {
+    /// How the virtual server stands, and which real servers are down: the table was gone in between.
+    Standing,
+    /// All of it, for `omega` told that everything is down.
+    Everything,
 }
 
 /// A real server.

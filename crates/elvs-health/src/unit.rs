@@ -17,6 +17,7 @@ use crate::clock::Moment;
 use crate::history::{Entry, remember};
 use crate::notes::{Notes, Occasion, REMOVING, SHUTTING_DOWN};
 use crate::server::Server;
+use crate::state::Tell;
 use crate::{Effect, LogLevel, Time};
 
 /// A virtual server.
@@ -39,6 +40,17 @@ pub(crate) struct Unit {
     pub(crate) members: Vec<Member>,
     /// What was last said of each service's destinations.
     pub(crate) published: Vec<Vec<Destination>>,
+}
+
+/// When weight is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Count {
+    /// The virtual server is new, and nothing of it was restored.
+    Begins,
+    /// It was configured again.
+    Configured,
+    /// It runs.
+    Runs,
 }
 
 /// One of the destinations.
@@ -168,7 +180,7 @@ impl Unit {
         }
         server.show(now, state, reason);
         if changed || old != new {
-            self.count(now, false, notes);
+            self.count(now, Count::Runs, notes);
         }
         changed
     }
@@ -187,20 +199,23 @@ impl Unit {
         }
     }
 
-    /// Counts the weight that is alive: the quorum may be gained or lost. `first` when the virtual server was configured,
-    /// anew or again.
-    pub(crate) fn count(&mut self, now: Time, first: bool, notes: &mut Notes) {
+    /// Counts the weight that is alive: the quorum may be gained or lost.
+    pub(crate) fn count(&mut self, now: Time, when: Count, notes: &mut Notes) {
         let weight = self.weight();
         let (quorum, hysteresis) = (self.quorum, self.hysteresis);
         let gained_at = u64::from(quorum) + u64::from(hysteresis);
         // At least 1, for the hysteresis is below the quorum: without any weight the quorum is lost.
         let lost_below = u64::from(quorum.saturating_sub(hysteresis));
         let up = weight >= if self.up { lost_below } else { gained_at };
-        let starts_down = !up && self.history.is_empty() && self.has_sorry();
+        // While no check has run nothing is known that could be told, but for the sorry server that comes in.
+        let known_down =
+            when == Count::Begins && self.servers.iter().any(|server| server.times.fell);
+        let starts_down = !up && self.history.is_empty() && (known_down || self.has_sorry());
         if up == self.up && !starts_down {
             return;
         }
         let threshold = if up { gained_at } else { lost_below };
+        let first = when != Count::Runs;
         let occasion = Occasion::Change { first, quorum, hysteresis, threshold, weight };
         let gained = match (up, starts_down) {
             (true, _) => "gained",
@@ -243,6 +258,26 @@ impl Unit {
         self.since = Moment::from(now);
         if health.omega {
             notes.quorum(&health, false, Occasion::Stop);
+        }
+    }
+
+    /// The daemon began again after an orderly end: how things stand, as they were restored.
+    pub(crate) fn tell_again(&self, tell: Tell, notes: &mut Notes) {
+        let Some(health) = self.health() else { return };
+        for server in &self.servers {
+            // One that is not alive and never failed has not been told of yet.
+            let told = server.alive && tell == Tell::Everything;
+            if told || (!server.alive && server.times.fell) {
+                notes.server(&server.name, &server.health, server.alive);
+            }
+        }
+        if !self.history.is_empty() {
+            let (quorum, hysteresis) = (self.quorum, self.hysteresis);
+            let threshold = u64::from(quorum) + u64::from(hysteresis);
+            let weight = self.weight();
+            let first = true;
+            let occasion = Occasion::Change { first, quorum, hysteresis, threshold, weight };
+            notes.quorum(health, self.up, occasion);
         }
     }
 

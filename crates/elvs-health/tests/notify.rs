@@ -11,6 +11,7 @@
 
 mod support;
 
+use elvs_health::Monitor;
 use elvs_model::Desired;
 use elvs_model::health::{BfdCheck, Check, CheckKind};
 use support::*;
@@ -203,4 +204,70 @@ fn keepalived_conf_log_all_failures() {
         let tries = told.iter().filter(|line| line.contains("tried again in 2s"));
         assert_eq!(tries.count(), lines, "{told:#?}");
     }
+}
+
+/// What is told at the start after an orderly end.
+fn told_after_end(mut world: World, goes_on: bool) -> Vec<String> {
+    let saved = world.monitor.save_at_end(world.now, world.wall(), goes_on);
+    let effects = world.monitor.stopping(world.now);
+    world.take(effects);
+    world.news();
+    let text = serde_json::to_string(&saved).unwrap();
+    world.monitor = Monitor::new(9);
+    let wall = world.wall();
+    world.monitor.restore(world.now, wall, serde_json::from_str(&text).unwrap());
+    let before = world.table.clone();
+    world.configure(world.desired.clone());
+    assert_eq!(world.table, before);
+    let told = world.news();
+    world.pass(seconds(30));
+    assert_eq!(world.news(), Vec::<String>::new(), "all is told by then");
+    told
+}
+
+#[test]
+fn keepalived_tells_at_every_start_how_things_stand() {
+    let world = |omega: bool, dead: &[&str]| {
+        let mut config = loud(&[21, 22]);
+        config.services[0].health.omega = omega;
+        config.services[0].health.mail = false;
+        let mut world = World::new(config);
+        dead.iter().for_each(|dead| world.kill(dead));
+        world.pass(seconds(30));
+        world
+    };
+    let server = |last: u8, up: bool| {
+        let name = format!("[10.0.0.{last}]:tcp:80");
+        let (script, word) = if up { ("rs-up", "UP") } else { ("rs-down", "DOWN") };
+        [
+            format!("script {script} of {name} of [10.0.0.100]:tcp:80"),
+            format!("fifo RS {name} [10.0.0.100]:tcp:80 {word}"),
+        ]
+    };
+    let service = |up: bool| {
+        let (script, word) = if up { ("quorum-up", "UP") } else { ("quorum-down", "DOWN") };
+        [
+            format!("script {script} of [10.0.0.100]:tcp:80"),
+            format!("fifo VS [10.0.0.100]:tcp:80 {word}"),
+        ]
+    };
+    let (alive, half, none) = (&[][..], &["10.0.0.22"][..], &["10.0.0.21", "10.0.0.22"][..]);
+    // The table was gone in between: quorum_up may set up what leads traffic here.
+    assert_eq!(told_after_end(world(false, alive), false), service(true));
+    assert_eq!(
+        told_after_end(world(false, half), false),
+        [server(22, false), service(true)].concat()
+    );
+    assert_eq!(
+        told_after_end(world(false, none), false),
+        [server(21, false), server(22, false), service(false)].concat()
+    );
+    // omega said that all is down, though the data plane went on.
+    for goes_on in [false, true] {
+        assert_eq!(
+            told_after_end(world(true, half), goes_on),
+            [server(21, true), server(22, false), service(true)].concat()
+        );
+    }
+    assert_eq!(told_after_end(world(false, half), true), Vec::<String>::new(), "an upgrade");
 }

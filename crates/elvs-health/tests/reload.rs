@@ -11,8 +11,14 @@
 
 mod support;
 
+use std::collections::HashSet;
+
 use elvs_health::{Monitor, SavedState};
-use elvs_model::health::{CheckState, ServerState};
+use elvs_model::Desired;
+use elvs_model::health::{
+    Check, CheckKind, CheckResult, CheckState, FileCheck, Finding, ServerState, TrackFile,
+    WeightChange,
+};
 use support::*;
 
 #[test]
@@ -297,4 +303,85 @@ fn no_password_is_in_a_saved_state() {
     let world = World::new(desired(vec![config]));
     let saved = serde_json::to_string(&world.monitor.save(world.now, world.wall())).unwrap();
     assert!(saved.contains("10.0.0.21") && !saved.contains("secret"), "{saved}");
+}
+
+#[test]
+fn a_virtual_server_that_comes_later_tells_what_its_checks_found_already() {
+    let at = |address: &str, lasts: &[u8]| {
+        let mut config = service(lasts);
+        config.service.key = key(address, 80);
+        for server in &mut config.health.servers {
+            server.mail = true;
+        }
+        config
+    };
+    let first = at("10.0.0.100", &[21]);
+    let mut world = World::new(desired(vec![first.clone()]));
+    world.kill("10.0.0.21");
+    world.pass(seconds(1));
+    world.news();
+    let (half, none) = (at("10.0.0.101", &[21, 22]), at("10.0.0.102", &[21]));
+    let all = desired(vec![first, half, none]);
+    world.configure(all.clone());
+    let down = |service: &str| {
+        [
+            format!("fifo RS [10.0.0.21]:tcp:80 [{service}]:tcp:80 DOWN"),
+            format!(
+                "mail Realserver [10.0.0.21]:tcp:80 of virtual server [{service}]:tcp:80 - DOWN: \
+                 => TCP_CHECK: connection refused <="
+            ),
+        ]
+    };
+    let [half_fifo, half_mail] = down("10.0.0.101");
+    let [none_fifo, none_mail] = down("10.0.0.102");
+    assert_eq!(
+        world.news(),
+        [
+            half_fifo.as_str(),
+            &half_mail,
+            "fifo VS [10.0.0.101]:tcp:80 UP",
+            &none_fifo,
+            &none_mail,
+            "fifo VS [10.0.0.102]:tcp:80 DOWN",
+        ]
+    );
+    world.configure(all);
+    world.pass(seconds(30));
+    assert_eq!(world.news(), Vec::<String>::new(), "it is told once");
+    world.revive("10.0.0.21");
+    world.pass(seconds(10));
+    let up = "fifo VS [10.0.0.102]:tcp:80 UP".to_owned();
+    assert!(world.news().contains(&up), "and so is what follows");
+}
+
+#[test]
+fn keepalived_files_are_read_before_anything_else() {
+    let file = |weight| Check {
+        kind: CheckKind::File(FileCheck {
+            file: TrackFile { name: "f".to_owned(), path: "/f".into(), initial: None },
+            weight,
+            reverse: false,
+        }),
+        schedule: schedule(),
+    };
+    let mut config = service(&[21, 22, 23]);
+    config.health.servers[1].checks = vec![file(0)];
+    config.health.servers[2].checks = vec![file(4)];
+    let config = desired(vec![config]);
+    let mut world = World::new(Desired::default());
+    assert_eq!(world.monitor.foreseeable(&config), HashSet::from([&file(0), &file(4)]));
+    world.monitor.foresee(file(0), Finding::failed("file says 1, wanted 0"));
+    let result = CheckResult::Passed(WeightChange::Add(4));
+    world.monitor.foresee(file(4), Finding { result, words: "file says 1".to_owned() });
+    world.configure(config.clone());
+    assert_eq!(world.destinations(), "21:1 23:5", "it is in no table, not even for a moment");
+    let told = world.news();
+    let down = "fifo RS [10.0.0.22]:tcp:80 [10.0.0.100]:tcp:80 DOWN";
+    assert_eq!(told, [down, "fifo VS [10.0.0.100]:tcp:80 UP"]);
+    assert!(world.monitor.foreseeable(&config).is_empty(), "they run now");
+    assert_eq!(world.monitor.next_due(), Some(world.now), "at once");
+    // What nothing was foreseen of counts as up until its first run.
+    let mut blind = World::new(config);
+    assert_eq!(blind.destinations(), "21:1 22:1 23:1");
+    assert_eq!(blind.news(), ["fifo VS [10.0.0.100]:tcp:80 UP"]);
 }

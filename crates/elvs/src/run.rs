@@ -184,7 +184,7 @@ async fn serve(
             "checks do not run any more, because of a fault in them: the data plane goes on forwarding for the next daemon"
         );
     }
-    let last = node.stop(STOP_LIMIT).await;
+    let last = node.stop(STOP_LIMIT, options.leave_running).await;
     if options.leave_running {
         node.flush_if_asked().await?;
         info!("stopped; the data plane goes on forwarding");

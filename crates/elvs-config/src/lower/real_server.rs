@@ -312,12 +312,24 @@ impl Server {
     fn port(&self, heading: &Heading, reporter: &mut Reporter) -> u16 {
         let Some((port, at)) = self.port else { return heading.port };
         match self.method {
-            // Without a port of its own a firewall-mark service keeps what is written, as IPVS does.
-            _ if !heading.understood || heading.vip.is_none() => port,
+            _ if !heading.understood => port,
+            // A firewall mark has no port: each packet keeps its own, unless NAT is told another one.
+            ForwardingMethod::Dr | ForwardingMethod::Tun(_) if heading.vip.is_none() => {
+                if port != 0 && !heading.in_group {
+                    let name = self.method_name();
+                    let message = format!(
+                        "{name} by firewall mark cannot change the port: {port} is ignored"
+                    );
+                    reporter
+                        .warning(Code::ValueReplaced, at, message)
+                        .help("leave it out, or write 0; checks go to it all the same");
+                }
+                0
+            }
             _ if port == 0 || port == heading.port => heading.port,
             ForwardingMethod::Nat | ForwardingMethod::FullNat => port,
             ForwardingMethod::Dr | ForwardingMethod::Tun(_) => {
-                let name = if self.method == ForwardingMethod::Dr { "DR" } else { "TUN" };
+                let name = self.method_name();
                 let service = heading.port;
                 let message =
                     format!("{name} cannot change the port: {service} is used, not {port}");
@@ -327,6 +339,10 @@ impl Server {
                 service
             }
         }
+    }
+
+    const fn method_name(&self) -> &'static str {
+        if matches!(self.method, ForwardingMethod::Dr) { "DR" } else { "TUN" }
     }
 
     fn check_family(

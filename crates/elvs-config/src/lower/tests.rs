@@ -1,5 +1,6 @@
 use std::net::Ipv4Addr;
 
+use elvs_model::health::CheckKind;
 use elvs_model::{
     Destination, DestinationKey, Family, ForwardingMethod, Netmask, OnDelete, Persistence,
     Protocol, Scheduler, SchedulerFlags, ServiceKey, Setting, Timeouts, TunnelChecksum, TunnelKind,
@@ -723,23 +724,57 @@ fn warns_of_mark_rules_that_do_nothing() {
 }
 
 #[test]
-fn ipvsadm_ports_of_a_firewall_mark_service_are_kept_as_written() {
+fn keepalived_ports_of_a_firewall_mark_service_count_with_nat_alone() {
+    let ports = |method: &str| {
+        let text = format!(
+            "mark 7 {{\n  destination 192.0.2.1\n}}\nvirtual_server fwmark 7 {{\n  lvs_sched rr\n  lvs_method {method}\n  \
+             sorry_server 192.0.2.8 443\n  real_server 192.0.2.9 80 {{\n    TCP_CHECK {{ }}\n  }}\n  real_server 192.0.2.10 {{ }}\n}}\n"
+        );
+        let outcome = read_with(&text, EVERYTHING);
+        let said = shown(&outcome);
+        let service = outcome.desired.unwrap().services.remove(0);
+        let sorry = service.health.sorry_server.unwrap().destination.key.port;
+        let ports: Vec<u16> = service.destinations.iter().map(|d| d.key.port).collect();
+        // Checks go to the port that is written all the same.
+        let CheckKind::Tcp(check) = &service.health.servers[0].checks[0].kind else {
+            panic!("a TCP_CHECK")
+        };
+        assert_eq!(check.target.address.port(), 80, "{method}");
+        (ports, sorry, said)
+    };
+    assert_eq!(ports("NAT"), (vec![80, 0], 443, Vec::new()));
+    for method in ["DR", "TUN"] {
+        let (ports, sorry, said) = ports(method);
+        assert_eq!((ports, sorry), (vec![0, 0], 0), "{method}");
+        let ignored =
+            |port| format!("{method} by firewall mark cannot change the port: {port} is ignored");
+        let count = |port| said.iter().filter(|line| line.ends_with(&ignored(port))).count();
+        assert_eq!((count(80), count(443), said.len()), (1, 1, 2), "{said:?}");
+    }
+}
+
+#[test]
+fn keepalived_marks_of_a_group_have_no_port() {
     let text = "\
 mark 7 {
   destination 192.0.2.1
 }
-virtual_server fwmark 7 {
+virtual_server_group G {
+  192.0.2.1 80
+  fwmark 7
+}
+virtual_server group G {
   lvs_sched rr
   lvs_method DR
+  protocol TCP
   real_server 192.0.2.9 80 { }
-  real_server 192.0.2.10 { }
 }
 ";
     let outcome = read_with(text, EVERYTHING);
     assert_eq!(shown(&outcome), Vec::<String>::new());
     let services = outcome.desired.unwrap().services;
-    let ports: Vec<u16> = services[0].destinations.iter().map(|d| d.key.port).collect();
-    assert_eq!(ports, [80, 0]);
+    let ports = services.iter().map(|service| service.destinations[0].key.port);
+    assert_eq!(ports.collect::<Vec<u16>>(), [80, 0]);
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::notes::Notes;
 use crate::schedule::{Standing, Tries};
 use crate::server::{Asked, Server};
 use crate::state::SavedServer;
-use crate::unit::Unit;
+use crate::unit::{Count, Unit};
 use crate::{CheckId, Effect, LogLevel, Time};
 
 /// One virtual server while it is configured.
@@ -68,6 +68,7 @@ impl Monitor {
             self.suspend_or_resume(now, check);
         }
         self.restored = Restored::default();
+        self.foreseen.clear();
         self.index(desired);
         effects
     }
@@ -94,7 +95,7 @@ impl Monitor {
                 concerned.extend(server.asked());
                 self.unshare(id, server.id, &server.checks, &[]);
             }
-            unit.count(now, false, &mut notes);
+            unit.count(now, Count::Runs, &mut notes);
             effects.extend(notes.into_effects());
         }
         effects
@@ -109,11 +110,13 @@ impl Monitor {
     ) -> Vec<Effect> {
         let mut reload = Reload { now, id, notes: Notes::new(&block.name), concerned };
         let known = self.units.remove(&id);
+        let is_known = known.is_some();
         let mut unit = known.unwrap_or_else(|| Unit::new(block.watched.clone(), now));
         let planned = plan(&block.services);
         let services: Vec<ServiceKey> = unit.services().copied().collect();
         unit.take_configuration(&block, &planned);
         let mut saved = self.restored.take_unit(&unit.watched);
+        let when = if is_known || saved.is_some() { Count::Configured } else { Count::Begins };
         let keys: HashSet<DestinationKey> = planned.iter().map(|p| p.health.key).collect();
         let old = std::mem::take(&mut unit.servers).into_iter();
         let (stay, gone): (Vec<Server>, Vec<Server>) =
@@ -140,13 +143,17 @@ impl Monitor {
         }
         unit.servers.extend(leaving);
         if let Some(saved) = saved {
+            let tell = saved.tell();
             saved.fill_unit(&mut unit);
+            if let Some(tell) = tell {
+                unit.tell_again(tell, &mut reload.notes);
+            }
         }
         unit.suspended = unit.suspends(&self.vips);
         for server in known {
             unit.review(now, server, &self.checkers, &mut reload.notes);
         }
-        unit.count(now, true, &mut reload.notes);
+        unit.count(now, when, &mut reload.notes);
         let servers: Vec<ServerId> = unit.servers.iter().map(|server| server.id).collect();
         for server in servers {
             arm(&mut self.agenda, now, id, &mut unit, server);
@@ -225,15 +232,24 @@ impl Monitor {
         server
     }
 
-    /// The first state of a real server.
+    /// The first state of a real server. A check that it shares may have failed already: that is told, as keepalived tells
+    /// it once the check has run.
     fn begin(&self, now: Time, server: &mut Server, notes: &mut Notes) {
         let verdict = server.ask(&self.checkers);
         server.adjust = verdict.adjust;
         server.alive = server.judge(now, &verdict);
+        let failed = verdict.failed;
         let (state, reason) = server.present_state(verdict);
         server.show(now, state, reason);
         if server.alive && self.initial {
             notes.server(&server.name, &server.health, true);
+        }
+        if failed {
+            notes.log_server(LogLevel::Warn, &server.name, format!("down: {}", server.reason));
+            notes.server(&server.name, &server.health, false);
+            if server.health.mail {
+                notes.server_mail(&server.name, false, format!("=> {} <=", server.reason));
+            }
         }
     }
 
@@ -253,7 +269,8 @@ impl Monitor {
             let had = before.checks.iter().find(|asked| asked.check == id).copied();
             // A real server that was up stays so until a new check says otherwise, one that was down until it passes.
             let presumed_up = if before.known { before.passes } else { !check.schedule.alpha };
-            let asked = had.unwrap_or(Asked { check: id, presumed_up });
+            let told_down = before.known && !before.passes && server.times.fell;
+            let asked = had.unwrap_or(Asked { check: id, presumed_up, told_down });
             if new && before.known && before.passes {
                 self.go_on(id, check, before);
             }
@@ -291,6 +308,9 @@ impl Monitor {
         let check = Arc::new(check.clone());
         let mut checker = Checker::new(check.clone(), now);
         self.restored.fill_check(&mut checker);
+        if let Some(finding) = self.foreseen.remove(&*check) {
+            checker.foreseen(now, &finding);
+        }
         let session = checker.session().and_then(|session| self.sessions.get(session));
         if let Some((up, words)) = session {
             checker.told(now, *up, words);

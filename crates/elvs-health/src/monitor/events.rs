@@ -237,6 +237,7 @@ impl News {
             return (false, notes);
         };
         let (was_up, is_up) = (asked.up(&self.before), asked.up(&checker.said));
+        let told_down = asked.told_down;
         let words = &checker.record.words;
         let (name, kind) = (server.name.clone(), checker.check.kind.name());
         let standing = (self.before.tries.standing, checker.said.tries.standing);
@@ -260,7 +261,8 @@ impl News {
         unit.review(self.now, self.server, checkers, &mut notes);
         let Some(server) = unit.server_mut(self.server) else { return (true, notes) };
         // keepalived, update_svr_checker_state(): a first failure is told though nobody took it for alive.
-        let first_failure = standing == (Standing::Unknown, Standing::Down) && !was_up && !alive;
+        let first_failure =
+            standing == (Standing::Unknown, Standing::Down) && !was_up && !alive && !told_down;
         if first_failure && !server.alive {
             notes.server(&name, &server.health, false);
         }

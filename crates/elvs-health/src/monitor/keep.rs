@@ -1,7 +1,7 @@
 //! State that outlives a restart: what is saved, and what becomes of it at the next start.
 //!
 //! **Invariant:** a state that was saved and restored gives the same destinations for the same configuration, and tells
-//! nobody of anything.
+//! nobody of anything, unless it was saved at an orderly end.
 //!
 //! Part of [`crate::Monitor`].
 
@@ -15,7 +15,7 @@ use crate::check::{Checker, Record};
 use crate::clock::Clock;
 use crate::history;
 use crate::server::{Ramp, Server, Times};
-use crate::state::{SavedCheck, SavedServer, SavedState, SavedWatched, fingerprint};
+use crate::state::{SavedCheck, SavedServer, SavedState, SavedWatched, Tell, fingerprint};
 use crate::unit::{Member, Unit};
 
 /// What an earlier daemon knew.
@@ -76,6 +76,11 @@ impl RestoredUnit {
         Some((self.servers.remove(key)?, self.clock))
     }
 
+    /// What is to be told of again.
+    pub(super) const fn tell(&self) -> Option<Tell> {
+        self.unit.tell
+    }
+
     /// Gives a new virtual server the state it had; its real servers are those of the configuration.
     pub(super) fn fill_unit(self, unit: &mut Unit) {
         let (saved, clock) = (self.unit, self.clock);
@@ -129,6 +134,19 @@ impl Monitor {
         }
     }
 
+    pub(super) fn saved_at_end(&self, clock: Clock, goes_on: bool) -> SavedState {
+        let mut saved = self.saved(clock);
+        let units = self.order.iter().filter_map(|id| self.units.get(id));
+        for (watched, unit) in saved.watched.iter_mut().zip(units) {
+            watched.tell = match (unit.health().is_some_and(|health| health.omega), goes_on) {
+                (true, _) => Some(Tell::Everything),
+                (false, false) => Some(Tell::Standing),
+                (false, true) => None,
+            };
+        }
+        saved
+    }
+
     fn saved_unit(&self, unit: &Unit, clock: Clock) -> SavedWatched {
         let staying = unit.servers.iter().filter(|server| server.times.leaving.is_none());
         let key = |member: &Member| match member {
@@ -145,6 +163,7 @@ impl Monitor {
             history: history::shown(&unit.history, clock),
             servers: staying.map(|server| self.saved_server(server, clock)).collect(),
             members: unit.members.iter().filter_map(key).collect(),
+            tell: None,
         }
     }
 

@@ -12,6 +12,7 @@
 mod addresses;
 mod checker;
 mod drivers;
+mod files;
 mod outbox;
 mod store;
 
@@ -40,8 +41,8 @@ enum Command {
     Samples(Vec<Sample>),
     /// Everything that is known.
     View(oneshot::Sender<HealthView>),
-    /// Save, say what `omega` asks for, and end.
-    Stop(oneshot::Sender<()>),
+    /// Save, say what `omega` asks for, and end; whether the data plane goes on.
+    Stop(bool, oneshot::Sender<()>),
 }
 
 /// What follows from a configuration.
@@ -135,12 +136,13 @@ impl Health {
         self.ask(Command::View).await
     }
 
-    /// Saves what is known and ends the checks; what `omega` asks for is in the outbox then.
+    /// Saves what is known and ends the checks; what `omega` asks for is in the outbox then. `goes_on`: the data plane
+    /// goes on without the daemon.
     ///
     /// # Errors
     /// The thread is broken.
-    pub(super) async fn stop(&self) -> Result<()> {
-        self.ask(Command::Stop).await
+    pub(super) async fn stop(&self, goes_on: bool) -> Result<()> {
+        self.ask(|reply| Command::Stop(goes_on, reply)).await
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T> {

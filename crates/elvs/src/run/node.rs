@@ -309,9 +309,9 @@ impl Node {
     }
 
     /// Ends checks, says what `omega` asks for, and waits until it is said, for at most `limit`; answers who is told of the
-    /// rest.
-    pub(super) async fn stop(&self, limit: Duration) -> Notifications {
-        if let Err(error) = self.health.stop().await {
+    /// rest. `goes_on`: the data plane goes on without the daemon.
+    pub(super) async fn stop(&self, limit: Duration, goes_on: bool) -> Notifications {
+        if let Err(error) = self.health.stop(goes_on).await {
             warn!("{error:#}");
         }
         self.carry_out_effects().await;

@@ -10,17 +10,19 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use elvs_health::{CheckId, Effect, Monitor, SavedState, Start};
 use elvs_model::Desired;
-use elvs_model::health::Finding;
+use elvs_model::health::{Finding, Trial};
 use elvs_net::{Event, Events, Netlink};
 use elvs_probe::bfd::{Change, Standing};
+use futures::future::join_all;
 use futures::{FutureExt, StreamExt};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
-use tokio::time::{Sleep, sleep, sleep_until};
+use tokio::time::{Sleep, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::addresses::Addresses;
 use super::drivers::Drivers;
+use super::files;
 use super::outbox::Outbox;
 use super::store::Store;
 use super::{Command, Configured, Sample};
@@ -29,6 +31,8 @@ use super::{Command, Configured, Sample};
 const SAVE_PAUSE: Duration = Duration::from_secs(1);
 /// After the network could not be watched.
 const WATCH_PAUSE: Duration = Duration::from_secs(5);
+/// Checks that take no time are waited for this long before a configuration is in force.
+const FORESEE: Duration = Duration::from_secs(1);
 /// Sleep when nothing is due.
 const IDLE: Duration = Duration::from_secs(3_600);
 
@@ -41,6 +45,8 @@ pub(super) struct Checker {
     /// What [`elvs_health::Time`] counts from.
     start: Instant,
     desired: Arc<Desired>,
+    /// Something was configured already.
+    began: bool,
     /// What was watched before, for [`Command::Revert`].
     before: Option<(Arc<Desired>, SavedState)>,
     drivers: Drivers,
@@ -68,6 +74,7 @@ impl Checker {
             monitor: Monitor::new(seed()),
             start: Instant::now(),
             desired: Arc::default(),
+            began: false,
             before: None,
             drivers,
             sessions,
@@ -96,8 +103,8 @@ impl Checker {
                 biased;
                 command = asked.recv() => match command {
                     None => break,
-                    Some(Command::Stop(reply)) => {
-                        self.stop().await;
+                    Some(Command::Stop(goes_on, reply)) => {
+                        self.stop(goes_on).await;
                         // Whoever asked may have gone.
                         let _ = reply.send(());
                         // A clean end is no alarm, so the thread waits until nobody listens.
@@ -132,14 +139,10 @@ impl Checker {
     fn start_due(&mut self) {
         let due = self.monitor.due(self.now());
         for Start { check, what } in due.starts {
-            let run = self.drivers.run(what);
+            let run = run_to_its_end(self.drivers.run(what));
             self.runs.spawn(async move {
                 let begin = Instant::now();
-                let run = AssertUnwindSafe(run).catch_unwind();
-                let finding = run.await.unwrap_or_else(|_| {
-                    Finding::failed("the check itself failed: please report it")
-                });
-                (check, finding, begin.elapsed())
+                (check, run.await, begin.elapsed())
             });
         }
         self.carry_out(due.effects);
@@ -189,7 +192,7 @@ impl Checker {
                 view.bfd = self.drivers.bfd_sessions(wall).await;
                 let _ = reply.send(view);
             }
-            Command::Stop(_) => {}
+            Command::Stop(..) => {}
         }
     }
 
@@ -197,10 +200,33 @@ impl Checker {
     async fn take_over(&mut self) {
         let desired = self.desired.clone();
         self.drivers.configure(&desired).await;
+        self.initialise_files(&desired).await;
+        self.foresee(&desired).await;
         let effects = self.monitor.configure(self.now(), &self.desired);
         self.outbox.forget_tables();
         self.unsaved = true;
         self.carry_out(effects);
+    }
+
+    /// Gives files of checks their first values.
+    async fn initialise_files(&mut self, desired: &Desired) {
+        let start = !std::mem::replace(&mut self.began, true);
+        let files = files::with_first_value(desired);
+        // A file of a network could take its time. What failed is in the log.
+        let _ = spawn_blocking(move || files::initialise(&files, start)).await;
+    }
+
+    /// Runs checks that take no time before a configuration is in force, as keepalived reads files before it begins.
+    async fn foresee(&mut self, desired: &Desired) {
+        let checks = self.monitor.foreseeable(desired);
+        let runs = checks.into_iter().filter_map(|check| {
+            let run = run_to_its_end(self.drivers.run(Trial::of(check)?));
+            // What takes its time after all counts as any check that has not run.
+            Some(async move { Some((check, timeout(FORESEE, run).await.ok()?)) })
+        });
+        for (check, finding) in join_all(runs).await.into_iter().flatten() {
+            self.monitor.foresee(check.clone(), finding);
+        }
     }
 
     /// A second monitor that knows what the first one did when it was saved.
@@ -279,16 +305,26 @@ impl Checker {
         self.writing = Some(spawn_blocking(move || store.save(&saved)));
     }
 
-    async fn stop(&mut self) {
+    async fn stop(&mut self, goes_on: bool) {
         if let Some(writing) = self.writing.take() {
             // What it wrote, or not, is written again.
             let _ = writing.await;
         }
-        self.store.save(&self.monitor.save(self.now(), wall()));
+        self.store.save(&self.monitor.save_at_end(self.now(), wall(), goes_on));
         self.runs = JoinSet::new();
         let effects = self.monitor.stopping(self.now());
         self.outbox.put(effects);
     }
+}
+
+/// What a run finds, also if its code fails.
+fn run_to_its_end(
+    run: impl Future<Output = Finding> + Send + 'static,
+) -> impl Future<Output = Finding> + Send + 'static {
+    let run = AssertUnwindSafe(run).catch_unwind();
+    run.map(|finding| {
+        finding.unwrap_or_else(|_| Finding::failed("the check itself failed: please report it"))
+    })
 }
 
 /// The next event of the network; `None` after a pause if it is not watched, or at once if that ended.
