@@ -366,6 +366,18 @@ fn filters_are_refused_where_ipvsadm_would_and_where_they_are_none() {
     }
 }
 
+#[test]
+fn letters_of_full_nat_are_unknown_to_the_commands_of_ipvsadm() {
+    for (line, stderr) in [
+        ("-L -z 10.0.0.200", "-z: unknown option\n"),
+        ("-A -t 10.0.0.100:80 -Fdpdk1", "-Fdpdk1: unknown option\n"),
+        ("-LnF", "-LnF: unknown option\n"),
+    ] {
+        let printed = invoke(&format!("ipvsadm {line}"), &mut full_nat());
+        assert_eq!((printed.code, printed.stderr.as_str()), (255, stderr), "{line}");
+    }
+}
+
 /// A service by full NAT.
 fn full_nat() -> Memory {
     let mut director = Memory::default();
@@ -460,7 +472,10 @@ fn mistakes_with_local_addresses_are_named() {
             "--add-laddr -z 10.0.0.200",
             "You need to supply the 'service-address' option for the 'add-laddr' command\n",
         ),
-        ("-L -z 10.0.0.200", "Illegal 'local-address' option with the 'list' command\n"),
+        (
+            "-L --local-address 10.0.0.200",
+            "Illegal 'local-address' option with the 'list' command\n",
+        ),
         (
             "--add-laddr -t 10.0.0.100:80 -z x",
             "--local-address (-z): `x` is not an address (A), a range (A-B) or a prefix (A/length)\n",

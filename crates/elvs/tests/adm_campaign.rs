@@ -15,8 +15,8 @@ use std::path::Path;
 use adm_support::{Memory, Printed, run_words};
 use elvs::adm::{ConnectionIter, Director, DirectorError, Names};
 use elvs_model::{
-    Change, ConnectionFilter, ConnectionView, NodeInfo, Protocol, ServiceKey, ServiceView,
-    SyncDaemon, Timeouts,
+    Change, ChangeError, ConnectionFilter, ConnectionView, NodeInfo, Protocol, ServiceKey,
+    ServiceView, SyncDaemon, Timeouts,
 };
 use serde::Deserialize;
 
@@ -175,6 +175,10 @@ struct Shown {
     connections: Vec<ConnectionView>,
 }
 
+fn only_listed() -> DirectorError {
+    ChangeError::Unsupported("only services and connections are listed".to_owned()).into()
+}
+
 impl Director for Shown {
     fn info(&mut self) -> Result<NodeInfo, DirectorError> {
         Ok(NodeInfo { version: "test".to_owned(), connection_table_size: 4096 })
@@ -185,11 +189,11 @@ impl Director for Shown {
     }
 
     fn timeouts(&mut self) -> Result<Timeouts, DirectorError> {
-        unreachable!("only services and connections are listed")
+        Err(only_listed())
     }
 
     fn sync_daemons(&mut self) -> Result<Vec<SyncDaemon>, DirectorError> {
-        unreachable!("only services and connections are listed")
+        Err(only_listed())
     }
 
     fn connections(&mut self, _: &ConnectionFilter) -> Result<ConnectionIter<'_>, DirectorError> {
@@ -197,14 +201,14 @@ impl Director for Shown {
     }
 
     fn apply(&mut self, _: &Change) -> Result<(), DirectorError> {
-        unreachable!("nothing is changed")
+        Err(only_listed())
     }
 
     fn apply_all(&mut self, _: &[Change]) -> Result<(), DirectorError> {
-        unreachable!("nothing is changed")
+        Err(only_listed())
     }
 
     fn zero(&mut self, _: Option<ServiceKey>) -> Result<(), DirectorError> {
-        unreachable!("nothing is changed")
+        Err(only_listed())
     }
 }

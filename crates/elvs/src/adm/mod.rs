@@ -27,7 +27,7 @@ use std::ffi::OsString;
 use std::io::{self, BufReader, BufWriter};
 use std::path::Path;
 
-use elvs_api::Client;
+use elvs_api::{Client, ClientError};
 use elvs_model::Change;
 
 pub use command::{Columns, Command, Failure, List, Subject};
@@ -80,8 +80,9 @@ fn command(
         match parse(program, words, &SystemNames) {
             Ok(command) => command,
             Err(failure) => {
-                streams.errors.write_all(failure.message.as_bytes())?;
-                return Ok(failure.code);
+                let (code, message) = first_trouble(failure, &Client::connect(socket).err());
+                streams.errors.write_all(message.as_bytes())?;
+                return Ok(code);
             }
         }
     };
@@ -97,6 +98,14 @@ fn command(
     with_director(socket, streams, |director, streams| {
         run(command, program, director, &SystemNames, streams)
     })
+}
+
+/// What is said of a line with a mistake: ipvsadm tells who may not use it before it looks at the line.
+fn first_trouble(failure: Failure, unreachable: &Option<ClientError>) -> (u8, String) {
+    match unreachable {
+        Some(error @ ClientError::Permission(_)) => (2, run::client_error(error)),
+        Some(_) | None => (failure.code, failure.message),
+    }
 }
 
 /// `elvs adm`: ipvsadm, whose help says what ELVS adds.
@@ -158,3 +167,6 @@ fn with_director(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,7 @@ pub fn parse(program: &str, words: &[String], names: &dyn Names) -> Result<Comma
     let Ok(Some((Meaning::Verb(verb), value))) = scanner.option() else {
         return Err(try_help(program));
     };
+    scanner.is_for(verb);
     let mut role = SyncRole::Master;
     match verb {
         Verb::Help => return Ok(Command::Help),

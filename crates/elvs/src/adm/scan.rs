@@ -5,7 +5,7 @@
 //!
 //! Called by the argument reader.
 
-use super::option::{Meaning, SPELLINGS, Spelling, Takes};
+use super::option::{Kind, Meaning, SPELLINGS, Spelling, Takes, Verb};
 
 /// Reads options one at a time; words that are none are kept aside.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(super) struct Scanner<'a> {
     /// `--` was seen: every further word is an argument.
     only_arguments: bool,
     arguments: Vec<&'a str>,
+    /// The command is one of full NAT's, which alone has the letters that ipvsadm does not know.
+    full_nat: bool,
 }
 
 /// What libpopt says of a word it cannot read.
@@ -28,7 +30,13 @@ pub(super) struct ScanError {
 
 impl<'a> Scanner<'a> {
     pub(super) const fn new(words: &'a [String]) -> Self {
-        Self { words, next: 0, bundle: "", only_arguments: false, arguments: Vec::new() }
+        let arguments = Vec::new();
+        Self { words, next: 0, bundle: "", only_arguments: false, arguments, full_nat: false }
+    }
+
+    /// What the command is decides whether `-z` and `-F` are letters at all.
+    pub(super) const fn is_for(&mut self, verb: Verb) {
+        self.full_nat = matches!(verb, Verb::AddLocal | Verb::DeleteLocal);
     }
 
     /// The next option with its value.
@@ -76,7 +84,11 @@ impl<'a> Scanner<'a> {
         let mut rest = self.bundle.chars();
         let letter = rest.next();
         self.bundle = rest.as_str();
-        let spelling = SPELLINGS.iter().find(|s| s.short.is_some() && s.short == letter);
+        let known = |s: &&Spelling| {
+            let own = matches!(s.meaning, Meaning::Kind(Kind::LocalAddress | Kind::Ifname));
+            s.short.is_some() && s.short == letter && (self.full_nat || !own)
+        };
+        let spelling = SPELLINGS.iter().find(known);
         let spelling = spelling.ok_or_else(|| self.error(UNKNOWN))?;
         if spelling.takes == Takes::Nothing && !self.bundle.starts_with('=') {
             return Ok((spelling.meaning, None));
