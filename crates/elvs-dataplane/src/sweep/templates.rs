@@ -37,7 +37,6 @@ pub(crate) fn template_ticks<B: Backend>(backend: &B, settings: &Settings, live:
 
 /// Persistence templates whose time is over, and whether connections keep them: a template lives at least as long as
 /// the connections it led to (`n_control` in IPVS).
-///
 #[derive(Clone, Debug, Default)]
 pub(super) struct Templates {
     /// Found to be due in this pass.
