@@ -12,7 +12,6 @@ use elvs_model::health::Drained;
 use tracing::{info, warn};
 
 use super::Node;
-use crate::run::health::Tables;
 
 impl Node {
     /// Has a real server of the configuration drain, or be used again with the weight that file and checks give it.
@@ -24,18 +23,13 @@ impl Node {
         Drain { server, on }: Drain,
     ) -> Result<(), ChangeError> {
         let mut held = self.writer.lock().await;
+        // As checks have it at this moment. Nothing is changed yet: whoever asked may go away meanwhile.
+        let planned = self.health.plan(held.desired()).await;
+        let planned = planned.map_err(|error| ChangeError::Unsupported(format!("{error:#}")))?;
         if !held.drain(server, on)? {
             return Ok(());
         }
-        // As checks have it at this moment; what is in force may have a drained one's weight.
-        let tables = match self.health.plan(held.desired()).await {
-            Ok(all) => all.services.into_iter().filter(|s| s.service.key == server.service),
-            Err(error) => {
-                held.drain(server, !on)?;
-                return Err(ChangeError::Unsupported(format!("{error:#}")));
-            }
-        };
-        let tables: Tables = tables.map(|s| (s.service.key, s.destinations)).collect();
+        let tables = held.with_planned(server, &planned);
         let (changes, undo) = held.take_over(&tables);
         if !self.change_destinations(&changes) {
             held.undo(undo);

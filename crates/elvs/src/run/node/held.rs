@@ -137,11 +137,26 @@ impl Held {
         let Some(service) = in_file.and_then(|place| self.desired.services.get(*place)) else {
             return Err(ChangeError::NoSuchService);
         };
-        if !service.destinations.iter().any(|there| there.key == server.destination) {
+        if find(&service.destinations, &server.destination).is_none() {
             return Err(ChangeError::NoSuchDestination);
         }
         let drained = &mut self.by_hand.drained;
         Ok(if on { drained.insert(server) } else { drained.shift_remove(&server) })
+    }
+
+    /// The destinations in force of a real server's service, with its own as it is planned.
+    pub(super) fn with_planned(&self, server: Drained, planned: &Desired) -> Tables {
+        let Drained { service, destination } = server;
+        let in_force = self.places.get(&service);
+        let in_force = in_force.and_then(|place| self.effective.services.get(*place));
+        let planned = planned.services.iter().find(|there| there.service.key == service);
+        let planned = planned.and_then(|service| find(&service.destinations, &destination));
+        let Some((in_force, planned)) = in_force.zip(planned) else { return Tables::new() };
+        let mut destinations = in_force.destinations.clone();
+        for there in destinations.iter_mut().filter(|there| there.key == destination) {
+            *there = *planned;
+        }
+        Tables::from([(service, destinations)])
     }
 
     /// What is asked for when a file is taken over, with what checks make of it.
@@ -322,7 +337,7 @@ impl Held {
     /// What the file says of a destination's weight.
     fn weight_in_file(&self, service: &ServiceKey, key: &DestinationKey) -> Option<u32> {
         let service = self.desired.services.get(*self.in_file.get(service)?)?;
-        service.destinations.iter().find(|d| d.key == *key).map(|d| d.weight)
+        find(&service.destinations, key).map(|destination| destination.weight)
     }
 
     /// What is in force is as somebody's hand made it.
@@ -351,6 +366,10 @@ impl Held {
             }
         }
     }
+}
+
+fn find<'a>(all: &'a [Destination], key: &DestinationKey) -> Option<&'a Destination> {
+    all.iter().find(|destination| destination.key == *key)
 }
 
 fn places(desired: &Desired) -> HashMap<ServiceKey, usize> {

@@ -234,8 +234,11 @@ fn a_drained_real_server_stays_so_whatever_checks_and_file_say() {
         }
     }
     assert_eq!(held.drain(which, false), Ok(true));
-    let back = Change::EditDestination { service: vip(), destination: one };
-    assert_eq!(held.take_over(&table(&[one, two])).0, [back]);
+    let back = Change::EditDestination { service: vip(), destination: server(2, 3) };
+    // Another one's weight is not this command's business.
+    let planned = held.with_planned(which, &file(&[server(2, 3), server(3, 8)]));
+    assert_eq!(held.take_over(&planned).0, [back]);
+    assert_eq!(held.with_planned(which, &file(&[two])), Tables::new(), "it is down");
 }
 
 #[test]
