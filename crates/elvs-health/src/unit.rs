@@ -271,6 +271,7 @@ impl Unit {
                 notes.server(&server.name, &server.health, server.alive);
             }
         }
+        // At an empty history nothing was told yet.
         if !self.history.is_empty() {
             let (quorum, hysteresis) = (self.quorum, self.hysteresis);
             let threshold = u64::from(quorum) + u64::from(hysteresis);

@@ -12,6 +12,7 @@
 mod support;
 
 use elvs_model::health::ServiceGroup;
+use elvs_model::{Family, ServiceKey};
 use support::*;
 
 #[test]
@@ -223,4 +224,21 @@ fn a_services_ports_may_differ_in_a_group() {
     assert_eq!(world.destinations(), "22:1");
     assert_eq!(weights(&world.table[&other]), "22:1");
     assert_eq!(world.table[&other][0].key.port, 443);
+}
+
+#[test]
+fn keepalived_a_real_server_of_a_group_is_named_by_its_port_also_after_a_mark() {
+    let group = Some(ServiceGroup { name: "web".to_owned(), protocol: None });
+    let mut http = service(&[21]);
+    http.health.group = group;
+    // A firewall mark has no port under DR.
+    let mut mark = http.clone();
+    mark.service.key = ServiceKey::Fwmark { mark: 5, family: Family::Inet };
+    mark.destinations[0].key.port = 0;
+    mark.health.servers[0].key.port = 0;
+    let mut world = World::new(desired(vec![mark, http]));
+    world.kill("10.0.0.21");
+    world.pass(seconds(1));
+    let down = "fifo RS [10.0.0.21]:none:80 [web]:0 DOWN".to_owned();
+    assert!(world.news().contains(&down));
 }

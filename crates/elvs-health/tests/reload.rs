@@ -12,12 +12,13 @@
 mod support;
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use elvs_health::{Monitor, SavedState};
 use elvs_model::Desired;
 use elvs_model::health::{
-    Check, CheckKind, CheckResult, CheckState, FileCheck, Finding, ServerState, TrackFile,
-    WeightChange,
+    Check, CheckKind, CheckResult, CheckState, FileCheck, Finding, MiscCheck, Schedule,
+    ServerState, TrackFile, WeightChange,
 };
 use support::*;
 
@@ -384,4 +385,36 @@ fn keepalived_files_are_read_before_anything_else() {
     let mut blind = World::new(config);
     assert_eq!(blind.destinations(), "21:1 22:1 23:1");
     assert_eq!(blind.news(), ["fifo VS [10.0.0.100]:tcp:80 UP"]);
+}
+
+#[test]
+fn a_weight_that_a_check_asked_for_stays_when_the_check_is_changed() {
+    let config = |delay_loop| {
+        let mut config = service(&[21]);
+        let script = script("/weight");
+        let kind = CheckKind::Misc(MiscCheck { script, timeout: None, dynamic: true });
+        let delay_loop = seconds(delay_loop);
+        let schedule = Schedule { delay_loop, warmup: Some(delay_loop), ..schedule() };
+        config.health.servers[0].checks = vec![Check { kind, schedule }];
+        desired(vec![config])
+    };
+    let run = |world: &mut World, weight| {
+        world.now = world.monitor.next_due().unwrap();
+        let starts = world.monitor.due(world.now).starts;
+        let result = CheckResult::Passed(WeightChange::Set(weight));
+        let finding = Finding { result, words: String::new() };
+        for start in starts {
+            let effects = world.monitor.finished(world.now, start.check, &finding, Duration::ZERO);
+            world.take(effects);
+        }
+    };
+    let mut world = World::new(config(10));
+    run(&mut world, 0);
+    assert_eq!(world.destinations(), "21:0");
+    world.news();
+    world.configure(config(60));
+    assert_eq!(world.destinations(), "21:0", "not the configured weight until the first run");
+    assert_eq!(world.news(), Vec::<String>::new());
+    run(&mut world, 7);
+    assert_eq!(world.destinations(), "21:7");
 }

@@ -515,14 +515,34 @@ fn on_delete_is_reset_or_drop_and_drop_if_not_given() {
 
 #[test]
 fn ops_and_netmask_must_fit_the_service() {
-    let text = service("192.0.2.1 80", "ops\npersistence_granularity 64");
+    let text = service("192.0.2.1 80", "ops\npersistence_timeout 50\npersistence_granularity 64");
     let outcome = read_with(&text, EVERYTHING);
     assert_eq!(
         shown(&outcome),
         [
             "f:2:1: warning: `ops` is for UDP services and has no meaning here",
-            "f:3:1: error: the netmask is not of the service's family",
+            "f:4:1: error: the netmask is not of the service's family",
         ]
+    );
+}
+
+#[test]
+fn keepalived_a_granularity_alone_makes_a_service_persistent() {
+    let persistence = |line: &str| {
+        let outcome = read_with(&service("192.0.2.1 80", line), EVERYTHING);
+        let said = shown(&outcome);
+        let service = outcome.desired.unwrap().services.remove(0).service;
+        (service.persistence.map(|persistence| persistence.timeout), service.netmask, said)
+    };
+    let mask = Netmask::V4(0xffff_0000);
+    let said = "f:2:1: warning: `persistence_granularity` makes a service persistent: 360 seconds are used";
+    assert_eq!(
+        persistence("persistence_granularity 255.255.0.0"),
+        (Some(360), mask, vec![said.to_owned()])
+    );
+    assert_eq!(
+        persistence("persistence_granularity 255.255.0.0\npersistence_timeout 50"),
+        (Some(50), mask, Vec::new())
     );
 }
 

@@ -16,7 +16,7 @@ use super::events::arm;
 use super::keep::Restored;
 use super::plan::{Block, Planned, blocks, plan};
 use crate::agenda::{ServerId, UnitId};
-use crate::check::Checker;
+use crate::check::{Checker, Said};
 use crate::clock::Clock;
 use crate::names;
 use crate::notes::Notes;
@@ -129,7 +129,7 @@ impl Monitor {
             let key = planned.health.key;
             let saved = saved.as_mut().and_then(|saved| saved.take_server(&key));
             let was_known = stay.contains_key(&key) || saved.is_some();
-            let name = names::server(&unit.watched, &key);
+            let name = names::server(&unit.watched, &planned.written());
             let server = match stay.remove(&key) {
                 Some(server) if server.times.leaving.is_none() => server,
                 Some(left) => Server::new(left.id, name, planned.health.clone(), now),
@@ -271,7 +271,7 @@ impl Monitor {
             let presumed_up = if before.known { before.passes } else { !check.schedule.alpha };
             let told_down = before.known && !before.passes && server.times.fell;
             let asked = had.unwrap_or(Asked { check: id, presumed_up, told_down });
-            if new && before.known && before.passes {
+            if new && before.known {
                 self.go_on(id, check, before);
             }
             if let Some(checker) = self.checkers.get_mut(&id) {
@@ -282,18 +282,25 @@ impl Monitor {
         all
     }
 
-    /// A check that took the place of another one of its kind goes on counting its failures.
+    /// A check that took the place of another one of its kind goes on counting its failures, and the weight that the other
+    /// one asked for stays until it has run.
     fn go_on(&mut self, id: CheckId, check: &Check, before: &Before) {
         let of_its_kind = |asked: &Asked| {
             let checker = self.checkers.get(&asked.check)?;
             let same = checker.check.kind.name() == check.kind.name() && asked.check != id;
-            same.then_some(checker.said.tries)
+            same.then_some(checker.said)
         };
-        let tries = before.checks.iter().find_map(of_its_kind);
-        let retried = tries.filter(|tries| tries.standing == Standing::Up);
-        if let Some(checker) = self.checkers.get_mut(&id)
-            && checker.said.tries.standing == Standing::Unknown
-        {
+        let said = before.checks.iter().find_map(of_its_kind);
+        let Some(checker) = self.checkers.get_mut(&id) else { return };
+        if checker.said.tries.standing != Standing::Unknown {
+            return;
+        }
+        if let Some(said) = said {
+            checker.said = Said { tries: checker.said.tries, ..said };
+        }
+        if before.passes {
+            let tries = said.map(|said| said.tries);
+            let retried = tries.filter(|tries| tries.standing == Standing::Up);
             let retried = retried.map_or(0, |tries| tries.retried);
             checker.said.tries = Tries::lenient(check, retried);
         }

@@ -99,6 +99,14 @@ pub(super) fn plan(services: &[&DesiredService]) -> Vec<Planned> {
 }
 
 impl Planned {
+    /// What names it as it is written: where packets keep their port it has none (a firewall mark under DR), but another
+    /// service of the group may tell.
+    pub(super) fn written(&self) -> DestinationKey {
+        let ports = self.destinations.iter().flatten().map(|destination| destination.key.port);
+        let port = ports.into_iter().find(|port| *port != 0).unwrap_or(self.health.key.port);
+        DestinationKey { port, ..self.health.key }
+    }
+
     /// It is this destination in the service at a place.
     fn put(&mut self, index: usize, destination: Destination) {
         self.destinations.resize(index, None);

@@ -102,6 +102,15 @@ pub(super) fn check_defaults(
         reporter
             .warning(Code::ValueReplaced, item.head(), message)
             .help("write `persistence_timeout SECONDS`, or name a port");
+    } else if let (Some(at), true) =
+        (settings.netmask.place(), settings.persistence.get().is_none())
+    {
+        let message = format!(
+            "`persistence_granularity` makes a service persistent: {DEFAULT_PERSISTENCE} seconds are used"
+        );
+        reporter
+            .warning(Code::DefaultAssumed, at, message)
+            .help("write `persistence_timeout SECONDS`, or remove the line");
     }
 }
 
@@ -167,7 +176,9 @@ pub(super) fn service(
             .help("write `ip_family inet` and give IPv4 real servers, or comment the block out");
     }
     if has(Feature::Persistence) {
-        service.persistence = settings.persistence.get().copied().or(service.persistence);
+        let implied = settings.netmask.get().and(settings::persistence(DEFAULT_PERSISTENCE));
+        let written = settings.persistence.get().copied();
+        service.persistence = written.or(service.persistence).or(implied);
         settings.apply_netmask(&mut service, reporter);
     }
     if has(Feature::PersistenceEngine) {

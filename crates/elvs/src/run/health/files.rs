@@ -18,9 +18,8 @@ use tracing::{info, warn};
 pub(super) fn with_first_value(desired: &Desired) -> HashSet<TrackFile> {
     let servers = desired.services.iter().flat_map(|service| &service.health.servers);
     let checks = servers.flat_map(|server| &server.checks);
-    let files = checks.filter_map(|check| match &check.kind {
-        CheckKind::File(check) => Some(&check.file),
-        _ => None,
+    let files = checks.filter_map(|check| {
+        if let CheckKind::File(check) = &check.kind { Some(&check.file) } else { None }
     });
     files.filter(|file| file.initial.is_some()).cloned().collect()
 }
