@@ -324,7 +324,7 @@ impl Director for Host {
     fn apply_all(&mut self, changes: &[Change]) -> Result<(), DirectorError> {
         let mut table = self.table().clone();
         for change in changes {
-            change.in_effect(&table)?;
+            change.in_effect()?;
             table.apply(change)?;
         }
         Ok(self.install(&table).map_err(refused)?)
