@@ -6,40 +6,34 @@
 
 use std::net::IpAddr;
 
-use crate::{Change, ChangeError, Destination, ServiceKey, Table, VirtualService};
+use crate::{Change, ChangeError, ServiceKey, VirtualService};
 
-/// Whether a service, and a destination in it if given, is forwarded by this release.
+/// Whether a service is forwarded by this release.
 ///
 /// # Errors
 /// [`ChangeError::Unsupported`] that names the first value that is not, and what is.
-pub fn in_effect(
-    service: &VirtualService,
-    destination: Option<&Destination>,
-) -> Result<(), ChangeError> {
-    key_in_effect(&service.key)?;
-    destination.map_or(Ok(()), destination_in_effect)
+pub fn in_effect(service: &VirtualService) -> Result<(), ChangeError> {
+    match service.key {
+        ServiceKey::Address { address, .. } => address_in_effect(address),
+        ServiceKey::Fwmark { .. } => Ok(()),
+    }
 }
 
 impl Change {
-    /// Whether this release forwards what the change asks for; `table` is the one it would be applied to.
+    /// Whether this release forwards what the change asks for.
     ///
-    /// Deletions, flushes and timeouts are always in effect. Settings are kept whether they are or not:
+    /// Deletions, flushes and timeouts are always in effect, and so are destinations: what is not forwarded of those
+    /// the table refuses as the kernel does. Settings are kept whether they are or not:
     /// [`Setting::warning`](crate::Setting::warning) says which.
     ///
     /// # Errors
     /// As [`in_effect`].
-    pub fn in_effect(&self, table: &Table) -> Result<(), ChangeError> {
+    pub fn in_effect(&self) -> Result<(), ChangeError> {
         match self {
-            Self::AddService(service) | Self::EditService(service) => in_effect(service, None),
-            Self::AddDestination { service, destination }
-            | Self::EditDestination { service, destination } => {
-                // An unknown service is for the table to refuse.
-                if table.service(service).is_none() {
-                    return Ok(());
-                }
-                destination_in_effect(destination)
-            }
-            Self::AddMark(_)
+            Self::AddService(service) | Self::EditService(service) => in_effect(service),
+            Self::AddDestination { .. }
+            | Self::EditDestination { .. }
+            | Self::AddMark(_)
             | Self::DeleteService(_)
             | Self::DeleteDestination { .. }
             | Self::AddLocalAddress { .. }
@@ -54,13 +48,6 @@ impl Change {
     }
 }
 
-fn key_in_effect(key: &ServiceKey) -> Result<(), ChangeError> {
-    match key {
-        ServiceKey::Address { address, .. } => address_in_effect(*address),
-        ServiceKey::Fwmark { .. } => Ok(()),
-    }
-}
-
 /// An IPv4 address in IPv6 form (RFC 4291 section 2.5.5.2) is in no packet.
 fn address_in_effect(address: IpAddr) -> Result<(), ChangeError> {
     match address {
@@ -69,10 +56,6 @@ fn address_in_effect(address: IpAddr) -> Result<(), ChangeError> {
         }),
         IpAddr::V4(_) => Ok(()),
     }
-}
-
-fn destination_in_effect(destination: &Destination) -> Result<(), ChangeError> {
-    address_in_effect(destination.key.address)
 }
 
 fn refuse(what: &str, instead: &str) -> Result<(), ChangeError> {

@@ -367,11 +367,14 @@ const fn is_mixed(service: &ServiceKey, destination: &Destination) -> bool {
     )
 }
 
-/// Whether `ip_vs_new_dest` takes the address: unicast, and not link-local in IPv6.
+/// Whether `ip_vs_new_dest` takes the address: unicast, and neither link-local nor IPv4-mapped in IPv6.
 const fn is_unicast(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(a) => !(a.is_unspecified() || a.is_broadcast() || a.is_multicast()),
-        IpAddr::V6(a) => !(a.is_unspecified() || a.is_multicast() || a.is_unicast_link_local()),
+        IpAddr::V6(a) => {
+            let mapped = a.to_ipv4_mapped().is_some();
+            !(a.is_unspecified() || a.is_multicast() || a.is_unicast_link_local() || mapped)
+        }
     }
 }
 

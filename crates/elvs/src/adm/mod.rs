@@ -144,6 +144,10 @@ fn restore(socket: &Path, streams: &mut Streams<'_>) -> io::Result<u8> {
         }
         line.clear();
     }
+    // The script calls ipvsadm twice, and each call complains.
+    if let Err(error @ ClientError::Permission(_)) = Client::connect(socket) {
+        streams.errors.write_all(run::client_error(&error).as_bytes())?;
+    }
     with_director(socket, streams, |director, streams| {
         let flush = Command::Change(Change::Flush);
         run(flush, "ipvsadm", director, &SystemNames, streams)?;

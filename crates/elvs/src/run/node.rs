@@ -249,7 +249,7 @@ impl Node {
                 let link = self.netlink.link(&daemon.interface).await;
                 table.start_sync(daemon.clone(), link.ok().map(|link| link.mtu))
             } else {
-                change.in_effect(&table).and_then(|()| table.apply(change))
+                change.in_effect().and_then(|()| table.apply(change))
             };
             let refused = fate.is_err();
             fates.push(fate);

@@ -333,7 +333,7 @@ impl Director for Host {
     fn apply_all(&mut self, changes: &[Change]) -> Result<(), DirectorError> {
         let mut table = self.table().clone();
         for change in changes {
-            change.in_effect(&table)?;
+            change.in_effect()?;
             table.apply(change)?;
         }
         self.install(&table).map_err(refused)?;

@@ -320,7 +320,7 @@ impl Reader<'_> {
             return Ok(());
         }
         let fate = told_apart(change)
-            .and_then(|()| change.in_effect(&self.table))
+            .and_then(|()| change.in_effect())
             .and_then(|()| self.table.apply(change));
         if let (Err(_), Change::AddService(service)) = (&fate, change)
             && self.table.service(&service.key).is_none()
