@@ -9,6 +9,7 @@
 )]
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use elvs_lab::{method, require_root};
@@ -164,6 +165,36 @@ fn watches_links_addresses_and_routes() {
         .await;
         netlink.delete_link(ifindex).await?;
         wait_for(&mut events, |e| *e == Event::LinkRemoved { ifindex }).await;
+        Ok::<_, BedError>(())
+    });
+    done.unwrap();
+}
+
+/// The kernel lists one thing at a time for a socket; who asks meanwhile has to wait, not to fail.
+#[test]
+fn lists_are_waited_for() {
+    require_root();
+    let bed = bed_of("elvs-lab-nl7-", 1);
+    let done = bed.director.namespace.with_netlink(async |netlink: Netlink| {
+        let netlink = Arc::new(netlink);
+        let wanted = netlink.addresses().await?;
+        for _ in 0..20 {
+            // The second task runs when the first request is on its way, and before anything was read.
+            let second = async {
+                let netlink = netlink.clone();
+                tokio::spawn(async move { netlink.addresses().await }).await.unwrap()
+            };
+            let (first, second) = tokio::join!(netlink.addresses(), second);
+            assert_eq!((first?, second?), (wanted.clone(), wanted.clone()));
+            // Somebody who loses interest leaves no trouble behind.
+            let unwanted = tokio::spawn({
+                let netlink = netlink.clone();
+                async move { netlink.addresses().await }
+            });
+            tokio::task::yield_now().await;
+            unwanted.abort();
+            assert_eq!(netlink.addresses().await?, wanted);
+        }
         Ok::<_, BedError>(())
     });
     done.unwrap();

@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use futures::TryStreamExt;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 
 use crate::netlink::{Netlink, NetlinkError};
@@ -94,11 +93,8 @@ impl Netlink {
     /// # Errors
     /// [`NetlinkError`] of the request.
     pub async fn addresses(&self) -> Result<Vec<Address>, NetlinkError> {
-        let failed = |e| NetlinkError::of(e, "list", "addresses");
-        let messages = self.handle.address().get().execute();
-        let found: Vec<Option<Address>> =
-            messages.map_ok(|m| Address::from_message(&m)).map_err(failed).try_collect().await?;
-        Ok(found.into_iter().flatten().collect())
+        let found = self.list(|| self.handle.address().get().execute(), "addresses").await?;
+        Ok(found.iter().filter_map(Address::from_message).collect())
     }
 
     /// The interface address that has `vip` in its subnet: see [`Subnets::of`].

@@ -44,9 +44,8 @@ impl Netlink {
     /// # Errors
     /// [`NetlinkError`] of the request.
     pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
-        let failed = |e| NetlinkError::of(e, "list", "interfaces");
-        let messages = self.handle.link().get().execute();
-        messages.map_ok(|m| Link::from_message(&m)).map_err(failed).try_collect().await
+        let found = self.list(|| self.handle.link().get().execute(), "interfaces").await?;
+        Ok(found.iter().map(Link::from_message).collect())
     }
 
     /// The interface of that name.

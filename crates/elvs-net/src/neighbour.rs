@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
@@ -39,11 +39,8 @@ impl Netlink {
     /// # Errors
     /// [`NetlinkError`] of the request.
     pub async fn neighbours(&self) -> Result<Vec<Neighbour>, NetlinkError> {
-        let failed = |e| NetlinkError::of(e, "list", "neighbours");
-        let messages = self.handle.neighbours().get().execute();
-        let found: Vec<Option<Neighbour>> =
-            messages.map_ok(|m| Neighbour::from_message(&m)).map_err(failed).try_collect().await?;
-        Ok(found.into_iter().flatten().collect())
+        let found = self.list(|| self.handle.neighbours().get().execute(), "neighbours").await?;
+        Ok(found.iter().filter_map(Neighbour::from_message).collect())
     }
 
     /// One entry of the neighbour table, `None` if there is none.

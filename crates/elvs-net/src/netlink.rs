@@ -5,9 +5,19 @@
 //! Links, addresses, routes, neighbours and next hops are in the modules of those names.
 
 use std::io;
+use std::time::Duration;
 
+use futures::TryStreamExt;
+use futures::stream::Stream;
 use rtnetlink::Handle;
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+/// Times that a list is asked for again, while the kernel sends what nobody waits for any more.
+const LIST_TRIES: u32 = 100;
+/// Between two of them.
+const LIST_PAUSE: Duration = Duration::from_millis(2);
 
 /// An rtnetlink(7) socket of one network namespace.
 ///
@@ -15,6 +25,8 @@ use tokio::task::JoinHandle;
 #[derive(Debug)]
 pub struct Netlink {
     pub(crate) handle: Handle,
+    /// Held while something is listed: the kernel lists one thing at a time for a socket, and refuses another (EBUSY).
+    listing: Mutex<()>,
     driver: JoinHandle<()>,
 }
 
@@ -65,7 +77,26 @@ impl Netlink {
     /// [`NetlinkError::Open`] if the kernel gives no socket.
     pub fn new() -> Result<Self, NetlinkError> {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(NetlinkError::Open)?;
-        Ok(Self { handle, driver: tokio::spawn(connection) })
+        Ok(Self { handle, listing: Mutex::new(()), driver: tokio::spawn(connection) })
+    }
+
+    /// All that a request lists, once those before it are done. The request is sent by `ask`.
+    pub(crate) async fn list<M, S: Stream<Item = Result<M, rtnetlink::Error>>>(
+        &self,
+        ask: impl Fn() -> S,
+        what: &'static str,
+    ) -> Result<Vec<M>, NetlinkError> {
+        let _alone = self.listing.lock().await;
+        let mut tries = LIST_TRIES;
+        loop {
+            let listed = ask().map_err(|error| NetlinkError::of(error, "list", what));
+            match listed.try_collect().await {
+                // Who asked before has lost interest, and the kernel is not done with that.
+                Err(error) if error.errno() == Some(libc::EBUSY) && tries > 0 => tries -= 1,
+                listed => return listed,
+            }
+            sleep(LIST_PAUSE).await;
+        }
     }
 }
 

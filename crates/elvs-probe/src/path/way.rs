@@ -22,7 +22,7 @@ pub(super) enum NoWay {
     #[error("{}", words(.0))]
     NextHop(#[from] NextHopError),
     /// The kernel does not say which addresses there are.
-    #[error("the director's addresses cannot be read: {0}")]
+    #[error("the director's addresses cannot be read: {}", words(.0))]
     Addresses(#[from] elvs_net::NetlinkError),
     /// Nobody answered for the neighbour's address.
     #[error("no answer to {protocol} for {neighbour}: {who} is down, or not on that link")]
@@ -186,8 +186,8 @@ const fn protocol_of(address: IpAddr) -> &'static str {
 }
 
 /// An error with what caused it.
-fn words(error: &NextHopError) -> String {
-    match std::error::Error::source(error) {
+fn words(error: &impl std::error::Error) -> String {
+    match error.source() {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
     }
