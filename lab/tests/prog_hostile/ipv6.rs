@@ -22,19 +22,25 @@ const QUIET_VIP: &str = "[fd00::103]:80";
 const LOST_VIP: &str = "[fd00::104]:80";
 /// Its real server is removed half way.
 pub const LEFT_VIP: &str = "[fd00::105]:80";
+const FULL_NAT_VIP: &str = "[fd00::106]:80";
 const NAT_SERVER: &str = "[fd01::21]:8080";
+/// Of the service by full NAT.
+const FULL_NAT_SERVER: &str = "[fd01::21]:80";
+/// Its local address with the first of its ports, which the first connection gets.
+pub const LOCAL: &str = "[fd00::201]:1024";
 
 /// A virtual address with its method, and its real servers by last number and weight.
 type Service = (&'static str, ForwardingMethod, &'static [(u8, u32)]);
 
 /// Each virtual address.
-pub const SERVICES: [Service; 6] = [
+pub const SERVICES: [Service; 7] = [
     (NAT_VIP, method::NAT, &[(0x21, 1)]),
     (DR_VIP, method::DR, &[(0x21, 2), (0x22, 1)]),
     (TWIN_VIP, method::NAT, &[(0x22, 1)]),
     (QUIET_VIP, method::DR, &[(0x21, 0), (0x22, 0)]),
     (LOST_VIP, method::DR, &[(0x29, 1)]),
     (LEFT_VIP, method::DR, &[(0x21, 1)]),
+    (FULL_NAT_VIP, ForwardingMethod::FullNat, &[(0x21, 1), (0x22, 1)]),
 ];
 
 pub fn server(last: u8) -> Ipv6Addr {
@@ -101,6 +107,13 @@ pub fn packets() -> Vec<Packet6> {
         packets.push(Packet6::udp(NAT_SERVER, client));
         packets.push(Packet6 { hop_limit: 1, ..Packet6::tcp(NAT_SERVER, client, ACK) });
         packets.push(Packet6 { vlans: vec![(0x8100, 5)], ..Packet6::udp(NAT_SERVER, client) });
+    }
+    for extensions in [vec![], vec![fragment(0, true)], vec![fragment(100, false)]] {
+        for flags in [SYN | ACK, ACK] {
+            let extensions = extensions.clone();
+            packets.push(Packet6 { extensions, ..Packet6::tcp(FULL_NAT_SERVER, LOCAL, flags) });
+        }
+        packets.push(Packet6 { extensions, ..Packet6::udp(FULL_NAT_SERVER, LOCAL) });
     }
     packets.push(Packet6::tcp(CLIENT, "[fd00::200]:80", SYN));
     packets
